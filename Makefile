@@ -1,0 +1,63 @@
+# Everything a newcomer or CI runs. Needs Python 3.11 and make; the rest goes into .venv.
+PYTHON ?= python3.11
+RUN := .venv/bin/python
+PIP := $(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+RECIPE ?= mnist-mlp
+DATA := $(if $(DATA_DIR),--data-dir $(DATA_DIR))
+
+.PHONY: help serve gpu test check train export bench openapi test-containers clean
+.DEFAULT_GOAL := help
+
+help: ## Say what can be made
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+serve: .venv/serve.stamp ## Serve the models in models/ on VAE_HOST:VAE_PORT (127.0.0.1:8000)
+	@exec $(RUN) -m service
+
+test: check ## Check the code and run every test that needs no container
+	$(RUN) -m pytest
+
+check: .venv/dev.stamp ## Lint, format, types, import directions
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+	.venv/bin/lint-imports
+
+gpu: .venv/serve.stamp ## Put the CUDA build of onnxruntime in its place; then VAE_PROVIDER=cuda make serve
+	$(PIP) --editable '.[gpu]'
+	$(RUN) -m pip uninstall --quiet --yes onnxruntime onnxruntime-gpu
+	$(PIP) --no-deps onnxruntime-gpu
+
+train: .venv/dev.stamp ## Train RECIPE (mnist-mlp) on DATA_DIR (else downloaded), evaluate, export into models/
+	$(RUN) -m training --recipe $(RECIPE) $(DATA)
+
+export: .venv/dev.stamp ## Export RECIPE's last checkpoint again
+	$(RUN) -m training.export runs/$(RECIPE)/checkpoint.pt $(DATA)
+
+bench: .venv/dev.stamp ## Measure training speed, start-up time and memory; prints Markdown
+	$(RUN) -m bench.startup
+	$(RUN) -m bench.training $(DATA)
+
+openapi: .venv/serve.stamp ## Write docs/openapi.json anew, after a change of the API
+	$(RUN) -c "import json; from service import app, settings; \
+	print(json.dumps(app.create_app(settings.Settings()).openapi(), indent=2))" > docs/openapi.json
+
+test-containers: .venv/dev.stamp ## Build the image, start it with compose, run the README's curl lines against it
+	$(RUN) -m pytest tests/containers
+
+clean: ## Remove .venv and all caches; runs/ and models/ stay
+	rm -rf .venv *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/serve.stamp: pyproject.toml constraints.txt | .venv/bin/python
+	@echo "Installing what the service needs into .venv (once) ..."
+	$(PIP) --editable .
+	@touch $@
+
+.venv/dev.stamp: pyproject.toml constraints.txt | .venv/bin/python
+	@echo "Installing what training and the tests need into .venv (once) ..."
+	$(PIP) --editable '.[training,test,bench]'
+	@touch .venv/serve.stamp $@

@@ -1,0 +1,1 @@
+"""The inference service: bytes at the door, arrays in the house; never torch."""

@@ -1,0 +1,162 @@
+"""The model contract: what `training` writes into a bundle and `service` demands of it.
+
+A bundle is the folder `models/<name>/<version>/`. Both sides read the names below and nothing else of each
+other, so this module uses the standard library only. Tensors, N being the batch:
+
+    encoder.onnx   image uint8 [N, *image_shape] -> mu, logvar float32 [N, latent_dim]
+    decoder.onnx   z float32 [N, latent_dim]     -> image uint8 [N, *image_shape], x_hat float32 in [-1, 1], same shape
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Final
+
+CONTRACT_VERSION: Final = 1
+
+# Files of a bundle. Every other file in `Contract.files` is hashed too (the card and its pictures).
+CONTRACT_FILE: Final = "model.json"
+ENCODER_FILE: Final = "encoder.onnx"
+DECODER_FILE: Final = "decoder.onnx"
+GOLDEN_FILE: Final = "golden.npz"
+CARD_FILE: Final = "README.md"
+REQUIRED_FILES: Final = (ENCODER_FILE, DECODER_FILE, GOLDEN_FILE, CARD_FILE)
+
+# Tensors of the graphs. `golden.npz` holds `image`, `mu`, `logvar`, `z` under the same names, and as `decoded` the
+# uint8 image that PyTorch decoded from `z`.
+IMAGE: Final = "image"
+MU: Final = "mu"
+LOGVAR: Final = "logvar"
+Z: Final = "z"
+X_HAT: Final = "x_hat"
+GOLDEN_DECODED: Final = "decoded"
+
+# How far a runtime may be from PyTorch: at export, on the machine that exports; at load, on any machine or provider,
+# where float32 sums are taken in another order. Images may differ by one grey level: values lie on rounding edges.
+EXPORT_TOLERANCE: Final = 1e-5
+GOLDEN_TOLERANCE: Final = 1e-4
+GREY_LEVEL_TOLERANCE: Final = 1
+
+NAME_PATTERN: Final = r"[a-z0-9][a-z0-9_-]{0,63}"
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """What `model.json` says of a bundle.
+
+    `identity` is the SHA-256 of the weights; both graphs carry it, so an encoder never meets a stranger's decoder.
+    `image_shape` is (height, width) for grey or (height, width, 3) for colour images; `background` is the grey level
+    (0 to 255) of empty paper in the data set. `files` maps each other file of the bundle to its SHA-256, and is empty
+    only while an exporter still writes them.
+    """
+
+    name: str
+    version: int
+    identity: str
+    dataset: str
+    image_shape: tuple[int, ...]
+    background: int
+    latent_dim: int
+    objective: str
+    recipe: dict[str, Any]
+    metrics: dict[str, float]
+    files: dict[str, str]
+    tools: dict[str, str]
+    git_commit: str
+    contract_version: int = CONTRACT_VERSION
+
+    def __post_init__(self) -> None:
+        """Raise ValueError, in one sentence, for a value that no bundle may have."""
+        checks = {
+            f"name {self.name!r} is not like {NAME_PATTERN}": re.fullmatch(NAME_PATTERN, self.name),
+            f"version {self.version} is not a positive integer": self.version >= 1,
+            f"identity {self.identity!r} is not a SHA-256": _SHA256.fullmatch(self.identity),
+            f"image_shape {list(self.image_shape)} is neither [height, width] nor [height, width, 3]": (
+                all(side >= 1 for side in self.image_shape)
+                and (len(self.image_shape) == 2 or self.image_shape[2:] == (3,))
+            ),
+            f"background {self.background} is not a grey level": 0 <= self.background <= 255,
+            f"latent_dim {self.latent_dim} is not a positive integer": self.latent_dim >= 1,
+            "files names something that is not a plain file name with a SHA-256": all(
+                re.fullmatch(r"[\w-][\w.-]*", name) and name != CONTRACT_FILE and _SHA256.fullmatch(digest)
+                for name, digest in self.files.items()
+            ),
+        }
+        for sentence, holds in checks.items():
+            if not holds:
+                raise ValueError(sentence)
+
+    @property
+    def id(self) -> str:
+        """`name@version`, as requests and answers spell it."""
+        return f"{self.name}@{self.version}"
+
+    def to_json(self) -> str:
+        """The text of `model.json`: sorted keys, so that equal contracts are equal bytes."""
+        return json.dumps(asdict(self), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Contract:
+        """Read `model.json`.
+
+        Raises ValueError, in one sentence, when the text is not JSON, a key is missing, unknown or of the wrong type,
+        or a value breaks the contract.
+        """
+        try:
+            document = json.loads(text)
+        except ValueError as error:
+            raise ValueError(f"not JSON: {error}") from error
+        if not isinstance(document, dict):
+            raise ValueError("not a JSON object")
+        if (version := document.get("contract_version")) != CONTRACT_VERSION:
+            raise ValueError(f"contract_version is {version!r}, and this code reads {CONTRACT_VERSION}")
+        known = {field.name for field in fields(cls)}
+        if document.keys() != known:
+            raise ValueError(f"missing or unknown keys: {', '.join(sorted(document.keys() ^ known))}")
+        for key, kind in _JSON_KINDS.items():
+            if type(document[key]) is not kind:
+                raise ValueError(f"{key} is not a JSON {_KIND_WORDS[kind]}")
+        if not all(type(side) is int for side in document["image_shape"]):
+            raise ValueError("image_shape is not a list of integers")
+        if not all(isinstance(digest, str) for digest in document["files"].values()):
+            raise ValueError("files is not an object of strings")
+        if not document["files"].keys() >= set(REQUIRED_FILES):
+            raise ValueError(f"files lacks one of {', '.join(REQUIRED_FILES)}")
+        return cls(**document | {"image_shape": tuple(document["image_shape"])})
+
+
+_KIND_WORDS: Final = {str: "string", int: "integer", list: "array", dict: "object"}
+_JSON_KINDS: Final[dict[str, type]] = {
+    "name": str,
+    "version": int,
+    "identity": str,
+    "dataset": str,
+    "image_shape": list,
+    "background": int,
+    "latent_dim": int,
+    "objective": str,
+    "recipe": dict,
+    "metrics": dict,
+    "files": dict,
+    "tools": dict,
+    "git_commit": str,
+    "contract_version": int,
+}
+
+
+def graph_metadata(contract: Contract) -> dict[str, str]:
+    """The `metadata_props` that both graphs of a bundle carry, word for word; `files` plays no part in them."""
+    return {
+        "vae.contract_version": str(contract.contract_version),
+        "vae.name": contract.name,
+        "vae.version": str(contract.version),
+        "vae.identity": contract.identity,
+        "vae.dataset": contract.dataset,
+        "vae.objective": contract.objective,
+        "vae.image_shape": ",".join(map(str, contract.image_shape)),
+        "vae.latent_dim": str(contract.latent_dim),
+        "vae.git_commit": contract.git_commit,
+    }

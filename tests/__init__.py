@@ -1,0 +1,1 @@
+"""The tests mirror the rooms; `e2e` starts real servers."""

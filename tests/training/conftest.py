@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from torch import Tensor
+
+from training import data, recipe
+from training.checkpoint import CHECKPOINT
+from training.recipe import Recipe
+
+from . import subset
+
+Program = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(autouse=True)
+def _subset(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everywhere in these tests, "mnist" is the committed subset."""
+    monkeypatch.setitem(data.DATASETS, "mnist", subset.SUBSET)
+
+
+@pytest.fixture(scope="session")
+def small() -> Recipe:
+    """mnist-mlp, made small."""
+    return recipe.read("mnist-mlp").model_copy(update=subset.SMALL)
+
+
+@pytest.fixture
+def images() -> Tensor:
+    """uint8 [600, 28, 28]: real digits."""
+    return data.load("mnist", "train", subset.DIRECTORY)[0]
+
+
+@pytest.fixture(scope="session")
+def program() -> Program:
+    """Runs the training program on the subset in a process of its own."""
+
+    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-W", "error", "-m", "tests.training.subset", *arguments]
+        return subprocess.run(
+            command,
+            cwd=subset.ROOT,
+            env=os.environ | environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    return run
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one call of the program left."""
+
+    output: str
+    runs: Path
+    models: Path
+
+    @property
+    def folder(self) -> Path:
+        return self.runs / "mnist-mlp"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / CHECKPOINT
+
+    @property
+    def bundle(self) -> Path:
+        return self.models / "mnist-mlp" / "1"
+
+
+@pytest.fixture(scope="session")
+def finished(program: Program, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A whole run of the program: trained, evaluated, exported."""
+    folder = tmp_path_factory.mktemp("finished")
+    run = program(
+        *subset.SMALL_ARGUMENTS,
+        f"--data-dir={subset.DIRECTORY}",
+        f"--runs-dir={folder / 'runs'}",
+        f"--models-dir={folder / 'models'}",
+    )
+    assert run.returncode == 0, run.stderr
+    return Run(run.stdout, folder / "runs", folder / "models")

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import io
+import json
+
+import numpy as np
+from PIL import Image
+
+from service.contract import CARD_FILE, Contract
+from training import card, pictures
+from training.recipe import RECIPES, Recipe, command
+
+from .conftest import Run
+
+
+def bundle(run: Run) -> Contract:
+    return Contract.from_json((run.bundle / "model.json").read_bytes())
+
+
+def test_the_card_has_the_numbers_of_model_json(finished: Run) -> None:
+    contract = bundle(finished)
+    written = (finished.bundle / CARD_FILE).read_text()
+    assert written == card.text(contract)
+    figures = contract.metrics
+    row = (
+        f"| **mnist-mlp@1** | {figures['distortion']:.2f} | {figures['rate']:.2f} | {figures['total']:.2f} | "
+        f"{figures['mse']:.5f} | {figures['psnr']:.2f} | {figures['active_units']:.0f} |"
+    )
+    assert row in written
+    assert f"| {figures['linear_total']:.2f} |" in written
+    assert "| 67.9 to 76.1 |" in written
+    made_by = command(Recipe.model_validate(contract.recipe))
+    assert "--epochs 4" in made_by
+    assert f"    {made_by}\n" in written
+
+
+def test_the_card_and_metrics_json_agree_with_model_json(finished: Run) -> None:
+    contract = bundle(finished)
+    report = json.loads((finished.folder / "metrics.json").read_text())
+    assert report["metrics"] == contract.metrics
+    assert (report["recipe"], report["tools"], report["git_commit"]) == (
+        contract.recipe,
+        contract.tools,
+        contract.git_commit,
+    )
+
+
+def test_the_notebook_run_stands_beside(finished: Run) -> None:
+    report = json.loads((RECIPES / "mnist-mlp-notebook.metrics.json").read_text())
+    assert report["recipe"]["name"] == "mnist-mlp-notebook"
+    assert f"| {report['metrics']['total']:.2f} |" in (finished.bundle / CARD_FILE).read_text()
+
+
+def test_pictures_show_pairs_of_rows_and_a_grid(finished: Run) -> None:
+    for name, size in ((card.RECONSTRUCTIONS, (10, 4)), (card.SAMPLES, (10, 10))):
+        with Image.open(finished.bundle / name) as picture:
+            assert picture.mode == "L"
+            assert picture.size == (size[0] * 28 * card.SCALE, size[1] * 28 * card.SCALE)
+
+
+def test_a_grid_is_filled_row_by_row_in_grey_and_in_colour() -> None:
+    tiles = np.arange(6, dtype=np.uint8).reshape(6, 1, 1)
+    assert pictures.grid(tiles, columns=3).tolist() == [[0, 1, 2], [3, 4, 5]]
+    colours = np.repeat(tiles[..., None], 3, axis=3)
+    assert pictures.grid(colours, columns=3).shape == (2, 3, 3)
+    assert pictures.beside(tiles[:2], tiles[2:4]).tolist() == [[0, 2], [1, 3]]
+    assert pictures.above(tiles[:2], tiles[2:4], columns=2).tolist() == [[0, 1], [2, 3]]
+
+
+def test_a_png_is_the_picture_enlarged() -> None:
+    picture = np.array([[0, 255]], np.uint8)
+    with Image.open(io.BytesIO(pictures.png(picture, scale=2))) as read:
+        assert np.asarray(read).tolist() == [[0, 0, 255, 255], [0, 0, 255, 255]]

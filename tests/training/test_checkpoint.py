@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from training import checkpoint, data, train
+from training.__main__ import main
+from training.errors import CheckpointError
+from training.recipe import Recipe
+
+from . import subset
+from .conftest import Program, Run
+from .test_train import CPU, equal, weights_after
+
+
+@pytest.mark.parametrize("moment", ["save", "write"])
+def test_a_run_killed_and_resumed_ends_bit_identical(
+    moment: str, small: Recipe, program: Program, tmp_path: Path, images: Tensor
+) -> None:
+    """Killed right after the second checkpoint, and in the middle of writing the third."""
+    at = {"save": 2, "write": 3}[moment]
+    killed = program(
+        *subset.SMALL_ARGUMENTS,
+        f"--data-dir={subset.DIRECTORY}",
+        f"--runs-dir={tmp_path}",
+        VAE_TEST_KILL_AT=f"{moment}:{at}",
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+
+    training, validation = data.split(images, small.validation_size)
+    state = checkpoint.resume(tmp_path / small.name / checkpoint.CHECKPOINT, small, CPU)
+    assert state.epoch == 2
+    train.fit(small, state, training, validation, tmp_path / "resumed")
+    assert equal(state, weights_after(small, training, tmp_path))
+
+
+def test_resuming_a_finished_run_trains_no_further(finished: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    before = finished.checkpoint.read_bytes()
+    arguments = [*subset.SMALL_ARGUMENTS, f"--data-dir={subset.DIRECTORY}", "--resume"]
+    assert main([*arguments, f"--runs-dir={finished.runs}", f"--models-dir={finished.models}"]) == 0
+    told = capsys.readouterr().out
+    assert "all 4 epochs are trained" in told
+    assert "left as it is" in told
+    assert finished.checkpoint.read_bytes() == before
+
+
+def test_a_checkpoint_of_another_recipe_is_refused(finished: Run, small: Recipe) -> None:
+    other = small.model_copy(update={"epochs": 5, "hidden": 7})
+    with pytest.raises(CheckpointError, match="another recipe, which differs in hidden, epochs; resume with that one"):
+        checkpoint.resume(finished.checkpoint, other, CPU)
+
+
+def test_there_must_be_a_checkpoint_to_resume(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--resume", f"--runs-dir={tmp_path}"]) == 1
+    assert capsys.readouterr().err == f"There is no checkpoint {tmp_path / 'mnist-mlp' / 'checkpoint.pt'}.\n"
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 not really", b"x" * 1000])
+def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path, small: Recipe, content: bytes) -> None:
+    path = tmp_path / "checkpoint.pt"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="is not a checkpoint that this version can read"):
+        checkpoint.resume(path, small, CPU)
+
+
+def test_a_checkpoint_may_not_carry_code(tmp_path: Path, small: Recipe) -> None:
+    path = tmp_path / "checkpoint.pt"
+    torch.save({"recipe": Path("anything but plain data")}, path)
+    with pytest.raises(CheckpointError, match="is not a checkpoint"):
+        checkpoint.resume(path, small, CPU)
+
+
+def test_an_unfinished_run_is_not_exported(tmp_path: Path, small: Recipe) -> None:
+    path = tmp_path / "checkpoint.pt"
+    checkpoint.save(path, small, checkpoint.start(small, CPU))
+    with pytest.raises(CheckpointError, match="is at epoch 0 of 4: finish the training with --resume first"):
+        checkpoint.trained(path)
+
+
+def test_nothing_but_the_checkpoint_is_left_of_writing_it(tmp_path: Path, small: Recipe) -> None:
+    checkpoint.save(tmp_path / "run" / "checkpoint.pt", small, checkpoint.start(small, CPU))
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["checkpoint.pt"]

@@ -1,0 +1,224 @@
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import Tensor
+
+from service import contract
+from service.contract import Contract
+from training import checkpoint, data, export
+from training.errors import ExportError
+from training.export import main
+from training.model import VAE, to_image, to_signal
+from training.recipe import Recipe
+
+from . import subset
+from .conftest import Run
+
+
+@pytest.fixture
+def test_set() -> tuple[Tensor, Tensor]:
+    return data.load("mnist", "test", subset.DIRECTORY)
+
+
+@pytest.fixture
+def model(finished: Run) -> VAE:
+    return checkpoint.trained(finished.checkpoint)[1]
+
+
+def read(bundle: Path) -> Contract:
+    return Contract.from_json((bundle / contract.CONTRACT_FILE).read_bytes())
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def graph(path: Path) -> onnx.ModelProto:
+    return onnx.load(path)
+
+
+def arguments(run: Run, models: Path) -> list[str]:
+    return [str(run.checkpoint), f"--data-dir={subset.DIRECTORY}", f"--models-dir={models}"]
+
+
+def test_the_bundle_is_what_the_contract_says(finished: Run, small: Recipe, model: VAE) -> None:
+    bundle = read(finished.bundle)
+    assert (bundle.id, bundle.dataset, bundle.image_shape, bundle.background) == ("mnist-mlp@1", "mnist", (28, 28), 0)
+    assert (bundle.latent_dim, bundle.recipe) == (small.latent_dim, small.model_dump())
+    assert bundle.identity == export.identity(model)
+    files = contents(finished.bundle)
+    del files[contract.CONTRACT_FILE]
+    assert {name: hashlib.sha256(content).hexdigest() for name, content in files.items()} == bundle.files
+    assert set(bundle.files) == {*contract.REQUIRED_FILES, "reconstructions.png", "samples.png"}
+
+
+def test_no_temporary_folder_is_left(finished: Run) -> None:
+    assert [path.name for path in finished.bundle.parent.iterdir()] == ["1"]
+
+
+@pytest.mark.parametrize("batch", [1, 3, 64])
+def test_the_graphs_compute_what_pytorch_computes(
+    batch: int, finished: Run, model: VAE, test_set: tuple[Tensor, Tensor]
+) -> None:
+    images = test_set[0][-batch:]
+    encoder = export.session((finished.bundle / contract.ENCODER_FILE).read_bytes())
+    decoder = export.session((finished.bundle / contract.DECODER_FILE).read_bytes())
+    mu, logvar = encoder.run([contract.MU, contract.LOGVAR], {contract.IMAGE: images.numpy()})
+    for got, wanted in zip((mu, logvar), model.encode(to_signal(images)), strict=True):
+        np.testing.assert_allclose(got, wanted.numpy(), atol=contract.EXPORT_TOLERANCE, rtol=0)
+    image, x_hat = decoder.run([contract.IMAGE, contract.X_HAT], {contract.Z: mu})
+    wanted = model.decode(torch.from_numpy(mu))
+    np.testing.assert_allclose(x_hat, wanted.numpy(), atol=contract.EXPORT_TOLERANCE, rtol=0)
+    assert image.dtype == np.uint8
+    assert np.abs(image.astype(int) - to_image(wanted).numpy().astype(int)).max() <= contract.GREY_LEVEL_TOLERANCE
+
+
+def test_a_row_of_a_batch_equals_the_row_alone(finished: Run, test_set: tuple[Tensor, Tensor]) -> None:
+    images = test_set[0][:64].numpy()
+    encoder = export.session((finished.bundle / contract.ENCODER_FILE).read_bytes())
+    decoder = export.session((finished.bundle / contract.DECODER_FILE).read_bytes())
+    alone = [encoder.run(None, {contract.IMAGE: image[None]}) for image in images]
+    mu = np.concatenate([each[0] for each in alone])
+    pictures = np.concatenate([decoder.run([contract.IMAGE], {contract.Z: z[None]})[0] for z in mu])
+    for batch in (*range(1, 17), 31, 32, 33, 64):
+        np.testing.assert_array_equal(encoder.run([contract.MU], {contract.IMAGE: images[:batch]})[0], mu[:batch])
+        np.testing.assert_array_equal(decoder.run([contract.IMAGE], {contract.Z: mu[:batch]})[0], pictures[:batch])
+
+
+@pytest.mark.parametrize("name", [contract.ENCODER_FILE, contract.DECODER_FILE])
+def test_a_graph_tells_its_contract_and_nothing_of_the_machine(name: str, finished: Run) -> None:
+    found = graph(finished.bundle / name)
+    assert {each.key: each.value for each in found.metadata_props} == contract.graph_metadata(read(finished.bundle))
+    assert [each.version for each in found.opset_import] == [export.OPSET]
+    onnx.checker.check_model(found, full_check=True)
+    for part in (found.graph, *found.graph.node, *found.graph.value_info, *found.graph.initializer):
+        assert not part.metadata_props
+        assert not part.doc_string
+    for initializer in found.graph.initializer:
+        initializer.raw_data = b""  # weights may spell anything
+    assert "/" not in str(found)
+    assert "stack_trace" not in str(found)
+
+
+def test_the_graphs_are_lean(finished: Run) -> None:
+    operators = [
+        [node.op_type for node in graph(finished.bundle / name).graph.node]
+        for name in (contract.ENCODER_FILE, contract.DECODER_FILE)
+    ]
+    assert operators == [
+        ["Cast", "Mul", "Sub", "Reshape", "Gemm", "Relu", "Gemm", "Split"],
+        ["Gemm", "Relu", "Gemm", "Tanh", "Reshape", "Add", "Mul", "Round", "Clip", "Cast"],
+    ]
+
+
+def test_golden_holds_real_digits_of_every_label_and_what_pytorch_makes_of_them(
+    finished: Run, model: VAE, test_set: tuple[Tensor, Tensor]
+) -> None:
+    images, labels = test_set
+    with np.load(finished.bundle / contract.GOLDEN_FILE, allow_pickle=False) as file:
+        golden = dict(file)
+    assert set(golden) == {contract.IMAGE, contract.MU, contract.LOGVAR, contract.Z, contract.GOLDEN_DECODED}
+    chosen = data.some_of_each_label(labels, export.GOLDEN_IMAGES)
+    assert sorted(labels[chosen].tolist()) == sorted([*range(10), *range(6)])
+    np.testing.assert_array_equal(golden[contract.IMAGE], images[chosen].numpy())
+    mu, logvar = model.encode(to_signal(images[chosen]))
+    np.testing.assert_array_equal(golden[contract.MU], mu.numpy())
+    np.testing.assert_array_equal(golden[contract.LOGVAR], logvar.numpy())
+    decoded = to_image(model.decode(torch.from_numpy(golden[contract.Z])))
+    np.testing.assert_array_equal(golden[contract.GOLDEN_DECODED], decoded.numpy())
+
+
+def test_exporting_again_gives_the_same_bytes(
+    finished: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From another process than the first bundle's, and into another place."""
+    assert main(arguments(finished, tmp_path)) == 0
+    assert contents(tmp_path / "mnist-mlp" / "1") == contents(finished.bundle)
+    before = (tmp_path / "mnist-mlp" / "1").stat()
+    assert main(arguments(finished, tmp_path)) == 0
+    assert "left as it is" in capsys.readouterr().out
+    assert (tmp_path / "mnist-mlp" / "1").stat() == before
+
+
+def test_another_bundle_is_replaced_only_on_demand(
+    finished: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "mnist-mlp" / "1"
+    shutil.copytree(finished.bundle, folder)
+    (folder / "README.md").write_text("edited by hand")
+    assert main(arguments(finished, tmp_path)) == 1
+    assert capsys.readouterr().err == (
+        f"{folder} holds another bundle: `python -m training.export CHECKPOINT` replaces it with --overwrite, "
+        "and writes beside it with --version N.\n"
+    )
+    assert (folder / "README.md").read_text() == "edited by hand"
+    export.publish(contents(finished.bundle), folder, overwrite=True)
+    assert contents(folder) == contents(finished.bundle)
+    assert [path.name for path in folder.parent.iterdir()] == ["1"]
+
+
+def test_a_checkpoint_can_be_exported_as_another_version(finished: Run, tmp_path: Path) -> None:
+    assert main([*arguments(finished, tmp_path), "--version=2"]) == 0
+    bundle = read(tmp_path / "mnist-mlp" / "2")
+    assert bundle.id == "mnist-mlp@2"
+    assert bundle.identity == read(finished.bundle).identity
+
+
+@pytest.mark.parametrize("name", ["write", "rename"])
+def test_a_failure_midway_leaves_what_was_there(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "mnist-mlp" / "1"
+    export.publish({"a": b"old"}, folder, overwrite=False)
+
+    def fail(*_: Any) -> None:
+        raise OSError("no space left on device")
+
+    if name == "write":
+        monkeypatch.setattr(os, "fsync", fail)
+    else:
+        rename = Path.rename
+        monkeypatch.setattr(Path, "rename", lambda path, to: fail() if path.name == "new" else rename(path, to))
+    for place in (folder, tmp_path / "mnist-mlp" / "2"):
+        with pytest.raises(OSError, match="no space left"):
+            export.publish({"a": b"new", "b": b"more"}, place, overwrite=True)
+    assert [path.name for path in folder.parent.iterdir()] == ["1"]
+    assert contents(folder) == {"a": b"old"}
+
+
+@pytest.mark.parametrize("part", ["encoder", "decoder"])
+def test_a_graph_that_disagrees_with_pytorch_is_not_exported(
+    part: str, finished: Run, model: VAE, test_set: tuple[Tensor, Tensor]
+) -> None:
+    graphs = {name: (finished.bundle / f"{name}.onnx").read_bytes() for name in ("encoder", "decoder")}
+    export.prove_parity(model, **graphs, images=test_set[0])
+    bias = {"encoder": model.posterior.bias, "decoder": model.pixels.bias}[part]
+    with torch.no_grad():
+        bias[0] += 0.1
+    with pytest.raises(ExportError, match=r"No bundle is written: (mu|image) at batch 1 is .* from PyTorch's"):
+        export.prove_parity(model, **graphs, images=test_set[0])
+
+
+def test_a_version_must_be_positive(finished: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*arguments(finished, tmp_path), "--version=0"]) == 1
+    assert capsys.readouterr().err.startswith("The bundle's recipe is not valid: version: ")
+    assert not any(tmp_path.iterdir())
+
+
+def test_the_commit_is_unknown_outside_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export, "ROOT", tmp_path)
+    assert export.git_commit() == "unknown"
+
+
+def test_equal_arrays_make_equal_archives(model: VAE, test_set: tuple[Tensor, Tensor]) -> None:
+    one, other = (export._golden(model, *test_set) for _ in range(2))
+    assert one == other
+    assert len(np.load(io.BytesIO(one))) == 5

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from training import recipe
+from training.__main__ import main
+from training.errors import RecipeError
+from training.recipe import RECIPES, Recipe
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.stem)
+def test_shipped_recipes_are_valid_and_named_by_their_files(path: Path) -> None:
+    assert recipe.read(path.stem).name == path.stem
+
+
+def test_the_notebook_recipe_has_the_notebook_s_settings() -> None:
+    notebook = recipe.read("mnist-mlp-notebook")
+    assert (notebook.hidden, notebook.latent_dim) == (400, 20)
+    assert (notebook.epochs, notebook.batch_size, notebook.learning_rate) == (100, 128, 1e-3)
+    assert (notebook.schedule, notebook.averaging_decay) == ("constant", 0)
+
+
+def test_the_command_line_overrides_any_number() -> None:
+    options, changed = recipe.parse(["--recipe", "mnist-mlp", "--epochs", "3", "--learning-rate=5e-4", "--resume"])
+    assert options.resume
+    assert changed == recipe.read("mnist-mlp").model_copy(update={"epochs": 3, "learning_rate": 5e-4})
+
+
+def test_what_the_command_line_does_not_say_is_as_the_recipe_has_it() -> None:
+    assert recipe.parse(["--recipe=mnist-mlp-notebook"])[1] == recipe.read("mnist-mlp-notebook")
+
+
+def test_the_environment_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EPOCHS", "3")
+    monkeypatch.setenv("DEVICE", "cuda")
+    options, wanted = recipe.parse([])
+    assert (options.device, wanted) == ("cpu", recipe.read("mnist-mlp"))
+
+
+def test_a_recipe_can_be_a_file_anywhere(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.toml"
+    mine.write_text((RECIPES / "mnist-mlp.toml").read_text().replace("latent_dim = 20", "latent_dim = 2"))
+    assert recipe.parse(["--recipe", str(mine)])[1] == recipe.read("mnist-mlp").model_copy(
+        update={"name": "mine", "latent_dim": 2}
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("epoch = 3", "epoch: unknown key"),
+        ("epochs = 0", "epochs: Input should be greater than or equal to 1"),
+        ("epochs = 2.5", "epochs: Input should be a valid integer"),
+        ("learning_rate = nan", "learning_rate: Input should be a finite number"),
+        ("network = 'conv'", "network: Input should be 'mlp'"),
+        ("schedule = 'constant'", "belong to the one-cycle schedule"),
+        ("name = '../etc'", "name: String should match pattern"),
+        ("epochs = ", "cannot be read"),
+    ],
+)
+def test_a_bad_recipe_is_refused_in_one_sentence(tmp_path: Path, line: str, sentence: str) -> None:
+    key = line.partition(" ")[0]
+    kept = [each for each in (RECIPES / "mnist-mlp.toml").read_text().splitlines() if not each.startswith(f"{key} ")]
+    bad = tmp_path / "bad.toml"
+    bad.write_text("\n".join([*kept, line]))
+    with pytest.raises(RecipeError, match=sentence) as raised:
+        recipe.read(str(bad))
+    assert "\n" not in str(raised.value).partition("(at")[0]
+
+
+def test_a_missing_key_is_named(tmp_path: Path) -> None:
+    (tmp_path / "bad.toml").write_text("version = 1")
+    with pytest.raises(RecipeError, match="latent_dim: missing"):
+        recipe.read(str(tmp_path / "bad.toml"))
+
+
+def test_an_unknown_recipe_is_answered_with_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--recipe", "mnist-nothing"]) == 2
+    assert capsys.readouterr().err == (
+        "There is no recipe mnist-nothing; known are mnist-mlp, mnist-mlp-notebook, or give the path of a .toml file.\n"
+    )
+
+
+@pytest.mark.parametrize("argument", ["--epochs=0", "--epochs=many", "--schedule=linear", "--seed=-1"])
+def test_an_impossible_argument_is_refused_in_one_line(argument: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([argument]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_an_unknown_argument_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exited:
+        main(["--epoch", "3"])
+    assert exited.value.code == 2
+    assert "unrecognized arguments: --epoch" in capsys.readouterr().err
+
+
+def test_help_tells_every_field_with_the_recipe_s_value(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exited:
+        main(["--recipe", "mnist-mlp-notebook", "--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    assert exited.value.code == 0
+    for name, field in Recipe.model_fields.items():
+        assert f"--{name.replace('_', '-')}" in told
+        assert field.description
+        assert field.description in told
+    assert "passes over the training images (default: 100)" in told
+
+
+def test_a_recipe_cannot_be_changed_once_made() -> None:
+    with pytest.raises(ValidationError):
+        recipe.read("mnist-mlp").epochs = 1  # type: ignore[misc]
+
+
+def test_the_command_names_only_what_differs_from_the_file() -> None:
+    _, changed = recipe.parse(["--epochs=3", "--version=7"])
+    assert recipe.command(changed) == "python -m training --recipe mnist-mlp --epochs 3"
+    assert recipe.command(changed.model_copy(update={"name": "mine"})) == "python -m training --recipe mine.toml"

@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
+from torch import Tensor
+
+from training import checkpoint, data, train
+from training.__main__ import main
+from training.checkpoint import State, start
+from training.errors import TrainingError
+from training.evaluate import Score, score
+from training.recipe import Recipe
+
+from . import subset
+from .conftest import Run
+
+CPU = torch.device("cpu")
+
+
+def test_one_cycle_rises_then_falls(small: Recipe) -> None:
+    recipe = small.model_copy(
+        update={
+            "learning_rate": 2.0,
+            "warmup": 0.25,
+            "initial_factor": 0.1,
+            "final_factor": 0.01,
+            "schedule": "one-cycle",
+        }
+    )
+    rates = [train.learning_rate(recipe, step / 100) for step in range(101)]
+    assert [rates[0], rates[25], rates[100]] == pytest.approx([0.2, 2.0, 0.02])
+    assert rates[:26] == sorted(rates[:26])
+    assert rates[25:] == sorted(rates[25:], reverse=True)
+
+
+def test_a_constant_rate_is_constant(small: Recipe) -> None:
+    recipe = small.model_copy(update={"schedule": "constant"})
+    assert {train.learning_rate(recipe, share) for share in (0.0, 0.3, 1.0)} == {recipe.learning_rate}
+
+
+def test_an_epoch_meets_every_image_once(small: Recipe, images: Tensor) -> None:
+    sizes: list[int] = []
+    state = start(small, CPU)
+    train.epoch(small, state, images[:500], sizes.append)
+    assert (sizes, state.step) == ([64] * 7 + [52], 8)
+
+
+def test_training_lowers_the_loss_and_the_average_follows(small: Recipe, images: Tensor, tmp_path: Path) -> None:
+    recipe = small.model_copy(update={"epochs": 40, "averaging_decay": 0.9, "checkpoint_every": 40})
+    state = start(recipe, CPU)
+    before = train.epoch(recipe, state, images, lambda _: None)
+    train.fit(recipe, state, images, images[:100], tmp_path)
+    assert score(state.average, images).total < before.total / 2
+    apart = [
+        (a - m).abs().max().item() for a, m in zip(state.average.parameters(), state.model.parameters(), strict=True)
+    ]
+    assert 0 < max(apart) < 0.1
+
+
+def test_without_averaging_the_last_weights_count(small: Recipe) -> None:
+    state = start(small.model_copy(update={"averaging_decay": 0}), CPU)
+    assert state.average is state.model
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(
+    small: Recipe, images: Tensor, tmp_path: Path
+) -> None:
+    first, second, other = (
+        weights_after(small.model_copy(update={"seed": seed}), images, tmp_path) for seed in (1, 1, 2)
+    )
+    assert equal(first, second)
+    assert not equal(first, other)
+
+
+def test_validation_never_moves_the_training(small: Recipe, images: Tensor, tmp_path: Path) -> None:
+    assert equal(weights_after(small, images, tmp_path), weights_after(small, images, tmp_path, validation=images[:3]))
+
+
+def test_a_loss_that_is_no_longer_finite_ends_the_training(small: Recipe, images: Tensor) -> None:
+    state = start(small, CPU)
+    with torch.no_grad():
+        state.model.posterior.bias.fill_(float("nan"))
+    with pytest.raises(TrainingError, match="no longer finite in epoch 1"):
+        train.epoch(small, state, images, lambda _: None)
+
+
+def test_tensorboard_gets_scalars_with_steps_and_panels(finished: Run) -> None:
+    log = EventAccumulator(str(finished.folder / "tensorboard")).Reload()
+    for part in ("train", "validation"):
+        for term in ("distortion", "rate", "total"):
+            assert [event.step for event in log.Scalars(f"{term}/{part}")] == [1, 2, 3, 4]
+        panel = log.Images(f"reconstruction/{part}")[-1]
+        assert (panel.width, panel.height) == (2 * 28, train.PANEL_IMAGES * 28)
+
+
+def test_progress_off_a_terminal_is_a_line_an_epoch(finished: Run) -> None:
+    lines = [line for line in finished.output.splitlines() if line.startswith("epoch ")]
+    assert len(lines) == subset.SMALL["epochs"]
+    for word in ("distortion", "rate", "total", "images/s", "left"):
+        assert word in lines[0]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_saves_and_says_how_to_go_on(
+    number: signal.Signals,
+    small: Recipe,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    recipe = small.model_copy(update={"checkpoint_every": 4})
+    interrupt_epoch(monkeypatch, 2, number)
+    arguments = [
+        *subset.SMALL_ARGUMENTS,
+        "--checkpoint-every=4",
+        f"--data-dir={subset.DIRECTORY}",
+        f"--runs-dir={tmp_path}",
+    ]
+    before = signal.getsignal(number)
+    assert main(arguments) == 130
+    assert signal.getsignal(number) == before
+    told = capsys.readouterr().err
+    assert told.startswith("Stopped and saved. To go on: python -m training --epochs=4")
+    assert told.endswith("--resume\n")
+
+    monkeypatch.undo()
+    monkeypatch.setitem(data.DATASETS, "mnist", subset.SUBSET)
+    images, validation = data.split(data.load("mnist", "train", subset.DIRECTORY)[0], recipe.validation_size)
+    resumed = checkpoint.resume(tmp_path / recipe.name / checkpoint.CHECKPOINT, recipe, CPU)
+    assert resumed.epoch == 2
+    train.fit(recipe, resumed, images, validation, tmp_path / "resumed")
+    assert equal(resumed, weights_after(recipe, images, tmp_path))
+
+
+def test_a_second_ctrl_c_stops_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    interrupt_epoch(monkeypatch, 2, signal.SIGINT, signal.SIGINT)
+    arguments = [*subset.SMALL_ARGUMENTS, f"--data-dir={subset.DIRECTORY}", f"--runs-dir={tmp_path}"]
+    assert main(arguments) == 130
+    assert capsys.readouterr().err == "Stopped at once; --resume goes on from the last checkpoint.\n"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
+def test_a_device_that_is_not_there_is_never_replaced_by_another(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--device=cuda"]) == 2
+    assert capsys.readouterr().err == "There is no CUDA device that this PyTorch can use; train with --device cpu.\n"
+
+
+def interrupt_epoch(monkeypatch: pytest.MonkeyPatch, number: int, *signals: signal.Signals) -> None:
+    """Have the process get these signals as the epoch of this number begins."""
+    epoch = train.epoch
+
+    def interrupted(recipe: Recipe, state: State, images: Tensor, advance: object) -> Score:
+        if state.epoch == number - 1:
+            for each in signals:
+                os.kill(os.getpid(), each)
+        return epoch(recipe, state, images, advance)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(train, "epoch", interrupted)
+
+
+def weights_after(recipe: Recipe, images: Tensor, folder: Path, validation: Tensor | None = None) -> State:
+    state = start(recipe, CPU)
+    train.fit(recipe, state, images, images[-100:] if validation is None else validation, folder / "uninterrupted")
+    return state
+
+
+def equal(one: State, other: State) -> bool:
+    pairs = zip(
+        [*one.model.parameters(), *one.average.parameters()],
+        [*other.model.parameters(), *other.average.parameters()],
+        strict=True,
+    )
+    return all(torch.equal(left, right) for left, right in pairs)

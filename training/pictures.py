@@ -1,0 +1,55 @@
+"""Pictures of what a model does, as arrays: inputs beside reconstructions, and grids of samples."""
+
+from __future__ import annotations
+
+import io
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+
+from training.model import VAE, to_image, to_signal
+
+SAMPLE_SEED: Final = 0
+
+Pixels = npt.NDArray[np.uint8]
+
+
+@torch.no_grad()
+def reconstructed(model: VAE, images: Tensor) -> tuple[Pixels, Pixels]:
+    """uint8 images [N, *image_shape] and what the model makes of them by way of mu, as arrays of the same shape."""
+    mu, _ = model.encode(to_signal(images))
+    return images.cpu().numpy(), to_image(model.decode(mu)).cpu().numpy()
+
+
+@torch.no_grad()
+def sampled(model: VAE, count: int) -> Pixels:
+    """What the model makes of draws from the prior N(0, I): uint8 [count, *image_shape]; always the same draws."""
+    noise = torch.Generator().manual_seed(SAMPLE_SEED)
+    return to_image(model.decode(torch.randn(count, model.architecture.latent_dim, generator=noise))).numpy()
+
+
+def grid(images: Pixels, columns: int) -> Pixels:
+    """Images [N, H, W] or [N, H, W, 3] in rows of `columns` as one picture; N is a multiple of `columns`."""
+    return np.concatenate([np.concatenate(list(row), axis=1) for row in images.reshape(-1, columns, *images.shape[1:])])
+
+
+def beside(images: Pixels, reconstructions: Pixels) -> Pixels:
+    """Each image with its reconstruction at its right, one pair below the other, as in the notebook's panels."""
+    return grid(np.stack([images, reconstructions], axis=1).reshape(-1, *images.shape[1:]), columns=2)
+
+
+def above(images: Pixels, reconstructions: Pixels, columns: int) -> Pixels:
+    """Rows of `columns` images, each row above that of its reconstructions."""
+    rows = [each.reshape(-1, columns, *each.shape[1:]) for each in (images, reconstructions)]
+    return grid(np.stack(rows, axis=1).reshape(-1, *images.shape[1:]), columns)
+
+
+def png(picture: Pixels, scale: int) -> bytes:
+    """A picture, each pixel drawn `scale` wide, as the bytes of a PNG file; equal pictures give equal bytes."""
+    file = io.BytesIO()
+    Image.fromarray(picture.repeat(scale, axis=0).repeat(scale, axis=1)).save(file, "PNG", optimize=True)
+    return file.getvalue()
