@@ -1,0 +1,1 @@
+"""HTTP: bytes and JSON on one side, the application's arrays on the other."""

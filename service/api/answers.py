@@ -1,0 +1,103 @@
+"""From the application's arrays to an answer's bytes: JSON, PNG, npy or raw, as the client's Accept asks."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from service import codec
+from service.api.requests import JSON, NPY
+from service.codec import Images
+from service.contract import Contract
+
+PNG: Final = "image/png"
+RAW: Final = "application/octet-stream"
+
+# What each kind of answer can be sent as, the default first.
+LATENT_TYPES: Final = (JSON, NPY, RAW)
+IMAGE_TYPES: Final = (JSON, PNG, NPY, RAW)
+
+
+def negotiate(accept: str | None, offered: tuple[str, ...]) -> str:
+    """The media type that an Accept header likes best (RFC 9110, section 12.5.1); on a tie, the first one offered.
+
+    Raises HTTPException, 406 when it likes none and 400 when it is not an Accept header.
+    """
+    if not accept:
+        return offered[0]
+    ranges = [_media_range(item) for item in accept.split(",") if item.strip()]
+    best, best_quality = "", 0.0
+    for media_type in offered:
+        kind = media_type.partition("/")[0]
+        # The most specific range that matches decides.
+        for wanted in (media_type, f"{kind}/*", "*/*"):
+            qualities = [quality for name, quality in ranges if name == wanted]
+            if qualities:
+                if max(qualities) > best_quality:
+                    best, best_quality = media_type, max(qualities)
+                break
+    if not best:
+        raise HTTPException(406, f"This can be had as {', '.join(offered)}.")
+    return best
+
+
+def latents_answer(
+    media_type: str, contract: Contract, fields: Mapping[str, Any], stacked: tuple[npt.NDArray[np.float32], ...]
+) -> Response:
+    """An answer that is latents: `fields` as JSON, or `stacked`, float32 [N, latent_dim] each, as one array."""
+    if media_type == JSON:
+        return _json(contract, fields)
+    return _array(media_type, contract, np.stack(stacked), fields)
+
+
+def images_answer(media_type: str, contract: Contract, images: Images, fields: Mapping[str, Any]) -> Response:
+    """An answer that is images uint8 [N, *image_shape]: JSON with `fields`, a PNG (several as a grid), or the array."""
+    if media_type == JSON:
+        pictures = [b64encode(file).decode("ascii") for file in codec.png_files(images)]
+        return _json(contract, {"images": pictures, **fields})
+    if media_type == PNG:
+        picture = images if len(images) == 1 else codec.grid(images, contract.background)[np.newaxis]
+        return Response(codec.png_files(picture)[0], media_type=PNG, headers=_headers(contract, fields))
+    return _array(media_type, contract, images, fields)
+
+
+def _json(contract: Contract, fields: Mapping[str, Any]) -> Response:
+    said = {name: value for name, value in fields.items() if value is not None}
+    return Response(
+        orjson.dumps({"model": contract.id, **said}, option=orjson.OPT_SERIALIZE_NUMPY),
+        media_type=JSON,
+    )
+
+
+def _array(media_type: str, contract: Contract, array: npt.NDArray[Any], fields: Mapping[str, Any]) -> Response:
+    headers = _headers(contract, fields)
+    if media_type == NPY:
+        return Response(codec.npy_bytes(array), media_type=NPY, headers=headers)
+    headers |= {"X-Array-Dtype": str(array.dtype), "X-Array-Shape": ",".join(map(str, array.shape))}
+    return Response(array.tobytes(), media_type=RAW, headers=headers)
+
+
+def _headers(contract: Contract, fields: Mapping[str, Any]) -> dict[str, str]:
+    """What a JSON answer says beside its arrays, for the answers that are nothing but arrays."""
+    said = {"X-Model": contract.id, "X-Seed": fields.get("seed"), "X-Prior": fields.get("prior")}
+    return {name: str(value) for name, value in said.items() if value is not None}
+
+
+def _media_range(item: str) -> tuple[str, float]:
+    name, *parameters = (part.strip().lower() for part in item.split(";"))
+    quality = 1.0
+    for parameter in parameters:
+        key, _, value = parameter.partition("=")
+        if key.strip() == "q":
+            try:
+                quality = float(value)
+            except ValueError as error:
+                raise HTTPException(400, "The Accept header has a quality that is not a number.") from error
+    return name, quality

@@ -1,0 +1,217 @@
+"""From a request's bytes to the application's arrays: JSON, multipart, one raw picture, or a raw npy batch.
+
+Reading the body is the only thing here that waits. The rest is plain functions of bytes, to be run off the event loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ValidationError
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import Field, File, FormParser, parse_options_header
+from starlette.datastructures import QueryParams
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+
+from service import codec
+from service.api.schemas import DecodeRequest, ImageOptions, ImageRequest
+from service.codec import Images
+from service.errors import Fault, InvalidInput, LimitExceeded
+from service.registry import Model, Registry
+from service.settings import Settings
+
+JSON: Final = "application/json"
+MULTIPART: Final = "multipart/form-data"
+NPY: Final = "application/x-npy"
+PICTURES: Final = ("image/png", "image/jpeg", "image/webp", "image/gif", "image/bmp")
+
+Form = TypeVar("Form", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A request's body with what its headers and query say of it; `media_type` is one that the route takes."""
+
+    data: bytes
+    media_type: str
+    parameters: Mapping[bytes, bytes]
+    query: QueryParams
+
+
+@dataclass(frozen=True, slots=True)
+class ImageBatch:
+    """Images uint8 [N, *image_shape] for `model`, and what is to be done with them."""
+
+    model: Model
+    options: ImageOptions
+    images: Images
+
+
+async def read_body(request: Request, media_types: tuple[str, ...], max_bytes: int) -> Body:
+    """Read the body, counting its bytes as they arrive.
+
+    Raises HTTPException (415 when the media type is none of `media_types`) and LimitExceeded, the latter as soon as
+    more than `max_bytes` are announced or have come.
+    """
+    media_type, parameters = parse_options_header(request.headers.get("content-type"))
+    name = media_type.decode("latin-1")
+    if name not in media_types:
+        raise HTTPException(415, f"The body must be {_either(media_types)}, by its Content-Type.")
+    too_large = LimitExceeded(f"The body is larger than {max_bytes} bytes.")
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced) > max_bytes:
+        raise too_large
+    chunks, received = [], 0
+    try:
+        async for chunk in request.stream():
+            received += len(chunk)
+            if received > max_bytes:
+                raise too_large
+            chunks.append(chunk)
+    except ClientDisconnect as error:
+        raise HTTPException(400, "The connection closed before the body was complete.") from error
+    return Body(b"".join(chunks), name, parameters, request.query_params)
+
+
+def read_form(body: Body, form: type[Form]) -> Form:
+    """A JSON body as one of the request schemas. Raises HTTPException (400, not JSON) and InvalidInput."""
+    if body.query:
+        raise InvalidInput([Fault((name,), "A JSON request takes no query parameters.") for name in body.query])
+    try:
+        return form.model_validate_json(body.data, strict=True)
+    except ValidationError as error:
+        for problem in error.errors(include_url=False, include_input=False):
+            if problem["type"] == "json_invalid":
+                raise HTTPException(400, f"The body is not JSON. {problem['msg']}.") from error
+        raise _invalid(error) from error
+
+
+def read_images(body: Body, registry: Registry, settings: Settings) -> ImageBatch:
+    """The images of a request in any of its forms, fitted to the model that it names.
+
+    Raises InvalidInput, LimitExceeded, Unknown, and HTTPException (400) for a body that does not keep its own format.
+    """
+    options, pictures = _options_and_pictures(body)
+    model = registry.find(options.model)
+    contract = model.autoencoder.contract
+    if body.media_type == NPY:
+        images = codec.images_from_npy(
+            body.data,
+            contract.image_shape,
+            preprocess=options.preprocess,
+            background=contract.background,
+            max_batch=settings.max_batch,
+            max_pixels=settings.max_pixels,
+        )
+    else:
+        codec.check_batch(len(pictures), settings.max_batch, "images")
+        images = codec.images_from_pictures(
+            pictures,
+            contract.image_shape,
+            preprocess=options.preprocess,
+            background=contract.background,
+            max_pixels=settings.max_pixels,
+        )
+    return ImageBatch(model, options, images)
+
+
+def read_latents(body: Body, registry: Registry, settings: Settings) -> tuple[Model, npt.NDArray[np.float32]]:
+    """The model and the latents float32 [N, latent_dim] of a request to decode; a latent may still not be finite.
+
+    Raises InvalidInput, LimitExceeded, Unknown, HTTPException (400).
+    """
+    form = read_form(body, DecodeRequest)
+    codec.check_batch(len(form.z), settings.max_batch, "z")
+    model = registry.find(form.model)
+    latent_dim = model.autoencoder.contract.latent_dim
+    faults = [
+        Fault(("z", index), f"{len(latent)} values; the model takes {latent_dim}.")
+        for index, latent in enumerate(form.z)
+        if len(latent) != latent_dim
+    ]
+    if faults:
+        raise InvalidInput(faults)
+    with np.errstate(over="ignore"):  # a double beyond float32 becomes infinite, and is refused as such
+        return model, np.array(form.z, np.float32)
+
+
+def _options_and_pictures(body: Body) -> tuple[ImageOptions, Sequence[bytes | str]]:
+    """What is said about the images, and the picture files: base64 texts from JSON, else bytes."""
+    if body.media_type == JSON:
+        form = read_form(body, ImageRequest)
+        return form, form.images
+    if body.media_type == MULTIPART:
+        if body.query:
+            raise InvalidInput(
+                [Fault((name,), "A multipart request takes no query parameters.") for name in body.query]
+            )
+        fields, pictures = _read_multipart(body)
+        return _read_options(fields), pictures
+    return _read_options(body.query.multi_items()), [body.data]
+
+
+def _read_options(items: list[tuple[str, str]]) -> ImageOptions:
+    twice = {name for name, _ in items if [other for other, _ in items].count(name) > 1}
+    if twice:
+        raise InvalidInput([Fault((name,), "Given more than once.") for name in sorted(twice)])
+    try:
+        return ImageOptions.model_validate_strings(dict(items))
+    except ValidationError as error:
+        raise _invalid(error) from error
+
+
+def _read_multipart(body: Body) -> tuple[list[tuple[str, str]], list[bytes]]:
+    """The fields of a multipart body, but for `images`, and the pictures in `images`, all in memory."""
+    fields: list[tuple[str, str]] = []
+    pictures: list[bytes] = []
+    ended = False
+
+    def on_field(field: Field) -> None:
+        name, value = (field.field_name or b"").decode("utf-8", "replace"), field.value or b""
+        if name == "images":
+            pictures.append(value)
+        else:
+            fields.append((name, value.decode("utf-8", "replace")))
+
+    def on_file(file: File) -> None:
+        if file.field_name != b"images":
+            name = (file.field_name or b"").decode("utf-8", "replace")
+            raise InvalidInput([Fault((name,), "Pictures belong into the field images.")])
+        pictures.append(file.file_object.getvalue())  # type: ignore[union-attr]  # in memory, as configured below
+
+    def on_end() -> None:
+        nonlocal ended
+        ended = True
+
+    try:
+        parser = FormParser(
+            MULTIPART,
+            on_field,
+            on_file,
+            on_end,
+            boundary=body.parameters.get(b"boundary"),
+            # The body is in memory and within its limit already; a second copy on disk would need a disk to write to.
+            config={"MAX_MEMORY_FILE_SIZE": float("inf"), "UPLOAD_ERROR_ON_BAD_CTE": True},
+        )
+        parser.write(body.data)
+        parser.finalize()
+    except FormParserError as error:
+        raise HTTPException(400, "The body is not multipart/form-data as its Content-Type announces it.") from error
+    if not ended:  # the parser keeps silent about a body that stops midway, and its last picture would be lost
+        raise HTTPException(400, "The multipart body ends before its closing boundary.")
+    return fields, pictures
+
+
+def _invalid(error: ValidationError) -> InvalidInput:
+    """Our error for pydantic's, with its paths and its sentences, and never with the client's values."""
+    problems = error.errors(include_url=False, include_input=False, include_context=False)
+    return InvalidInput([Fault(tuple(problem["loc"]), f"{problem['msg']}.") for problem in problems])
+
+
+def _either(words: tuple[str, ...]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"

@@ -1,0 +1,172 @@
+"""What requests and answers look like in JSON. These classes validate, and they are the OpenAPI document."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, FailFast, Field
+
+from service.autoencoder import SEED_LIMIT, Prior
+from service.codec import Preprocess
+
+ModelReference = Annotated[
+    str | None,
+    Field(None, max_length=80, description='"name" (its highest version) or "name@version"; else the default model.'),
+]
+Seed = Annotated[
+    int | None,
+    Field(
+        None, ge=0, lt=SEED_LIMIT, description="Seed of the noise. Same request, same seed, same answer, bit for bit."
+    ),
+]
+Png = Annotated[str, Field(description="A PNG, in base64.", json_schema_extra={"contentEncoding": "base64"})]
+Latent = Annotated[list[float], Field(description="`latent_dim` numbers.")]
+
+
+# Lists fail at their first bad item (FailFast): a body of a million wrong items must not become a million errors.
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
+
+
+class ImageOptions(_Request):
+    """What can be said about a batch of images, whichever way the images themselves come."""
+
+    model: ModelReference
+    preprocess: Preprocess = Field(
+        "resize",
+        description="none: the pictures have the model's size and mode already. resize: to grey or RGB, transparency "
+        "over the background, EXIF turned, area-averaged to fit with its aspect kept; a picture of the model's size is "
+        "used bit for bit. digit: as MNIST was made: ink found, cropped, scaled to a 20x20 box, centred by mass.",
+    )
+    sample: bool = Field(False, description="Draw z from the posterior instead of using its mean, mu.")
+    seed: Seed
+
+
+class ImageRequest(ImageOptions):
+    """A batch of pictures in JSON."""
+
+    images: Annotated[list[str], FailFast()] = Field(
+        description="PNG, JPEG, WebP, GIF or BMP files in base64, bare or as data: URIs.", min_length=1
+    )
+
+
+class SampleRequest(_Request):
+    """How many new images, and how to draw them."""
+
+    n: int = Field(16, ge=1, description="How many images.")
+    seed: Seed
+    temperature: float = Field(1.0, ge=0, le=100, description="Standard deviation of z, in units of the prior's.")
+    label: int | None = Field(None, ge=0, description="Draw from the prior of this label.")
+    prior: Prior | None = Field(None, description="Which prior to draw z from; else the best that the model has.")
+    model: ModelReference
+
+
+class DecodeRequest(_Request):
+    """Latents to decode."""
+
+    z: Annotated[list[Annotated[Latent, FailFast()]], FailFast()] = Field(
+        min_length=1, description="One latent for each image."
+    )
+    model: ModelReference
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(protected_namespaces=())
+
+    model: str = Field(description="The model that answered, name@version.")
+
+
+class EncodeAnswer(_Answer):
+    """The posterior of each image: q(z|x) = N(mu, exp(logvar))."""
+
+    mu: list[Latent]
+    logvar: list[Latent] = Field(description="Logarithm of the variance.")
+    z: list[Latent] | None = Field(None, description="A draw from the posterior; only with `sample`.")
+    seed: int | None = Field(None, description="The seed of that draw; only with `sample`.")
+
+
+class ReconstructAnswer(EncodeAnswer):
+    """The posterior of each image, and the image decoded from it."""
+
+    images: list[Png]
+    mse: list[float] = Field(
+        description="For each image the mean squared difference to the input, over pixels in [0, 1]."
+    )
+
+
+class SampleAnswer(_Answer):
+    """New images, and what is needed to make them again."""
+
+    images: list[Png]
+    z: list[Latent]
+    seed: int
+    prior: Prior
+
+
+class DecodeAnswer(_Answer):
+    """One image for each latent."""
+
+    images: list[Png]
+
+
+class ModelInfo(BaseModel):
+    """One model that is served: its contract, its card, and what it runs on."""
+
+    id: str = Field(description="name@version, as requests and answers spell it.")
+    name: str
+    version: int
+    identity: str = Field(description="SHA-256 of the weights.")
+    dataset: str
+    image_shape: list[int] = Field(description="[height, width] for grey, [height, width, 3] for colour.")
+    background: int = Field(description="Grey level of empty paper, 0 to 255.")
+    latent_dim: int
+    objective: str
+    recipe: dict[str, Any] = Field(description="Every number of the training.")
+    metrics: dict[str, float] = Field(description="Measured on the whole test set.")
+    files: dict[str, str] = Field(description="SHA-256 of each file of the bundle.")
+    tools: dict[str, str] = Field(description="Versions of what trained and exported it.")
+    git_commit: str
+    contract_version: int
+    provider: str = Field(description="The onnxruntime execution provider that it really runs on.")
+    card: str = Field(description="The model card, in Markdown.")
+
+
+class ModelList(BaseModel):
+    """Everything under the models folder."""
+
+    default: str = Field(description="The model that answers requests which name none, name@version.")
+    models: list[ModelInfo]
+    refused: dict[str, str] = Field(description="Bundles that are not served, by folder, and why.")
+
+
+class Live(BaseModel):
+    """The process answers."""
+
+    live: Literal[True] = True
+
+
+class Ready(BaseModel):
+    """Whether requests should be sent here."""
+
+    ready: bool
+    reason: str = Field(description="Why, in one sentence.")
+
+
+class ProblemItem(BaseModel):
+    """One thing wrong with a request."""
+
+    pointer: str = Field(description="JSON pointer (RFC 6901) to it; images count alike however they were sent.")
+    detail: str
+
+
+class Problem(BaseModel):
+    """An error, as RFC 9457 has it."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    request_id: str = Field(description="The answer's X-Request-ID: quote it when you ask for help.")
+    errors: list[ProblemItem] | None = None

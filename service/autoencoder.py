@@ -1,0 +1,136 @@
+"""The verbs, in the domain's words: encode, decode, reconstruct, sample. NumPy in, NumPy out; no HTTP, no onnxruntime.
+
+All noise is drawn here, by NumPy's PCG64 from the request's seed, in the order of the request's rows, and passed into
+the graphs. So the same request with the same seed gives the same answer, whatever else the engine is running.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+
+from service.batcher import Batcher, Timing
+from service.contract import Contract
+from service.engine import Floats, Images
+from service.errors import Fault, InvalidInput, Unknown
+
+Prior = Literal["normal", "aggregate"]
+
+# Every JSON reader keeps integers below 2^53 exactly (RFC 8259, section 6), so a seed comes back as it was given.
+SEED_LIMIT: Final = 2**53
+
+
+@dataclass(frozen=True, slots=True)
+class Posterior:
+    """q(z|x) of N images: `mu` and `logvar` (log of the variance), float32 [N, latent_dim].
+
+    `z`, float32 [N, latent_dim], is one draw from it with `seed`, where one was asked for.
+    """
+
+    mu: Floats
+    logvar: Floats
+    z: Floats | None = None
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reconstruction:
+    """`images` uint8 [N, *image_shape] decoded from the posterior's mu, or from its z where one was drawn.
+
+    `mse` float32 [N]: the mean over an image's pixels of the squared difference to the input, pixels on [0, 1].
+    """
+
+    images: Images
+    posterior: Posterior
+    mse: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """New `images` uint8 [N, *image_shape], the `z` float32 [N, latent_dim] behind them, and how z was drawn."""
+
+    images: Images
+    z: Floats
+    seed: int
+    prior: Prior
+
+
+class Autoencoder:
+    """One model and what it can do."""
+
+    def __init__(self, contract: Contract, batcher: Batcher) -> None:
+        self.contract = contract
+        self._batcher = batcher
+
+    async def encode(
+        self, images: Images, timing: Timing, *, sample: bool = False, seed: int | None = None
+    ) -> Posterior:
+        """The posterior of images uint8 [N, *image_shape]; with `sample`, also a draw z = mu + exp(logvar / 2) eps.
+
+        Kingma and Welling, Auto-Encoding Variational Bayes (2014), section 2.4. Raises RuntimeFailed.
+        """
+        mu, logvar = await self._batcher.encode(images, timing)
+        if not sample:
+            return Posterior(mu, logvar)
+        seed = new_seed() if seed is None else seed
+        z = mu + np.exp(logvar / np.float32(2)) * noise(mu.shape, seed)
+        return Posterior(mu, logvar, z.astype(np.float32, copy=False), seed)
+
+    async def decode(self, z: Floats, timing: Timing) -> Images:
+        """Images uint8 [N, *image_shape] of latents float32 [N, latent_dim].
+
+        Raises InvalidInput with a fault for each latent that is not finite, RuntimeFailed.
+        """
+        finite = np.isfinite(z).all(axis=1)
+        if not finite.all():
+            rows = np.flatnonzero(~finite)
+            raise InvalidInput([Fault(("z", int(row)), "Not finite in 32-bit floating point.") for row in rows])
+        return await self._batcher.decode(z, timing)
+
+    async def reconstruct(
+        self, images: Images, timing: Timing, *, sample: bool = False, seed: int | None = None
+    ) -> Reconstruction:
+        """Encode and decode images uint8 [N, *image_shape], through mu, or with `sample` through a draw.
+
+        Raises RuntimeFailed.
+        """
+        posterior = await self.encode(images, timing, sample=sample, seed=seed)
+        decoded = await self.decode(posterior.mu if posterior.z is None else posterior.z, timing)
+        difference = (decoded.astype(np.float32) - images) / np.float32(255)
+        mse = np.square(difference).reshape(len(images), -1).mean(axis=1)
+        return Reconstruction(decoded, posterior, mse)
+
+    async def sample(
+        self,
+        n: int,
+        timing: Timing,
+        *,
+        seed: int | None = None,
+        temperature: float = 1.0,
+        prior: Prior | None = None,
+        label: int | None = None,
+    ) -> Sample:
+        """Decode `n` draws from the prior, N(0, temperature^2) in each latent.
+
+        The first rows of a longer sample equal those of a shorter one with the same seed. Raises Unknown for a prior or
+        a label that the model has not, RuntimeFailed.
+        """
+        if prior == "aggregate" or label is not None:
+            wanted = "aggregate prior" if label is None else f"prior for label {label}"
+            raise Unknown(f"{self.contract.id} has no {wanted}.")
+        seed = new_seed() if seed is None else seed
+        z = noise((n, self.contract.latent_dim), seed) * np.float32(temperature)
+        return Sample(await self.decode(z, timing), z, seed, "normal")
+
+
+def new_seed() -> int:
+    """A seed nobody chose, in 0..2^53 - 1."""
+    return secrets.randbelow(SEED_LIMIT)
+
+
+def noise(shape: tuple[int, ...], seed: int) -> Floats:
+    """Standard normal noise, float32, from PCG64 and nothing else."""
+    return np.random.Generator(np.random.PCG64(seed)).standard_normal(shape, np.float32)

@@ -1,0 +1,346 @@
+"""Bytes to uint8 arrays and back: pictures, base64, npy, and the preprocessing that ties them to the training set.
+
+A picture becomes an array of the model's shape, [H, W] for grey or [H, W, 3] for colour, uint8, exactly as the training
+data looks; scaling to [-1, 1] happens inside the graph. Nothing here fetches, executes or unpickles anything.
+"""
+
+from __future__ import annotations
+
+import binascii
+import io
+import math
+import re
+import struct
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, Literal, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from PIL import (
+    BmpImagePlugin,  # noqa: F401
+    GifImagePlugin,  # noqa: F401
+    Image,
+    ImageOps,
+    JpegImagePlugin,  # noqa: F401
+    PngImagePlugin,  # noqa: F401
+    WebPImagePlugin,  # noqa: F401
+)
+from zlib_ng.zlib_ng import compress, crc32
+
+from service.errors import Fault, InvalidInput, LimitExceeded
+
+Images = npt.NDArray[np.uint8]
+Preprocess = Literal["none", "resize", "digit"]
+Raw = TypeVar("Raw")
+Cooked = TypeVar("Cooked")
+
+# What people send. Pillow's other formats are the larger part of its attack surface and stay closed: the plugins of
+# these five are imported above, or the first request would have Pillow import all forty-odd.
+FORMATS: Final = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+
+# Our own limit (VAE_MAX_PIXELS) is checked on every header before a pixel is decoded, so Pillow's warning, which is a
+# process-wide switch with a limit of its own, would only say the same thing less clearly.
+Image.MAX_IMAGE_PIXELS = None
+
+_DATA_URI: Final = re.compile(r"data:[\w.+-]+/[\w.+-]+(?:;[\w.=-]+)*;base64,")
+
+# Up to here a PNG is written by hand, rows unfiltered: a tenth of Pillow's time for a digit. Beyond, filters pay.
+_SMALL_PNG_PIXELS: Final = 64 * 64
+_IEND: Final = struct.pack(">I4sI", 0, b"IEND", crc32(b"IEND"))
+
+# MNIST as LeCun, Cortes and Burges made it: the ink in a box of 20 pixels inside a field of 28.
+_DIGIT_BOX: Final = 20 / 28
+# `digit` looks for ink in pictures of at most this many pixels a side: enough for any pen, and fast.
+_DIGIT_SEARCH_SIDE: Final = 512
+# Paper and ink must differ by this many grey levels; fainter marks are noise, and the page counts as empty.
+_DIGIT_LEAST_CONTRAST: Final = 24
+# Of the darkest ink, the share above which a pixel belongs to the digit when its edges are looked for.
+_DIGIT_INK: Final = 0.25
+
+
+def base64_bytes(text: str) -> bytes:
+    """The bytes of a base64 text, bare or as a `data:` URI; line breaks and spaces are allowed.
+
+    Raises ValueError, in one sentence, when it is anything else.
+    """
+    if text.startswith("data:"):
+        head = _DATA_URI.match(text)
+        if head is None:
+            raise ValueError("The data: URI is not base64.")
+        text = text[head.end() :]
+    elif text.startswith(("http:", "https:")):
+        raise ValueError("URLs are not fetched; send the picture itself, in base64.")
+    try:
+        # `base64` on a command line wraps its lines, so white space goes before the strict decoder looks.
+        return binascii.a2b_base64("".join(text.split()), strict_mode=True)
+    except ValueError as error:  # binascii.Error is one, and so is a character outside ASCII
+        raise ValueError("Not base64.") from error
+
+
+def images_from_pictures(
+    pictures: Sequence[bytes | str],
+    shape: tuple[int, ...],
+    *,
+    preprocess: Preprocess,
+    background: int,
+    max_pixels: int,
+) -> Images:
+    """Decode picture files (PNG, JPEG, WebP, GIF, BMP; the first frame of a moving one) to uint8 [N, *shape].
+
+    A text is a file in base64. Raises InvalidInput with a fault for each picture that is none or does not fit, and
+    LimitExceeded when the headers together announce more than `max_pixels`, before any pixel is decoded.
+    """
+    faults: list[Fault] = []
+    files = _each(enumerate(pictures), lambda file: base64_bytes(file) if isinstance(file, str) else file, faults)
+    opened = _each(files, _open, faults)
+    pixels = sum(picture.width * picture.height for _, picture in opened)
+    if pixels > max_pixels:
+        raise LimitExceeded(
+            f"The pictures have {pixels} pixels in all; at most {max_pixels} are allowed in one request.", ("images",)
+        )
+    fitted = _each(opened, lambda picture: _fit(picture, shape, preprocess, background), faults)
+    return _stack(fitted, faults)
+
+
+def images_from_npy(
+    data: bytes,
+    shape: tuple[int, ...],
+    *,
+    preprocess: Preprocess,
+    background: int,
+    max_batch: int,
+    max_pixels: int,
+) -> Images:
+    """Read a batch in NumPy's format (version 1.0 or 2.0): uint8 [N, h, w] or [N, h, w, 3], to uint8 [N, *shape].
+
+    The header is parsed, never evaluated, and must agree with the number of bytes that follow it before anything is
+    allocated. Raises InvalidInput and LimitExceeded.
+    """
+    array = _parse_npy(data)
+    check_batch(len(array), max_batch, "images")
+    if array.shape[1:] == shape:
+        return array
+    if preprocess == "none":
+        raise InvalidInput([Fault(("images",), f"The images are {_size(array.shape[1:])}, not {_size(shape)}.")])
+    if math.prod(array.shape[:3]) > max_pixels:
+        raise LimitExceeded(f"The images have more than {max_pixels} pixels in all.", ("images",))
+    faults: list[Fault] = []
+    fitted = _each(enumerate(array), lambda image: _fit(Image.fromarray(image), shape, preprocess, background), faults)
+    return _stack(fitted, faults)
+
+
+def check_batch(count: int, max_batch: int, name: str) -> None:
+    """Raise InvalidInput when a batch is empty, LimitExceeded when it has more than `max_batch` items."""
+    if count == 0:
+        raise InvalidInput([Fault((name,), "At least one is needed.")])
+    if count > max_batch:
+        raise LimitExceeded(f"{count} items in one request; at most {max_batch} are allowed.", (name,))
+
+
+def npy_bytes(array: npt.NDArray[np.generic]) -> bytes:
+    """An array in NumPy's format, for `numpy.load`."""
+    stream = io.BytesIO()
+    np.save(stream, array, allow_pickle=False)
+    return stream.getvalue()
+
+
+def png_files(images: Images) -> list[bytes]:
+    """Each image of uint8 [N, H, W] or [N, H, W, 3] as a PNG file (W3C Portable Network Graphics, third edition)."""
+    count, height, width, *channels = images.shape
+    if height * width > _SMALL_PNG_PIXELS:
+        return [_large_png(image) for image in images]
+    header = struct.pack(">4sIIBBBBB", b"IHDR", width, height, 8, 2 if channels else 0, 0, 0, 0)
+    start = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", crc32(header))
+    rows = np.zeros((count, height, 1 + images[0, 0].size), np.uint8)  # each row begins with its filter: 0, none
+    rows[:, :, 1:] = images.reshape(count, height, -1)
+    return [_small_png(start, row) for row in rows.reshape(count, -1)]
+
+
+def grid(images: Images, background: int) -> Images:
+    """Lay images [N, H, W(, 3)] out in one picture, row by row, in the fewest columns that make it no higher than wide.
+
+    Image k lies at row k // columns, column k % columns, with no gap; cells left over are `background`.
+    """
+    count, height, width, *channels = images.shape
+    columns = math.isqrt(count - 1) + 1
+    rows = -(-count // columns)
+    cells = np.full((rows * columns, height, width, *channels), background, np.uint8)
+    cells[:count] = images
+    return (
+        cells.reshape(rows, columns, height, width, *channels)
+        .swapaxes(1, 2)
+        .reshape(rows * height, columns * width, *channels)
+    )
+
+
+def _each(
+    items: Iterable[tuple[int, Raw]], cook: Callable[[Raw], Cooked], faults: list[Fault]
+) -> list[tuple[int, Cooked]]:
+    """Apply `cook` to each image, numbered; those that raise ValueError drop out and are noted among the faults."""
+    cooked = []
+    for index, item in items:
+        try:
+            cooked.append((index, cook(item)))
+        except ValueError as error:
+            faults.append(Fault(("images", index), str(error)))
+    return cooked
+
+
+def _stack(images: list[tuple[int, Images]], faults: list[Fault]) -> Images:
+    if faults:
+        raise InvalidInput(sorted(faults, key=lambda fault: fault.path))
+    return np.stack([image for _, image in images])
+
+
+def _small_png(start: bytes, rows: Images) -> bytes:
+    data = b"IDAT" + compress(rows, 1)
+    return start + struct.pack(">I", len(data) - 4) + data + struct.pack(">I", crc32(data)) + _IEND
+
+
+def _large_png(image: Images) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(image).save(stream, "PNG", compress_level=1)
+    return stream.getvalue()
+
+
+def _open(data: bytes) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(data), formats=FORMATS)
+    except Exception as error:  # on hostile bytes Pillow's parsers raise whatever they stumble over
+        raise ValueError(f"Not a picture that can be read ({', '.join(FORMATS)}).") from error
+
+
+def _fit(picture: Image.Image, shape: tuple[int, ...], preprocess: Preprocess, background: int) -> Images:
+    mode = "L" if len(shape) == 2 else "RGB"
+    try:
+        if preprocess == "none":
+            return _as_it_is(picture, shape, mode)
+        # A JPEG decodes straight to 1/2, 1/4 or 1/8 of its size: the same averages for a tenth of the work.
+        if picture.format == "JPEG":
+            side = 8 * max(shape[:2]) if preprocess == "resize" else _DIGIT_SEARCH_SIDE
+            picture.draft(None, (side, side))
+        picture = _eight_bit(ImageOps.exif_transpose(picture))
+        if preprocess == "digit":
+            return _digit(picture, shape)
+        return _resize(picture, shape, mode, background)
+    except ValueError:
+        raise
+    except Exception as error:  # as in _open: decoding meets the rest of the hostile bytes
+        raise ValueError("The picture is broken and cannot be decoded.") from error
+
+
+def _as_it_is(picture: Image.Image, shape: tuple[int, ...], mode: str) -> Images:
+    if picture.mode != mode or picture.size != (shape[1], shape[0]):
+        found = f"{picture.height}x{picture.width} {picture.mode}"
+        raise ValueError(
+            f"The picture is {found}, not {_size(shape[:2])} {mode}; preprocess 'resize' or 'digit' would make it so."
+        )
+    return np.asarray(picture)
+
+
+def _eight_bit(picture: Image.Image) -> Image.Image:
+    """Any picture in mode L, RGB or, where anything in it may be transparent, RGBA."""
+    if picture.mode.startswith("I"):  # 16-bit grey; Pillow's own conversion would clip it at 255
+        return Image.fromarray((np.asarray(picture).astype(np.uint16) >> 8).astype(np.uint8))
+    if picture.has_transparency_data:
+        return picture.convert("RGBA")
+    return picture.convert("L" if picture.mode in ("1", "L") else "RGB")
+
+
+def _flatten(picture: Image.Image, mode: str, background: int) -> Image.Image:
+    """A picture in mode L or RGB, the background showing through what is transparent."""
+    if picture.mode == "RGBA":
+        paper = Image.new("RGBA", picture.size, (background, background, background, 255))
+        paper.alpha_composite(picture)
+        picture = paper
+    return picture.convert(mode)
+
+
+def _resize(picture: Image.Image, shape: tuple[int, ...], mode: str, background: int) -> Images:
+    """Scale by area averages to fit `shape`, keeping the aspect ratio, in the middle of a field of background."""
+    height, width = shape[:2]
+    if picture.size == (width, height):
+        return np.asarray(_flatten(picture, mode, background))
+    # Scaled first and laid on the background after: the same by linearity, and a large picture is copied once less.
+    scaled = _flatten(_scale(picture, min(width / picture.width, height / picture.height)), mode, background)
+    field = np.full(shape, background, np.uint8)
+    top, left = (height - scaled.height) // 2, (width - scaled.width) // 2
+    field[top : top + scaled.height, left : left + scaled.width] = np.asarray(scaled)
+    return field
+
+
+def _scale(picture: Image.Image, factor: float) -> Image.Image:
+    size = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
+    return picture.resize(size, Image.Resampling.BOX if factor < 1 else Image.Resampling.BILINEAR)
+
+
+def _digit(picture: Image.Image, shape: tuple[int, ...]) -> Images:
+    """Make of a scan, a photo or a canvas what the makers of MNIST made of their forms.
+
+    White ink on black, the ink scaled to fit a box of 20/28 of the field and moved so that its centre of mass is the
+    field's centre (LeCun, Cortes, Burges: The MNIST database of handwritten digits). In MNIST's own images that centre
+    is the pixel at 14, counted from 0: on average 13.99 down and 14.01 across.
+    """
+    if len(shape) != 2:
+        raise ValueError("preprocess 'digit' is for models of grey images.")
+    ink = _ink(_scale(picture, min(1.0, _DIGIT_SEARCH_SIDE / max(picture.size))))
+    rows, columns = (np.flatnonzero((ink >= _DIGIT_INK).any(axis=axis)) for axis in (1, 0))
+    ink = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+    height, width = shape
+    factor = min(height * _DIGIT_BOX / ink.shape[0], width * _DIGIT_BOX / ink.shape[1])
+    digit = np.asarray(_scale(Image.fromarray(np.rint(ink * 255).astype(np.uint8)), factor))
+    digit = np.rint(digit * (255 / max(int(digit.max()), 1))).astype(np.uint8)
+
+    field = np.zeros(shape, np.uint8)
+    top, left = (_start(digit, axis, side) for axis, side in enumerate(shape))
+    field[top : top + digit.shape[0], left : left + digit.shape[1]] = digit
+    return field
+
+
+def _ink(picture: Image.Image) -> npt.NDArray[np.float64]:
+    """How much ink each pixel holds, [h, w] in [0, 1], 1 being the strongest, whichever of ink and paper is darker."""
+    paper = 0
+    if picture.mode == "RGBA":  # a drawing on a transparent canvas: on white if its own ink is dark, else on black
+        drawing = np.asarray(picture.convert("LA"), np.float64)
+        weight = drawing[..., 1].sum()
+        paper = 255 if weight and (drawing[..., 0] * drawing[..., 1]).sum() < 128 * weight else 0
+    grey = np.asarray(_flatten(picture, "L", paper), np.float64)
+    level = float(np.median(np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])))
+    lighter, darker = grey.max() - level, level - grey.min()
+    if max(lighter, darker) < _DIGIT_LEAST_CONTRAST:
+        raise ValueError("There is no ink in the picture.")
+    ink: npt.NDArray[np.float64] = (grey - level) / lighter if lighter >= darker else (level - grey) / darker
+    return ink.clip(0, 1)
+
+
+def _start(digit: Images, axis: int, side: int) -> int:
+    """Where along `axis` the digit starts for its centre of mass to lie on the middle pixel, as far as it fits."""
+    mass = digit.sum(axis=1 - axis, dtype=np.float64)
+    centre = float(mass @ np.arange(len(mass))) / float(mass.sum())
+    return min(max(round(side / 2 - centre), 0), side - len(mass))
+
+
+def _parse_npy(data: bytes) -> Images:
+    stream = io.BytesIO(data)
+    try:
+        version = np.lib.format.read_magic(stream)
+        read_header = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }[version]
+        shape, column_major, dtype = read_header(stream)
+    except Exception as error:  # the header is a Python literal: there is no end to what its parser may raise
+        raise InvalidInput([Fault(("images",), "Not an array in NumPy's format, version 1.0 or 2.0.")]) from error
+    if dtype != np.uint8 or not (len(shape) == 3 or (len(shape) == 4 and shape[3] == 3)):
+        raise InvalidInput(
+            [Fault(("images",), f"The array is {dtype} {list(shape)}, not uint8 [N, h, w] or [N, h, w, 3].")]
+        )
+    values = np.frombuffer(data, np.uint8, offset=stream.tell())
+    if math.prod(shape) != values.size or min(shape[1:]) < 1:
+        raise InvalidInput([Fault(("images",), f"{values.size} bytes do not fill an array of {list(shape)}.")])
+    return values.reshape(shape, order="F" if column_major else "C")
+
+
+def _size(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape))

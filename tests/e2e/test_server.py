@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx2 as httpx
+import pytest
+
+from tests.bundles import write_bundle
+from tests.digits import base64_png, digits
+from tests.e2e.conftest import ROOT, Server
+
+
+def start_and_fail(**settings: object) -> tuple[int, str]:
+    """Exit status and standard error of a server that cannot start."""
+    environment = os.environ | {f"VAE_{name.upper()}": str(value) for name, value in settings.items()}
+    ended = subprocess.run(
+        [sys.executable, "-m", "service"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60
+    )
+    return ended.returncode, ended.stderr
+
+
+def test_a_real_server_answers_real_digits(serve: Callable[..., Server]) -> None:
+    server = serve()
+    answer = httpx.post(f"{server.url}/reconstruct", json={"images": [base64_png(digits()[0])]})
+    assert answer.status_code == 200
+    assert base64.b64decode(answer.json()["images"][0]).startswith(b"\x89PNG")
+    assert answer.headers["x-request-id"]
+    assert "server" not in answer.headers
+
+
+def test_torch_is_not_in_the_serving_process(serve: Callable[..., Server]) -> None:
+    maps = Path(f"/proc/{serve().process.pid}/maps").read_text()
+    assert "onnxruntime" in maps
+    assert "torch" not in maps
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_request_in_flight_is_finished_and_the_exit_is_clean(
+    serve: Callable[..., Server], number: signal.Signals
+) -> None:
+    server = serve()
+    body = json.dumps({"images": [base64_png(digits()[0])]}).encode()
+    head = (
+        f"POST /encode HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\nExpect: 100-continue\r\n\r\n"
+    ).encode()
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+        connection.sendall(head)
+        assert connection.recv(1024).startswith(b"HTTP/1.1 100")  # the handler is running, and waits for its body
+        connection.sendall(body[:10])
+        server.process.send_signal(number)
+        assert server.process.stderr is not None
+        while "Shutting down" not in server.process.stderr.readline():
+            pass
+        connection.sendall(body[10:])
+        answer = b""
+        while chunk := connection.recv(65536):
+            answer += chunk
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert b'"mu"' in answer
+    assert server.process.wait(30) == 0
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"{server.url}/livez")
+
+
+def test_requests_that_outlast_the_drain_are_cut_off_within_its_bound(serve: Callable[..., Server]) -> None:
+    server = serve(drain_seconds=1)
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+        connection.sendall(b"POST /encode HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n")
+        connection.sendall(b"Content-Length: 100\r\nExpect: 100-continue\r\n\r\n")
+        assert connection.recv(1024).startswith(b"HTTP/1.1 100")
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(20) == 0
+
+
+class TestStartUp:
+    """What is wrong at start-up is one sentence and exit status 1."""
+
+    def test_a_model_that_was_tampered_with(self, tmp_path: Path) -> None:
+        shutil.copytree(ROOT / "models" / "mnist-mlp", tmp_path / "mnist-mlp")
+        with (tmp_path / "mnist-mlp" / "1" / "decoder.onnx").open("ab") as file:
+            file.write(b"\0")
+        status, log = start_and_fail(models_dir=tmp_path)
+        assert status == 1
+        assert "decoder.onnx is not the file" in log
+        assert "Traceback" not in log
+
+    def test_no_models_at_all(self, tmp_path: Path) -> None:
+        status, log = start_and_fail(models_dir=tmp_path)
+        assert status == 1
+        assert "There is no model 'mnist-mlp'" in log
+
+    def test_cuda_that_cannot_be_had(self) -> None:
+        status, log = start_and_fail(provider="cuda")
+        assert status == 1
+        assert "CUDA" in log
+        assert "Traceback" not in log
+
+    def test_a_setting_that_makes_no_sense(self) -> None:
+        status, log = start_and_fail(port="http")
+        assert status == 1
+        assert log.startswith("VAE_PORT=http: ")
+        assert len(log.splitlines()) == 1
+
+    def test_a_port_that_is_taken(self, serve: Callable[..., Server]) -> None:
+        status, log = start_and_fail(port=serve().port)
+        assert status != 0
+        assert "address already in use" in log
+
+
+def test_a_misspelt_setting_is_pointed_out(serve: Callable[..., Server]) -> None:
+    server = serve(max_bach=7)
+    server.process.terminate()
+    assert "VAE_MAX_BACH is set, but there is no such setting." in server.process.communicate(timeout=30)[1]
+
+
+def test_another_models_folder_and_default_are_honoured(serve: Callable[..., Server], tmp_path: Path) -> None:
+    write_bundle(tmp_path, "mine", 3)
+    server = serve(models_dir=tmp_path, default_model="mine")
+    assert httpx.post(f"{server.url}/sample", json={"n": 1}).json()["model"] == "mine@3"

@@ -1,0 +1,14 @@
+"""The README's own commands, so that tests run what readers run."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def curl_lines() -> list[str]:
+    """Every curl command of the README, as printed, continuation lines and all."""
+    blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    return [command for block in blocks for command in re.findall(r"^curl (?:.*\\\n)*.*$", block, re.MULTILINE)]

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+
+from service.api.schemas import DecodeAnswer
+from tests.digits import base64_png, decoded, digits
+
+Z = np.linspace(-2, 2, 60).reshape(3, 20).tolist()
+
+
+def test_json_is_one_picture_for_each_latent(client: TestClient) -> None:
+    body = client.post("/decode", json={"z": Z}).json()
+    assert list(body) == ["model", "images"]
+    DecodeAnswer.model_validate(body)
+    assert [decoded(image).shape for image in body["images"]] == [(28, 28)] * 3
+
+
+def test_decoding_mu_is_reconstructing(client: TestClient) -> None:
+    request = {"images": [base64_png(image) for image in digits()[:4]]}
+    mu = client.post("/encode", json=request).json()["mu"]
+    assert (
+        client.post("/decode", json={"z": mu}).json()["images"]
+        == client.post("/reconstruct", json=request).json()["images"]
+    )
+
+
+def test_png_and_npy_are_the_same_images(client: TestClient) -> None:
+    grid = decoded(client.post("/decode", json={"z": Z}, headers={"accept": "image/png"}).content)
+    array = np.load(io.BytesIO(client.post("/decode", json={"z": Z}, headers={"accept": "application/x-npy"}).content))
+    np.testing.assert_array_equal(grid[:28, 28:], array[1])
+    np.testing.assert_array_equal(grid[28:, :28], array[2])
+
+
+@pytest.mark.parametrize(
+    ("z", "pointers"),
+    [
+        ([], ["/z"]),
+        ("zero", ["/z"]),
+        ([[0.0] * 19, [0.0] * 20, [0.0] * 21, []], ["/z/0", "/z/2", "/z/3"]),
+        ([0.0] * 20, ["/z/0"]),
+        ([["0"] * 20], ["/z/0/0"]),
+        ([[0.0] * 20, [1e300] * 20], ["/z/1"]),
+        ([[None] + [0.0] * 19], ["/z/0/0"]),
+    ],
+)
+def test_latents_that_cannot_be_used_are_named(client: TestClient, z: Any, pointers: list[str]) -> None:
+    answer = client.post("/decode", json={"z": z})
+    assert answer.status_code == 422
+    assert [item["pointer"] for item in answer.json()["errors"]] == pointers
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_numbers_that_are_not_finite_are_refused(client: TestClient, number: str) -> None:
+    text = f'{{"z": [[{number}, {", ".join(["0"] * 19)}]]}}'
+    answer = client.post("/decode", content=text, headers={"content-type": "application/json"})
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["pointer"] == "/z/0/0"
+
+
+def test_more_latents_than_the_limit_are_too_many(start: Callable[..., TestClient]) -> None:
+    answer = start(max_batch=2).post("/decode", json={"z": [[0.0] * 3] * 3})
+    assert answer.status_code == 413
+    assert answer.json()["errors"][0]["pointer"] == "/z"

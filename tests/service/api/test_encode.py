@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+
+from service.api.schemas import EncodeAnswer
+from service.autoencoder import noise
+from service.bundle import read_bundle
+from service.engine import Engine
+from tests.digits import base64_png, digits, encoded
+from tests.service.conftest import MODELS
+
+IMAGES = digits()[:5]
+JSON_BODY = {"images": [base64_png(image) for image in IMAGES]}
+
+
+@pytest.fixture(scope="module")
+def posterior() -> tuple[np.ndarray, np.ndarray]:
+    """What the engine alone says of IMAGES."""
+    engine = Engine(read_bundle(MODELS / "mnist-mlp" / "1"), provider="cpu", threads=1)
+    return engine.encode(IMAGES)
+
+
+def test_json_answers_with_the_engines_own_numbers(
+    client: TestClient, posterior: tuple[np.ndarray, np.ndarray]
+) -> None:
+    answer = client.post("/encode", json=JSON_BODY)
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "application/json"
+    body = answer.json()
+    assert list(body) == ["model", "mu", "logvar"]
+    assert body["model"] == "mnist-mlp@1"
+    for name, expected in zip(("mu", "logvar"), posterior, strict=True):
+        assert np.array(body[name], np.float32).tobytes() == expected.tobytes()
+    EncodeAnswer.model_validate(body)
+
+
+def test_every_form_of_the_same_digit_gives_the_same_answer(client: TestClient) -> None:
+    picture = encoded(IMAGES[0])
+    stream = io.BytesIO()
+    np.save(stream, IMAGES[:1])
+    answers = [
+        client.post("/encode", json={"images": [base64_png(IMAGES[0])]}),
+        client.post("/encode", json={"images": ["data:image/png;base64," + base64_png(IMAGES[0])]}),
+        client.post("/encode", files=[("images", ("digit.png", picture, "image/png"))]),
+        client.post("/encode", content=picture, headers={"content-type": "image/png"}),
+        client.post("/encode", content=stream.getvalue(), headers={"content-type": "application/x-npy"}),
+    ]
+    assert {answer.status_code for answer in answers} == {200}
+    assert len({answer.content for answer in answers}) == 1
+
+
+def test_a_batch_is_its_rows(client: TestClient) -> None:
+    together = client.post("/encode", json=JSON_BODY).json()
+    for index, image in enumerate(JSON_BODY["images"]):
+        alone = client.post("/encode", json={"images": [image]}).json()
+        assert alone["mu"][0] == together["mu"][index]
+        assert alone["logvar"][0] == together["logvar"][index]
+
+
+def test_sample_adds_a_draw_and_its_seed(client: TestClient, posterior: tuple[np.ndarray, np.ndarray]) -> None:
+    body = client.post("/encode", json={**JSON_BODY, "sample": True, "seed": 7}).json()
+    mu, logvar = posterior
+    assert body["seed"] == 7
+    np.testing.assert_allclose(body["z"], mu + np.exp(logvar / 2) * noise(mu.shape, 7), atol=1e-5)
+
+
+def test_the_same_seed_gives_the_same_bytes_and_no_seed_a_new_one(client: TestClient) -> None:
+    seeded = {client.post("/encode", json={**JSON_BODY, "sample": True, "seed": 1}).content for _ in range(3)}
+    assert len(seeded) == 1
+    unseeded = [client.post("/encode", json={**JSON_BODY, "sample": True}).json() for _ in range(3)]
+    assert len({body["seed"] for body in unseeded}) == 3
+    again = client.post("/encode", json={**JSON_BODY, "sample": True, "seed": unseeded[0]["seed"]}).json()
+    assert again == unseeded[0]
+
+
+def test_npy_is_mu_and_logvar_stacked(client: TestClient, posterior: tuple[np.ndarray, np.ndarray]) -> None:
+    answer = client.post("/encode", json=JSON_BODY, headers={"accept": "application/x-npy"})
+    assert answer.headers["content-type"] == "application/x-npy"
+    assert answer.headers["x-model"] == "mnist-mlp@1"
+    mu, logvar = np.load(io.BytesIO(answer.content))
+    assert mu.tobytes() == posterior[0].tobytes()
+    assert logvar.tobytes() == posterior[1].tobytes()
+
+
+def test_npy_holds_z_too_where_one_was_drawn(client: TestClient) -> None:
+    body = {**JSON_BODY, "sample": True, "seed": 7}
+    answer = client.post("/encode", json=body, headers={"accept": "application/x-npy"})
+    assert answer.headers["x-seed"] == "7"
+    assert np.load(io.BytesIO(answer.content)).shape == (3, 5, 20)
+
+
+def test_raw_bytes_come_with_their_shape_and_type(client: TestClient, posterior: tuple[np.ndarray, np.ndarray]) -> None:
+    answer = client.post("/encode", json=JSON_BODY, headers={"accept": "application/octet-stream"})
+    assert answer.headers["x-array-dtype"] == "float32"
+    assert answer.headers["x-array-shape"] == "2,5,20"
+    assert answer.content == np.stack(posterior).tobytes()
+
+
+def test_latents_are_no_picture(client: TestClient) -> None:
+    assert client.post("/encode", json=JSON_BODY, headers={"accept": "image/png"}).status_code == 406
+
+
+def test_server_timing_says_how_long_it_waited_and_computed(client: TestClient) -> None:
+    timing = client.post("/encode", json=JSON_BODY).headers["server-timing"]
+    queue, compute = (float(part.split("dur=")[1]) for part in timing.split(", "))
+    assert queue >= 0
+    assert compute > 0

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from fastapi.testclient import TestClient
+
+from service.api.error_handlers import OUR_FAULT, STATUSES
+from service.autoencoder import Autoencoder
+from service.engine import Engine
+from service.errors import BundleRefused, ProviderUnavailable, RuntimeFailed, VaeError
+
+
+def test_every_error_that_a_request_can_meet_has_a_status() -> None:
+    assert set(STATUSES) == set(VaeError.__subclasses__()) - {BundleRefused, ProviderUnavailable}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "title"),
+    [("GET", "/nowhere", 404, "Not Found"), ("GET", "/encode", 405, "Method Not Allowed")],
+)
+def test_the_routers_own_errors_are_problems_too(
+    client: TestClient, method: str, path: str, status: int, title: str
+) -> None:
+    answer = client.request(method, path)
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json() == {
+        "type": "about:blank",
+        "title": title,
+        "status": status,
+        "detail": title,
+        "request_id": answer.headers["x-request-id"],
+    }
+
+
+def test_a_wrong_method_says_which_are_right(client: TestClient) -> None:
+    assert client.get("/encode").headers["allow"] == "POST"
+
+
+def test_when_the_runtime_fails_the_client_learns_an_id_and_the_log_the_reason(
+    start: Callable[..., TestClient], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeFailed("secret: the GPU fell off the bus")
+
+    client = start()
+    monkeypatch.setattr(Engine, "decode", fail)
+    answer = client.post("/sample", json={}, headers={"x-request-id": "abc-1"})
+    assert answer.status_code == 500
+    assert answer.json()["detail"] == OUR_FAULT
+    assert answer.json()["request_id"] == "abc-1"
+    assert "secret" not in answer.text
+    assert "abc-1" in caplog.text
+    assert "the GPU fell off the bus" in caplog.text
+
+
+def test_what_nobody_foresaw_is_a_problem_with_an_id_too_and_the_next_request_is_answered(
+    start: Callable[..., TestClient], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = start()
+    with monkeypatch.context() as patch:
+        patch.setattr(Autoencoder, "sample", lambda *_, **__: 1 / 0)
+        answer = client.post("/sample", json={})
+    assert answer.status_code == 500
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["detail"] == OUR_FAULT
+    assert answer.json()["request_id"] == answer.headers["x-request-id"]
+    assert "ZeroDivisionError" in caplog.text
+    assert client.post("/sample", json={}).status_code == 200
+
+
+class TestRequestId:
+    @pytest.mark.parametrize("path", ["/livez", "/models", "/nowhere", "/openapi.json"])
+    def test_every_answer_carries_an_id_and_a_timing(self, client: TestClient, path: str) -> None:
+        answers = [client.get(path), client.get(path)]
+        ids = {answer.headers["x-request-id"] for answer in answers}
+        assert len(ids) == 2
+        assert all(answer.headers["server-timing"].startswith("queue;dur=") for answer in answers)
+
+    @pytest.mark.parametrize("sane", ["a", "9f1c-22", "trace:1/2=3_4+5.6", "x" * 128])
+    def test_a_sane_id_of_the_clients_is_kept(self, client: TestClient, sane: str) -> None:
+        assert client.get("/livez", headers={"x-request-id": sane}).headers["x-request-id"] == sane
+
+    @pytest.mark.parametrize("insane", ["", "x" * 129, "a b", 'a"b', "<script>", "a\tb", "é"])
+    def test_an_insane_one_is_replaced(self, client: TestClient, insane: str) -> None:
+        sent = {"x-request-id": insane.encode("latin-1")}
+        kept = client.get("/livez", headers=sent).headers["x-request-id"]  # type: ignore[arg-type]
+        assert kept != insane
+        assert len(kept) == 32

@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fastapi.testclient import TestClient
+
+
+def test_a_live_process_says_so(client: TestClient) -> None:
+    answer = client.get("/livez")
+    assert (answer.status_code, answer.json()) == (200, {"live": True})
+
+
+def test_ready_when_models_are_loaded(client: TestClient) -> None:
+    answer = client.get("/readyz")
+    assert (answer.status_code, answer.json()) == (200, {"ready": True, "reason": "Models loaded, verified and warm."})
+
+
+def test_draining_is_alive_but_not_ready_and_still_answers(start: Callable[..., TestClient]) -> None:
+    client = start()
+    client.app.state.lifecycle.draining = True  # type: ignore[attr-defined]
+    answer = client.get("/readyz")
+    assert answer.status_code == 503
+    assert answer.json()["ready"] is False
+    assert "Draining" in answer.json()["reason"]
+    assert answer.headers["retry-after"] == "1"
+    assert client.get("/livez").status_code == 200
+    assert client.post("/sample", json={"n": 1}).status_code == 200

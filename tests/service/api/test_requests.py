@@ -1,0 +1,228 @@
+"""The ways a request can come, and the ways it can be wrong before any image is looked at."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+
+from service.codec import npy_bytes
+from tests.digits import base64_png, digits, encoded
+
+PNG = encoded(digits()[0])
+JSON_BODY = json.dumps({"images": [base64_png(digits()[0])]}).encode()
+VERBS = ["/encode", "/reconstruct", "/sample", "/decode"]
+
+
+def post(client: TestClient, content: bytes, media_type: str, route: str = "/encode", **params: Any) -> Any:
+    return client.post(route, content=content, headers={"content-type": media_type}, params=params)
+
+
+class TestMediaTypes:
+    @pytest.mark.parametrize("route", VERBS)
+    @pytest.mark.parametrize(
+        "media_type", ["", "text/plain", "application/x-www-form-urlencoded", "image/tiff", "json"]
+    )
+    def test_a_media_type_that_is_not_taken_is_415_and_says_which_are(
+        self, client: TestClient, route: str, media_type: str
+    ) -> None:
+        answer = post(client, JSON_BODY, media_type, route)
+        assert answer.status_code == 415
+        assert "application/json" in answer.json()["detail"]
+
+    @pytest.mark.parametrize("route", ["/sample", "/decode"])
+    def test_verbs_without_pictures_take_json_only(self, client: TestClient, route: str) -> None:
+        assert post(client, PNG, "image/png", route).status_code == 415
+
+    @pytest.mark.parametrize("media_type", ["application/json; charset=utf-8", "Application/JSON"])
+    def test_parameters_and_case_do_not_matter(self, client: TestClient, media_type: str) -> None:
+        assert post(client, JSON_BODY, media_type).status_code == 200
+
+    @pytest.mark.parametrize("kind", ["png", "jpeg", "webp", "gif", "bmp"])
+    def test_raw_pictures_of_each_kind_are_taken(self, client: TestClient, kind: str) -> None:
+        assert post(client, encoded(digits()[0], kind.upper()), f"image/{kind}").status_code == 200
+
+
+class TestJson:
+    @pytest.mark.parametrize("text", [b"", b"{", b"[1,", b"\xff", b'{"images": [}', b"nonsense"])
+    @pytest.mark.parametrize("route", VERBS)
+    def test_what_is_not_json_is_400(self, client: TestClient, route: str, text: bytes) -> None:
+        answer = post(client, text, "application/json", route)
+        assert answer.status_code == 400
+        assert "not JSON" in answer.json()["detail"]
+
+    @pytest.mark.parametrize("text", [b"[]", b"null", b"7", b'"images"'])
+    def test_json_that_is_no_object_is_422(self, client: TestClient, text: bytes) -> None:
+        assert post(client, text, "application/json").status_code == 422
+
+    @pytest.mark.parametrize(
+        ("change", "pointers"),
+        [
+            ({"images": []}, ["/images"]),
+            ({"images": "abc"}, ["/images"]),
+            ({"images": ["ok", 1, 2]}, ["/images/1"]),
+            ({"image": "abc"}, ["/image"]),
+            ({"a/b~c": 1}, ["/a~1b~0c"]),
+            ({"preprocess": "crop"}, ["/preprocess"]),
+            ({"sample": "yes"}, ["/sample"]),
+            ({"seed": 1.5}, ["/seed"]),
+            ({"seed": -1}, ["/seed"]),
+            ({"model": ["mnist-mlp"]}, ["/model"]),
+        ],
+    )
+    def test_a_field_that_cannot_be_used_is_named(
+        self, client: TestClient, change: dict[str, Any], pointers: list[str]
+    ) -> None:
+        answer = client.post("/encode", json=json.loads(JSON_BODY) | change)
+        assert answer.status_code == 422
+        assert [item["pointer"] for item in answer.json()["errors"]] == pointers
+
+    def test_options_do_not_come_twice_in_body_and_query(self, client: TestClient) -> None:
+        answer = post(client, JSON_BODY, "application/json", preprocess="none")
+        assert answer.status_code == 422
+        assert answer.json()["errors"][0]["pointer"] == "/preprocess"
+
+
+class TestRawBodies:
+    def test_options_come_in_the_query(self, client: TestClient) -> None:
+        answer = post(client, PNG, "image/png", sample="true", seed="4", preprocess="none", model="mnist-mlp@1")
+        expected = client.post("/encode", json=json.loads(JSON_BODY) | {"sample": True, "seed": 4})
+        assert answer.json() == expected.json()
+
+    @pytest.mark.parametrize(
+        ("query", "pointer"),
+        [("seed=x", "/seed"), ("colour=red", "/colour"), ("seed=1&seed=2", "/seed"), ("images=abc", "/images")],
+    )
+    def test_options_that_cannot_be_used_are_named(self, client: TestClient, query: str, pointer: str) -> None:
+        answer = client.post(f"/encode?{query}", content=PNG, headers={"content-type": "image/png"})
+        assert answer.status_code == 422
+        assert answer.json()["errors"][0]["pointer"] == pointer
+
+    def test_what_is_no_picture_is_image_zero(self, client: TestClient) -> None:
+        answer = post(client, b"not a picture", "image/png")
+        assert answer.status_code == 422
+        assert answer.json()["errors"][0]["pointer"] == "/images/0"
+
+    def test_the_bytes_count_not_the_label(self, client: TestClient) -> None:
+        assert post(client, PNG, "image/jpeg").content == post(client, PNG, "image/png").content
+
+
+class TestMultipart:
+    def test_pictures_repeat_and_options_are_fields(self, client: TestClient) -> None:
+        files = [("images", (f"{index}.png", encoded(digits()[index]))) for index in range(3)]
+        answer = client.post("/encode", files=files, data={"sample": "true", "seed": "2"})
+        expected = {"images": [base64_png(digit) for digit in digits()[:3]], "sample": True, "seed": 2}
+        assert answer.json() == client.post("/encode", json=expected).json()
+
+    @pytest.mark.parametrize(
+        ("data", "pointer"), [({"seed": "x"}, "/seed"), ({"seed": ["1", "2"]}, "/seed"), ({"colour": "red"}, "/colour")]
+    )
+    def test_fields_that_cannot_be_used_are_named(self, client: TestClient, data: Any, pointer: str) -> None:
+        answer = client.post("/encode", files=[("images", ("0.png", PNG))], data=data)
+        assert answer.status_code == 422
+        assert answer.json()["errors"][0]["pointer"] == pointer
+
+    def test_a_picture_in_another_field_is_not_lost_silently(self, client: TestClient) -> None:
+        answer = client.post("/encode", files=[("images", ("0.png", PNG)), ("image", ("1.png", PNG))])
+        assert answer.status_code == 422
+        assert answer.json()["errors"] == [{"pointer": "/image", "detail": "Pictures belong into the field images."}]
+
+    def test_no_picture_at_all_is_refused(self, client: TestClient) -> None:
+        answer = client.post("/encode", files={"seed": (None, "1")})
+        assert answer.status_code == 422
+        assert answer.json()["errors"][0]["pointer"] == "/images"
+
+    def test_a_body_that_ends_early_is_refused_not_answered_in_part(self, client: TestClient) -> None:
+        whole = client.build_request("POST", "/encode", files=[("images", ("0.png", PNG)), ("images", ("1.png", PNG))])
+        body = whole.read()
+        for length in (0, 10, len(body) // 2, len(body) - len(PNG), len(body) - 6):
+            answer = post(client, body[:length], whole.headers["content-type"])
+            assert answer.status_code == 400, length
+
+    @pytest.mark.parametrize("media_type", ["multipart/form-data", "multipart/form-data; boundary=other"])
+    def test_a_wrong_boundary_is_400(self, client: TestClient, media_type: str) -> None:
+        body = client.build_request("POST", "/encode", files=[("images", ("0.png", PNG))]).read()
+        assert post(client, body, media_type).status_code == 400
+
+    def test_large_pictures_never_touch_the_disk(self, client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+        def no_disk(*_: object, **__: object) -> None:
+            raise OSError("Read-only file system")
+
+        monkeypatch.setattr("tempfile.NamedTemporaryFile", no_disk)
+        monkeypatch.setattr("tempfile.TemporaryFile", no_disk)
+        noise = np.random.Generator(np.random.PCG64(0)).integers(0, 256, (2000, 2000), np.uint8)
+        answer = client.post("/encode", files=[("images", ("0.png", encoded(noise)))])
+        assert answer.status_code == 200
+
+
+class TestLimits:
+    def test_a_body_over_the_limit_is_413_by_its_announced_length(self, start: Callable[..., TestClient]) -> None:
+        client = start(max_body_bytes=100)
+        assert post(client, b" " * 100, "application/json").status_code == 400  # read, and found not to be JSON
+        answer = post(client, b" " * 101, "application/json")
+        assert answer.status_code == 413
+        assert answer.json()["detail"] == "The body is larger than 100 bytes."
+
+    def test_a_body_of_unknown_length_is_cut_off_as_it_comes(self, start: Callable[..., TestClient]) -> None:
+        sent = 0
+
+        def endless() -> Iterator[bytes]:
+            nonlocal sent
+            for _ in range(50):
+                sent += 10
+                yield b" " * 10
+
+        answer = start(max_body_bytes=100).post("/encode", content=endless(), headers={"content-type": "image/png"})
+        assert answer.status_code == 413
+
+    @pytest.mark.parametrize("form", ["json", "multipart", "npy"])
+    def test_more_images_than_the_limit_are_413(self, start: Callable[..., TestClient], form: str) -> None:
+        client = start(max_batch=2)
+        picture = encoded(np.zeros((6, 4), np.uint8))
+        answers: dict[str, Callable[[int], Any]] = {
+            "json": lambda n: client.post("/encode", json={"images": [base64_png(np.zeros((6, 4), np.uint8))] * n}),
+            "multipart": lambda n: client.post("/encode", files=[("images", ("i.png", picture))] * n),
+            "npy": lambda n: post(client, npy_bytes(np.zeros((n, 6, 4), np.uint8)), "application/x-npy"),
+        }
+        assert answers[form](2).status_code == 200
+        answer = answers[form](3)
+        assert answer.status_code == 413
+        assert answer.json()["errors"] == [
+            {"pointer": "/images", "detail": "3 items in one request; at most 2 are allowed."}
+        ]
+
+    def test_more_pixels_than_the_limit_are_413(self, start: Callable[..., TestClient]) -> None:
+        client = start(max_pixels=48)
+        picture = base64_png(np.zeros((6, 4), np.uint8))
+        assert client.post("/encode", json={"images": [picture] * 2}).status_code == 200
+        answer = client.post("/encode", json={"images": [picture] * 3})
+        assert answer.status_code == 413
+        assert answer.json()["errors"][0]["pointer"] == "/images"
+
+
+class TestBadItems:
+    def test_every_bad_item_is_named_and_nothing_is_computed(self, client: TestClient) -> None:
+        good = base64_png(digits()[0])
+        answer = client.post("/reconstruct", json={"images": [good, "%", good, "aGVsbG8="]})
+        assert answer.status_code == 422
+        assert answer.headers["server-timing"] == "queue;dur=0.000, compute;dur=0.000"
+        assert {item["pointer"] for item in answer.json()["errors"]} <= {"/images/1", "/images/3"}
+        assert "images" not in answer.json()
+
+    def test_wrong_size_under_none_is_422(self, client: TestClient) -> None:
+        body = {"images": [base64_png(np.zeros((27, 28), np.uint8))], "preprocess": "none"}
+        answer = client.post("/encode", json=body)
+        assert answer.status_code == 422
+        assert "27x28 L, not 28x28 L" in answer.json()["errors"][0]["detail"]
+
+    def test_digit_finds_a_drawing(self, client: TestClient) -> None:
+        page = np.full((300, 300), 255, np.uint8)
+        page[50:218, 100:268] = 255 - np.kron(digits()[0], np.ones((6, 6), np.uint8))
+        found = client.post("/encode", json={"images": [base64_png(page)], "preprocess": "digit"}).json()["mu"]
+        plain = client.post("/encode", json={"images": [base64_png(digits()[0])]}).json()["mu"]
+        squashed = client.post("/encode", json={"images": [base64_png(page)]}).json()["mu"]
+        assert np.abs(np.subtract(found, plain)).max() < np.abs(np.subtract(squashed, plain)).max() / 4

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+
+from service.api.schemas import SampleAnswer
+from service.autoencoder import noise
+from tests.digits import decoded
+
+
+def test_sixteen_new_images_unless_told_otherwise(client: TestClient) -> None:
+    body = client.post("/sample", json={}).json()
+    assert list(body) == ["model", "images", "z", "seed", "prior"]
+    SampleAnswer.model_validate(body)
+    assert len(body["images"]) == len(body["z"]) == 16
+    assert decoded(body["images"][0]).shape == (28, 28)
+    assert body["prior"] == "normal"
+
+
+def test_the_answer_can_be_made_again_from_what_it_says(client: TestClient) -> None:
+    first = client.post("/sample", json={"n": 3}).json()
+    again = client.post("/sample", json={"n": 3, "seed": first["seed"], "prior": first["prior"]}).json()
+    assert again == first
+    assert client.post("/decode", json={"z": first["z"]}).json()["images"] == first["images"]
+
+
+def test_z_is_seeded_noise_times_the_temperature(client: TestClient) -> None:
+    body = client.post("/sample", json={"n": 3, "seed": 5, "temperature": 0.5}).json()
+    np.testing.assert_array_equal(np.array(body["z"], np.float32), noise((3, 20), 5) * np.float32(0.5))
+
+
+def test_a_grid_says_its_model_seed_and_prior_in_headers(client: TestClient) -> None:
+    answer = client.post("/sample", json={"n": 10, "seed": 1}, headers={"accept": "image/png"})
+    assert decoded(answer.content).shape == (3 * 28, 4 * 28)
+    assert (answer.headers["x-model"], answer.headers["x-seed"], answer.headers["x-prior"]) == (
+        "mnist-mlp@1",
+        "1",
+        "normal",
+    )
+
+
+def test_npy_is_the_images(client: TestClient) -> None:
+    answer = client.post("/sample", json={"n": 2}, headers={"accept": "application/x-npy"})
+    array = np.load(io.BytesIO(answer.content))
+    assert array.dtype == np.uint8
+    assert array.shape == (2, 28, 28)
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        ({"n": 0}, "/n"),
+        ({"n": -1}, "/n"),
+        ({"n": 1.5}, "/n"),
+        ({"n": "3"}, "/n"),
+        ({"n": None}, "/n"),
+        ({"seed": -1}, "/seed"),
+        ({"seed": 2**53}, "/seed"),
+        ({"seed": "1"}, "/seed"),
+        ({"temperature": -0.1}, "/temperature"),
+        ({"temperature": 1e9}, "/temperature"),
+        ({"temperature": "1"}, "/temperature"),
+        ({"prior": "uniform"}, "/prior"),
+        ({"label": -1}, "/label"),
+        ({"label": True}, "/label"),
+        ({"count": 3}, "/count"),
+        ({"model": 7}, "/model"),
+    ],
+)
+def test_a_field_that_cannot_be_used_is_named(client: TestClient, body: dict[str, Any], pointer: str) -> None:
+    answer = client.post("/sample", json=body)
+    assert answer.status_code == 422
+    assert [item["pointer"] for item in answer.json()["errors"]] == [pointer]
+
+
+@pytest.mark.parametrize("text", ['{"temperature": NaN}', '{"temperature": Infinity}', '{"temperature": 1e999}'])
+def test_temperatures_that_are_not_finite_are_refused(client: TestClient, text: str) -> None:
+    answer = client.post("/sample", content=text, headers={"content-type": "application/json"})
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["pointer"] == "/temperature"
+
+
+@pytest.mark.parametrize("body", [{"prior": "aggregate"}, {"label": 7}, {"label": 7, "prior": "normal"}])
+def test_a_prior_or_a_label_that_the_model_has_not_is_not_found(client: TestClient, body: dict[str, Any]) -> None:
+    answer = client.post("/sample", json=body)
+    assert answer.status_code == 404
+    assert "mnist-mlp@1 has no" in answer.json()["detail"]
+
+
+def test_more_than_the_limit_is_too_large(start: Callable[..., TestClient]) -> None:
+    client = start(max_batch=4)
+    assert client.post("/sample", json={"n": 4}).status_code == 200
+    answer = client.post("/sample", json={"n": 5})
+    assert answer.status_code == 413
+    assert answer.json()["errors"] == [{"pointer": "/n", "detail": "5 items in one request; at most 4 are allowed."}]
+
+
+def test_another_model_is_asked_by_name_or_version(start: Callable[..., TestClient]) -> None:
+    client = start()
+    assert client.post("/sample", json={}).json()["model"] == "tiny@2"
+    assert client.post("/sample", json={"model": "tiny@1"}).json()["model"] == "tiny@1"
+    colour = client.post("/sample", json={"model": "colour", "n": 1}).json()
+    assert decoded(colour["images"][0]).shape == (6, 4, 3)
+    assert client.post("/sample", json={"model": "tiny@9"}).status_code == 404

@@ -1,0 +1,46 @@
+"""Clients of real applications: one on the shipped models, others on small random bundles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from service.app import create_app
+from service.settings import Settings
+from tests.bundles import write_bundle
+
+MODELS = Path(__file__).parents[2] / "models"
+
+
+@pytest.fixture(scope="session")
+def client() -> Iterator[TestClient]:
+    """The application as shipped, with its own models and default settings."""
+    with TestClient(create_app(Settings(models_dir=MODELS))) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three bundles: tiny@1 and tiny@2, grey 6x4 with 3 latents, and colour@1, 6x4x3."""
+    models = tmp_path_factory.mktemp("models")
+    write_bundle(models)
+    write_bundle(models, version=2, seed=2)
+    write_bundle(models, "colour", image_shape=(6, 4, 3), background=255)
+    return models
+
+
+@pytest.fixture
+def start(tiny_models: Path) -> Iterator[Callable[..., TestClient]]:
+    """Start an application on the tiny bundles, with settings of the test's own."""
+    with ExitStack() as stack:
+
+        def start(models_dir: Path = tiny_models, **settings: Any) -> TestClient:
+            app = create_app(Settings(models_dir=models_dir, default_model="tiny", **settings))
+            return stack.enter_context(TestClient(app))
+
+        yield start

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from service.contract import Contract, graph_metadata
+from tests.service.conftest import MODELS
+
+SHIPPED = (MODELS / "mnist-mlp" / "1" / "model.json").read_text()
+
+
+def test_the_shipped_contract_survives_reading_and_writing() -> None:
+    assert Contract.from_json(SHIPPED).to_json() == SHIPPED
+
+
+def test_both_graphs_are_stamped_with_strings_only() -> None:
+    metadata = graph_metadata(Contract.from_json(SHIPPED))
+    assert metadata["vae.name"] == "mnist-mlp"
+    assert metadata["vae.image_shape"] == "28,28"
+    assert all(isinstance(value, str) for value in metadata.values())
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"contract_version": 2}, "contract_version is 2, and this code reads 1"),
+        ({"surprise": 1}, "missing or unknown keys: surprise"),
+        ({"version": "1"}, "version is not a JSON integer"),
+        ({"version": True}, "version is not a JSON integer"),
+        ({"version": 0}, "version 0 is not a positive integer"),
+        ({"name": "../mnist"}, "name '../mnist' is not like"),
+        ({"identity": "abc"}, "identity 'abc' is not a SHA-256"),
+        ({"image_shape": [28]}, r"image_shape \[28\] is neither"),
+        ({"image_shape": [28, 28, 4]}, r"image_shape \[28, 28, 4\] is neither"),
+        ({"image_shape": [28, 0]}, r"image_shape \[28, 0\] is neither"),
+        ({"image_shape": [28, 2.5]}, "image_shape is not a list of integers"),
+        ({"background": 256}, "background 256 is not a grey level"),
+        ({"latent_dim": 0}, "latent_dim 0 is not a positive integer"),
+        ({"files": {}}, "files lacks one of encoder.onnx"),
+        ({"files": {"encoder.onnx": 7}}, "files is not an object of strings"),
+    ],
+)
+def test_a_contract_that_says_nonsense_is_refused_in_one_sentence(changes: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        Contract.from_json(json.dumps(json.loads(SHIPPED) | changes))
+
+
+@pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "a/b", ".hidden", "model.json", ""])
+def test_a_contract_cannot_point_outside_its_folder(name: str) -> None:
+    document = json.loads(SHIPPED)
+    document["files"][name] = "0" * 64
+    with pytest.raises(ValueError, match="not a plain file name"):
+        Contract.from_json(json.dumps(document))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "\udcff".encode("utf-8", "surrogateescape")])
+def test_what_is_not_a_json_object_is_refused(text: str | bytes) -> None:
+    with pytest.raises(ValueError, match="not"):
+        Contract.from_json(text)
+
+
+def test_a_missing_key_is_named() -> None:
+    document = json.loads(SHIPPED)
+    del document["latent_dim"]
+    with pytest.raises(ValueError, match="missing or unknown keys: latent_dim"):
+        Contract.from_json(json.dumps(document))
