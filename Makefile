@@ -29,10 +29,10 @@ gpu: .venv/serve.stamp ## Put the CUDA build of onnxruntime in its place; then V
 	$(PIP) --no-deps onnxruntime-gpu
 
 train: .venv/dev.stamp ## Train RECIPE (mnist-mlp) on DATA_DIR (else downloaded), evaluate, export into models/
-	$(RUN) -m training --recipe $(RECIPE) $(DATA)
+	$(RUN) -m training --recipe $(RECIPE) $(DATA) $(ARGS)
 
 export: .venv/dev.stamp ## Export RECIPE's last checkpoint again
-	$(RUN) -m training.export runs/$(RECIPE)/checkpoint.pt $(DATA)
+	$(RUN) -m training.export runs/$(RECIPE)/checkpoint.pt $(DATA) $(ARGS)
 
 bench: .venv/dev.stamp ## Measure training speed, start-up time and memory; prints Markdown
 	$(RUN) -m bench.startup

@@ -152,7 +152,11 @@ def tools() -> dict[str, str]:
 
 
 def git_commit() -> str:
-    """The commit of this code, "-dirty" when its tracked files differ from it; "unknown" outside a checkout of it."""
+    """The last commit that changed this code; "-dirty" when its tracked files differ; "unknown" outside a checkout.
+
+    Not the commit that is checked out: one elsewhere in the repository must not make another bundle of equal weights.
+    """
+    code = ("training", "service/contract.py")
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(ROOT), *arguments]
@@ -161,8 +165,8 @@ def git_commit() -> str:
     try:
         if Path(git("rev-parse", "--show-toplevel")).resolve() != ROOT:  # installed inside somebody else's checkout
             return "unknown"
-        commit = git("rev-parse", "HEAD")
-        changed = git("status", "--porcelain", "--untracked-files=no", "--", "training", "service/contract.py")
+        commit = git("log", "-1", "--format=%H", "--", *code)
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", *code)
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return f"{commit}-dirty" if changed else commit

@@ -4,6 +4,7 @@ import hashlib
 import io
 import os
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -216,6 +217,25 @@ def test_a_version_must_be_positive(finished: Run, tmp_path: Path, capsys: pytes
 def test_the_commit_is_unknown_outside_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(export, "ROOT", tmp_path)
     assert export.git_commit() == "unknown"
+
+
+def test_the_commit_is_the_last_that_changed_the_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b.c", *words]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    monkeypatch.setattr(export, "ROOT", tmp_path.resolve())
+    git("init")
+    for file in ("training/code.py", "README.md"):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_text("first")
+        git("add", file)
+        git("commit", "-m", file)
+    assert export.git_commit() == git("rev-parse", "HEAD~1")
+    (tmp_path / "README.md").write_text("second")
+    assert export.git_commit() == git("rev-parse", "HEAD~1")
+    (tmp_path / "training" / "code.py").write_text("second")
+    assert export.git_commit() == git("rev-parse", "HEAD~1") + "-dirty"
 
 
 def test_equal_arrays_make_equal_archives(model: VAE, test_set: tuple[Tensor, Tensor]) -> None:
