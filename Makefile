@@ -34,9 +34,10 @@ train: .venv/dev.stamp ## Train RECIPE (mnist-mlp) on DATA_DIR (else downloaded)
 export: .venv/dev.stamp ## Export RECIPE's last checkpoint again
 	$(RUN) -m training.export runs/$(RECIPE)/checkpoint.pt $(DATA) $(ARGS)
 
-bench: .venv/dev.stamp ## Measure training speed, start-up time and memory; prints Markdown
+bench: .venv/dev.stamp ## Measure start-up, training, and serving against its limits and other servers (half an hour)
 	$(RUN) -m bench.startup
 	$(RUN) -m bench.training $(DATA)
+	$(RUN) -m bench.serving --json .bench/serving.json
 
 openapi: .venv/serve.stamp ## Write docs/openapi.json anew, after a change of the API
 	$(RUN) -c "import json; from service import app, settings; \

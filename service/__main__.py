@@ -12,13 +12,15 @@ import signal
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
-from types import FrameType
+from typing import Any
 
 import uvicorn
+from fastapi import FastAPI
 from pydantic import ValidationError
+from uvicorn.config import STARTUP_FAILURE
+from uvicorn.supervisors import Multiprocess
 
 from service import logs
-from service.api.state import Lifecycle
 from service.app import create_app
 from service.errors import VaeError
 from service.settings import Settings
@@ -27,14 +29,10 @@ log = logging.getLogger("service")
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, but a signal drains it and is then done with.
+    """uvicorn's server, but a signal that stops it is then done with.
 
-    uvicorn raises the signal again when it has shut down, so that a process asked to stop in good order seems killed.
+    uvicorn raises it again when it has shut down, so that a process asked to stop in good order seems killed.
     """
-
-    def __init__(self, config: uvicorn.Config, lifecycle: Lifecycle) -> None:
-        super().__init__(config)
-        self._lifecycle = lifecycle
 
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -42,11 +40,6 @@ class Server(uvicorn.Server):
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self.handle_exit)
         yield
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Not ready first; uvicorn then closes the door and finishes what is in flight."""
-        self._lifecycle.draining = True
-        super().handle_exit(sig, frame)
 
 
 def main() -> None:
@@ -62,21 +55,44 @@ def main() -> None:
     for name in sorted(name for name in os.environ if name.startswith("VAE_")):
         if name.removeprefix("VAE_").lower() not in Settings.model_fields:
             log.warning("%s is set, but there is no such setting.", name)
-    try:
-        app = create_app(settings)
-    except VaeError as error:
-        log.critical("%s", error)
-        sys.exit(1)
-    config = uvicorn.Config(
+    if settings.workers == 1:
+        try:
+            app = create_app(settings)
+        except VaeError as error:
+            log.critical("%s", error)
+            sys.exit(1)
+        Server(configuration(settings, app)).run()
+    else:
+        config = configuration(settings, "service.__main__:worker", factory=True, workers=settings.workers)
+        supervisor = Multiprocess(config, [config.bind_socket()])
+        supervisor.run()
+        sys.exit(any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes))
+
+
+def configuration(settings: Settings, app: FastAPI | str, **options: Any) -> uvicorn.Config:
+    """How uvicorn serves the application."""
+    return uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         timeout_graceful_shutdown=settings.drain_seconds,
+        **options,
     )
-    Server(config, app.state.lifecycle).run()
+
+
+def worker() -> FastAPI:
+    """The application of one worker process; what is wrong at start-up stops the supervisor, too."""
+    settings = Settings()
+    logs.configure(settings.log_level)
+    try:
+        return create_app(settings)
+    except VaeError as error:
+        log.critical("%s", error)
+        sys.exit(STARTUP_FAILURE)
 
 
 if __name__ == "__main__":

@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
-import os
+import signal
+import threading
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.metadata import version
+from types import FrameType
 from typing import Any
 
 from fastapi import FastAPI
+from starlette.types import Receive, Scope, Send
 
 from service.api import error_handlers, openapi, probes, routes
 from service.api.middleware import Gate
 from service.api.state import Lifecycle, Rooms
+from service.api.verbs import VERBS
+from service.cpus import available_cpus
 from service.registry import open_registry
 from service.settings import Settings
+
+
+class Service(FastAPI):
+    """FastAPI, with the verbs answered before its router and its middleware see them."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a verb at once; leave everything else to FastAPI."""
+        if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] in VERBS:
+            await VERBS[scope["path"]](scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -28,18 +45,27 @@ def create_app(settings: Settings) -> FastAPI:
         settings.models_dir,
         default=settings.default_model,
         provider=settings.provider,
-        threads=settings.threads,
+        threads=settings.threads or available_cpus(),
+        batch=settings.batch,
     )
     lifecycle = Lifecycle()
 
+    def drain(previous: Any, number: int, frame: FrameType | None) -> None:
+        lifecycle.draining = True
+        previous(number, frame)
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
+        # Not ready first: the server, whose handlers these are, then closes the door and finishes what is in flight.
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, partial(drain, signal.getsignal(number)))
         # Few threads: a picture being decoded may hold a hundred megabytes.
-        with ThreadPoolExecutor(min(4, os.cpu_count() or 1), "codec") as codec:
+        with ThreadPoolExecutor(min(4, available_cpus()), "codec") as codec:
             yield {"rooms": Rooms(settings, registry, codec, lifecycle)}
         registry.close()
 
-    app = FastAPI(
+    app = Service(
         title="VAE inference service",
         summary="Encode, reconstruct and sample images with variational autoencoders.",
         version=version("vae-service"),

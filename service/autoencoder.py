@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 
 import numpy as np
 
@@ -58,26 +58,39 @@ class Sample:
     prior: Prior
 
 
+class Runs(Protocol):
+    """What an autoencoder needs of an engine; tests put a fake in its place."""
+
+    def encode(self, images: Images) -> tuple[Floats, Floats]: ...  # noqa: D102
+    def decode(self, z: Floats) -> Images: ...  # noqa: D102
+
+
 class Autoencoder:
     """One model and what it can do."""
 
-    def __init__(self, contract: Contract, batcher: Batcher) -> None:
+    def __init__(self, contract: Contract, engine: Runs, batcher: Batcher) -> None:
         self.contract = contract
-        self._batcher = batcher
+        self._encode = batcher.lane(engine.encode)
+        self._decode = batcher.lane(lambda z: (engine.decode(z),))
+
+        def reconstruct(images: Images) -> tuple[Floats, Floats, Images, Floats]:
+            mu, logvar = engine.encode(images)
+            decoded = engine.decode(mu)
+            return mu, logvar, decoded, squared_error(decoded, images)
+
+        self._reconstruct = batcher.lane(reconstruct)  # one turn of the queue for both graphs
 
     async def encode(
         self, images: Images, timing: Timing, *, sample: bool = False, seed: int | None = None
     ) -> Posterior:
-        """The posterior of images uint8 [N, *image_shape]; with `sample`, also a draw z = mu + exp(logvar / 2) eps.
+        """The posterior of images uint8 [N, *image_shape]; with `sample`, also a draw from it.
 
         Kingma and Welling, Auto-Encoding Variational Bayes (2014), section 2.4. Raises RuntimeFailed.
         """
-        mu, logvar = await self._batcher.encode(images, timing)
+        mu, logvar = await self._encode.submit(images, timing)
         if not sample:
             return Posterior(mu, logvar)
-        seed = new_seed() if seed is None else seed
-        z = mu + np.exp(logvar / np.float32(2)) * noise(mu.shape, seed)
-        return Posterior(mu, logvar, z.astype(np.float32, copy=False), seed)
+        return Posterior(mu, logvar, *draw(mu, logvar, seed))
 
     async def decode(self, z: Floats, timing: Timing) -> Images:
         """Images uint8 [N, *image_shape] of latents float32 [N, latent_dim].
@@ -88,7 +101,7 @@ class Autoencoder:
         if not finite.all():
             rows = np.flatnonzero(~finite)
             raise InvalidInput([Fault(("z", int(row)), "Not finite in 32-bit floating point.") for row in rows])
-        return await self._batcher.decode(z, timing)
+        return (await self._decode.submit(z, timing))[0]
 
     async def reconstruct(
         self, images: Images, timing: Timing, *, sample: bool = False, seed: int | None = None
@@ -97,11 +110,13 @@ class Autoencoder:
 
         Raises RuntimeFailed.
         """
-        posterior = await self.encode(images, timing, sample=sample, seed=seed)
-        decoded = await self.decode(posterior.mu if posterior.z is None else posterior.z, timing)
-        difference = (decoded.astype(np.float32) - images) / np.float32(255)
-        mse = np.square(difference).reshape(len(images), -1).mean(axis=1)
-        return Reconstruction(decoded, posterior, mse)
+        if not sample:
+            mu, logvar, decoded, mse = await self._reconstruct.submit(images, timing)
+            return Reconstruction(decoded, Posterior(mu, logvar), mse)
+        mu, logvar = await self._encode.submit(images, timing)
+        z, seed = draw(mu, logvar, seed)
+        (decoded,) = await self._decode.submit(z, timing)
+        return Reconstruction(decoded, Posterior(mu, logvar, z, seed), squared_error(decoded, images))
 
     async def sample(
         self,
@@ -124,6 +139,20 @@ class Autoencoder:
         seed = new_seed() if seed is None else seed
         z = noise((n, self.contract.latent_dim), seed) * np.float32(temperature)
         return Sample(await self.decode(z, timing), z, seed, "normal")
+
+
+def draw(mu: Floats, logvar: Floats, seed: int | None) -> tuple[Floats, int]:
+    """One z = mu + exp(logvar / 2) eps for each row, float32 [N, latent_dim], and the seed of its eps."""
+    seed = new_seed() if seed is None else seed
+    z = mu + np.exp(logvar / np.float32(2)) * noise(mu.shape, seed)
+    return z.astype(np.float32, copy=False), seed
+
+
+def squared_error(decoded: Images, images: Images) -> Floats:
+    """The mean over each image's pixels of the squared difference, pixels on [0, 1]: float32 [N]."""
+    difference = (decoded.astype(np.float32) - images) / np.float32(255)
+    mse: Floats = np.square(difference).reshape(len(images), -1).mean(axis=1)
+    return mse
 
 
 def new_seed() -> int:

@@ -12,10 +12,12 @@ import math
 import re
 import struct
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from typing import Final, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+import pyspng
 from PIL import (
     BmpImagePlugin,  # noqa: F401
     GifImagePlugin,  # noqa: F401
@@ -25,6 +27,7 @@ from PIL import (
     PngImagePlugin,  # noqa: F401
     WebPImagePlugin,  # noqa: F401
 )
+from pybase64 import b64decode
 from zlib_ng.zlib_ng import compress, crc32
 
 from service.errors import Fault, InvalidInput, LimitExceeded
@@ -102,6 +105,39 @@ def images_from_pictures(
     return _stack(fitted, faults)
 
 
+def images_from_small_pngs(
+    pictures: Sequence[bytes | str], shape: tuple[int, ...], *, max_pixels: int
+) -> Images | None:
+    """As `images_from_pictures`, ten times as fast, for 8-bit grey PNGs of the model's size that hold only pixels.
+
+    None where any picture is anything else, or broken: Pillow's road decides what to say of it.
+    """
+    if len(shape) != 2 or len(pictures) * math.prod(shape) > max_pixels:
+        return None
+    start = _png_start(shape)
+    images = np.empty((len(pictures), *shape), np.uint8)
+    for index, picture in enumerate(pictures):
+        try:
+            file = b64decode(picture, validate=True) if isinstance(picture, str) else picture
+            # Header, one IDAT and IEND: no chunk that could turn, tint or animate the picture.
+            if not (file.startswith(start) and file[37:41] == b"IDAT" and file.endswith(_IEND)):
+                return None
+            if len(file) != 57 + int.from_bytes(file[33:37], "big"):
+                return None
+            images[index] = pyspng.load(file)
+        except (ValueError, RuntimeError):
+            return None
+    return images
+
+
+@lru_cache(maxsize=64)
+def _png_start(shape: tuple[int, ...]) -> bytes:
+    """How every PNG begins that has these images: the signature and the whole of IHDR, 33 bytes."""
+    height, width, *channels = shape
+    header = struct.pack(">4sIIBBBBB", b"IHDR", width, height, 8, 2 if channels else 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", crc32(header))
+
+
 def images_from_npy(
     data: bytes,
     shape: tuple[int, ...],
@@ -116,7 +152,7 @@ def images_from_npy(
     The header is parsed, never evaluated, and must agree with the number of bytes that follow it before anything is
     allocated. Raises InvalidInput and LimitExceeded.
     """
-    array = _parse_npy(data)
+    array = parse_npy(data)
     check_batch(len(array), max_batch, "images")
     if array.shape[1:] == shape:
         return array
@@ -146,11 +182,10 @@ def npy_bytes(array: npt.NDArray[np.generic]) -> bytes:
 
 def png_files(images: Images) -> list[bytes]:
     """Each image of uint8 [N, H, W] or [N, H, W, 3] as a PNG file (W3C Portable Network Graphics, third edition)."""
-    count, height, width, *channels = images.shape
+    count, height, width = images.shape[:3]
     if height * width > _SMALL_PNG_PIXELS:
         return [_large_png(image) for image in images]
-    header = struct.pack(">4sIIBBBBB", b"IHDR", width, height, 8, 2 if channels else 0, 0, 0, 0)
-    start = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", crc32(header))
+    start = _png_start(images.shape[1:])
     rows = np.zeros((count, height, 1 + images[0, 0].size), np.uint8)  # each row begins with its filter: 0, none
     rows[:, :, 1:] = images.reshape(count, height, -1)
     return [_small_png(start, row) for row in rows.reshape(count, -1)]
@@ -321,25 +356,33 @@ def _start(digit: Images, axis: int, side: int) -> int:
     return min(max(round(side / 2 - centre), 0), side - len(mass))
 
 
-def _parse_npy(data: bytes) -> Images:
-    stream = io.BytesIO(data)
+def parse_npy(data: bytes) -> Images:
+    """The array in NumPy's format, uint8 [N, h, w] or [N, h, w, 3], that `data` holds, without a copy.
+
+    Raises InvalidInput when it is anything else, or its header does not agree with the number of bytes that follow.
+    """
     try:
-        version = np.lib.format.read_magic(stream)
-        read_header = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }[version]
-        shape, column_major, dtype = read_header(stream)
+        length = 10 if data[6] == 1 else 12  # of what comes before the header's text, by the format's version
+        end = length + int.from_bytes(data[8:length], "little")
+        shape, column_major, dtype = _npy_header(data[:end])
     except Exception as error:  # the header is a Python literal: there is no end to what its parser may raise
         raise InvalidInput([Fault(("images",), "Not an array in NumPy's format, version 1.0 or 2.0.")]) from error
     if dtype != np.uint8 or not (len(shape) == 3 or (len(shape) == 4 and shape[3] == 3)):
         raise InvalidInput(
             [Fault(("images",), f"The array is {dtype} {list(shape)}, not uint8 [N, h, w] or [N, h, w, 3].")]
         )
-    values = np.frombuffer(data, np.uint8, offset=stream.tell())
+    values = np.frombuffer(data, np.uint8, offset=end)
     if math.prod(shape) != values.size or min(shape[1:]) < 1:
         raise InvalidInput([Fault(("images",), f"{values.size} bytes do not fill an array of {list(shape)}.")])
     return values.reshape(shape, order="F" if column_major else "C")
+
+
+@lru_cache(maxsize=256)  # a client's batches have few different sizes, and a parse costs as much as a few digits
+def _npy_header(header: bytes) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
+    stream = io.BytesIO(header)
+    version = np.lib.format.read_magic(stream)
+    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
+    return read(stream)
 
 
 def _size(shape: Sequence[int]) -> str:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from service.autoencoder import Autoencoder
 from service.batcher import Batcher
@@ -16,6 +17,9 @@ from service.engine import Engine, ProviderPolicy
 from service.errors import BundleRefused, Unknown
 
 log = logging.getLogger(__name__)
+
+# Runs of up to so many images go on the event loop: with a thread they would take longer, by the hop there and back.
+INLINE_ROWS: Final = 64
 
 _REFERENCE = re.compile(rf"(?P<name>{NAME_PATTERN})(?:@(?P<version>[1-9][0-9]{{0,8}}))?")
 
@@ -71,7 +75,7 @@ class Registry:
             model.close()
 
 
-def open_registry(folder: Path, *, default: str, provider: ProviderPolicy, threads: int) -> Registry:
+def open_registry(folder: Path, *, default: str, provider: ProviderPolicy, threads: int, batch: int) -> Registry:
     """Open every bundle under `folder`, each verified and warm before the next.
 
     A bundle that is refused is logged and left out; the others are served. Raises BundleRefused when the default model
@@ -83,7 +87,7 @@ def open_registry(folder: Path, *, default: str, provider: ProviderPolicy, threa
         if not bundle.name.isdecimal():
             continue
         try:
-            model = _open(bundle, provider, threads)
+            model = _open(bundle, provider, threads, batch)
         except BundleRefused as error:
             log.error("Refused: %s", error)
             refused[f"{bundle.parent.name}/{bundle.name}"] = str(error)
@@ -94,7 +98,7 @@ def open_registry(folder: Path, *, default: str, provider: ProviderPolicy, threa
     return Registry(models, refused, default)
 
 
-def _open(folder: Path, provider: ProviderPolicy, threads: int) -> Model:
+def _open(folder: Path, provider: ProviderPolicy, threads: int, batch: int) -> Model:
     engine = Engine(read_bundle(folder), provider=provider, threads=threads)
-    batcher = Batcher(engine, engine.contract.id)
-    return Model(Autoencoder(engine.contract, batcher), engine.card, engine.provider, batcher.close)
+    batcher = Batcher(engine.contract.id, most=batch, inline=INLINE_ROWS)
+    return Model(Autoencoder(engine.contract, engine, batcher), engine.card, engine.provider, batcher.close)

@@ -18,6 +18,9 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for every interface.")
     port: int = Field(8000, ge=0, le=65535, description="TCP port to listen on; 0 lets the system choose one.")
+    workers: int = Field(
+        1, ge=1, le=256, description="Processes that serve the port together; each has the models in memory."
+    )
     models_dir: Path = Field(Path("models"), description="Folder of bundles: NAME/VERSION/ within it.")
     default_model: str = Field(
         "mnist-mlp", description='Model of requests that name none: "name" (its highest version) or "name@version".'
@@ -28,7 +31,14 @@ class Settings(BaseSettings):
         "cuda: CUDA or no start. cpu: CPU.",
     )
     threads: int = Field(
-        1, ge=1, le=256, description="onnxruntime threads within one run. One is fastest for a small model."
+        1,
+        ge=0,
+        le=256,
+        description="onnxruntime threads within one run; 0: as many as the CPUs this process may use, by affinity and "
+        "cgroup quota. One is fastest for a small model.",
+    )
+    batch: int = Field(
+        256, ge=1, le=4096, description="Most images of different requests that share one run; 1: no batching."
     )
     max_body_bytes: int = Field(16 * 2**20, ge=1, description="Largest request body, in bytes.")
     max_batch: int = Field(1024, ge=1, description="Most images or latents in one request.")

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import orjson
+from pybase64 import b64encode_as_string
 from starlette.exceptions import HTTPException
-from starlette.responses import Response
 
 from service import codec
 from service.api.requests import JSON, NPY
@@ -25,14 +26,25 @@ LATENT_TYPES: Final = (JSON, NPY, RAW)
 IMAGE_TYPES: Final = (JSON, PNG, NPY, RAW)
 
 
-def negotiate(accept: str | None, offered: tuple[str, ...]) -> str:
+@dataclass(slots=True)
+class Answer:
+    """An answer, ready to be sent; `headers` are those beside its type and length."""
+
+    content: bytes
+    media_type: bytes
+    headers: list[tuple[bytes, bytes]]
+    status: int = 200
+
+
+@lru_cache(maxsize=256)  # clients send few different ones, and a parse costs as much as a digit
+def negotiate(accept: bytes, offered: tuple[str, ...]) -> str:
     """The media type that an Accept header likes best (RFC 9110, section 12.5.1); on a tie, the first one offered.
 
     Raises HTTPException, 406 when it likes none and 400 when it is not an Accept header.
     """
     if not accept:
         return offered[0]
-    ranges = [_media_range(item) for item in accept.split(",") if item.strip()]
+    ranges = [_media_range(item) for item in accept.decode("latin-1").split(",") if item.strip()]
     best, best_quality = "", 0.0
     for media_type in offered:
         kind = media_type.partition("/")[0]
@@ -50,44 +62,42 @@ def negotiate(accept: str | None, offered: tuple[str, ...]) -> str:
 
 def latents_answer(
     media_type: str, contract: Contract, fields: Mapping[str, Any], stacked: tuple[npt.NDArray[np.float32], ...]
-) -> Response:
+) -> Answer:
     """An answer that is latents: `fields` as JSON, or `stacked`, float32 [N, latent_dim] each, as one array."""
     if media_type == JSON:
         return _json(contract, fields)
     return _array(media_type, contract, np.stack(stacked), fields)
 
 
-def images_answer(media_type: str, contract: Contract, images: Images, fields: Mapping[str, Any]) -> Response:
+def images_answer(media_type: str, contract: Contract, images: Images, fields: Mapping[str, Any]) -> Answer:
     """An answer that is images uint8 [N, *image_shape]: JSON with `fields`, a PNG (several as a grid), or the array."""
     if media_type == JSON:
-        pictures = [b64encode(file).decode("ascii") for file in codec.png_files(images)]
+        pictures = [b64encode_as_string(file) for file in codec.png_files(images)]
         return _json(contract, {"images": pictures, **fields})
     if media_type == PNG:
         picture = images if len(images) == 1 else codec.grid(images, contract.background)[np.newaxis]
-        return Response(codec.png_files(picture)[0], media_type=PNG, headers=_headers(contract, fields))
+        return Answer(codec.png_files(picture)[0], b"image/png", _headers(contract, fields))
     return _array(media_type, contract, images, fields)
 
 
-def _json(contract: Contract, fields: Mapping[str, Any]) -> Response:
-    said = {name: value for name, value in fields.items() if value is not None}
-    return Response(
-        orjson.dumps({"model": contract.id, **said}, option=orjson.OPT_SERIALIZE_NUMPY),
-        media_type=JSON,
-    )
+def _json(contract: Contract, fields: Mapping[str, Any]) -> Answer:
+    content = orjson.dumps({"model": contract.id, **fields}, option=orjson.OPT_SERIALIZE_NUMPY)
+    return Answer(content, b"application/json", [])
 
 
-def _array(media_type: str, contract: Contract, array: npt.NDArray[Any], fields: Mapping[str, Any]) -> Response:
+def _array(media_type: str, contract: Contract, array: npt.NDArray[Any], fields: Mapping[str, Any]) -> Answer:
     headers = _headers(contract, fields)
     if media_type == NPY:
-        return Response(codec.npy_bytes(array), media_type=NPY, headers=headers)
-    headers |= {"X-Array-Dtype": str(array.dtype), "X-Array-Shape": ",".join(map(str, array.shape))}
-    return Response(array.tobytes(), media_type=RAW, headers=headers)
+        return Answer(codec.npy_bytes(array), b"application/x-npy", headers)
+    shape = ",".join(map(str, array.shape)).encode()
+    headers += [(b"x-array-dtype", str(array.dtype).encode()), (b"x-array-shape", shape)]
+    return Answer(array.tobytes(), b"application/octet-stream", headers)
 
 
-def _headers(contract: Contract, fields: Mapping[str, Any]) -> dict[str, str]:
+def _headers(contract: Contract, fields: Mapping[str, Any]) -> list[tuple[bytes, bytes]]:
     """What a JSON answer says beside its arrays, for the answers that are nothing but arrays."""
-    said = {"X-Model": contract.id, "X-Seed": fields.get("seed"), "X-Prior": fields.get("prior")}
-    return {name: str(value) for name, value in said.items() if value is not None}
+    said = [(b"x-model", contract.id), (b"x-seed", fields.get("seed")), (b"x-prior", fields.get("prior"))]
+    return [(name, str(value).encode("ascii")) for name, value in said if value is not None]
 
 
 def _media_range(item: str) -> tuple[str, float]:

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from service.api.answers import Answer
 from service.errors import Fault, InvalidInput, LimitExceeded, RuntimeFailed, Unknown, VaeError
 
 log = logging.getLogger(__name__)
@@ -28,21 +29,28 @@ OUR_FAULT: Final = "The service failed on this request; the request is not at fa
 
 
 def install(app: FastAPI) -> None:
-    """Register a handler for each class of error that an endpoint or the router raises."""
+    """Register the table for each class of error that an endpoint or the router raises."""
     app.add_exception_handler(VaeError, _on_error)
-    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(HTTPException, _on_error)
 
 
-def problem(
-    status: int,
-    detail: str,
-    request_id: str,
-    *,
-    faults: Sequence[Fault] = (),
-    headers: Mapping[str, str] | None = None,
-) -> Response:
-    """An `application/problem+json` answer (RFC 9457)."""
-    document = {
+def error_answer(error: Exception, request_id: str, path: str) -> Answer:
+    """What a client is told of an error, whatever it is; what it may not be told goes to the log."""
+    faults: Sequence[Fault] = ()
+    headers: list[tuple[bytes, bytes]] = []
+    if isinstance(error, HTTPException):
+        status, detail = error.status_code, error.detail
+        headers = [(name.lower().encode(), value.encode()) for name, value in (error.headers or {}).items()]
+    else:
+        status, detail = _status(error), str(error)
+        if isinstance(error, InvalidInput):
+            faults = error.faults
+        elif isinstance(error, LimitExceeded) and error.path:
+            faults = [Fault(error.path, detail)]
+    if status >= 500:
+        log.error("%s %s: %s", request_id, path, error, exc_info=error)
+        detail = OUR_FAULT
+    document: dict[str, object] = {
         "type": "about:blank",
         "title": HTTPStatus(status).phrase,
         "status": status,
@@ -51,26 +59,22 @@ def problem(
     }
     if faults:
         document["errors"] = [{"pointer": _pointer(fault.path), "detail": fault.reason} for fault in faults]
-    return Response(orjson.dumps(document), status, media_type="application/problem+json", headers=headers)
+    return Answer(orjson.dumps(document), b"application/problem+json", headers, status)
+
+
+def error_response(error: Exception, request_id: str, path: str) -> Response:
+    """`error_answer` for where Starlette is in charge."""
+    answer = error_answer(error, request_id, path)
+    headers = {name.decode(): value.decode() for name, value in answer.headers}
+    return Response(answer.content, answer.status, headers, answer.media_type.decode())
 
 
 def _on_error(request: Request, error: Exception) -> Response:
-    status = next((status for kind, status in STATUSES.items() if isinstance(error, kind)), 500)
-    request_id = request.state.request_id
-    if status >= 500:
-        log.error("%s %s: %s", request_id, request.url.path, error, exc_info=error)
-        return problem(status, OUR_FAULT, request_id)
-    faults: Sequence[Fault] = ()
-    if isinstance(error, InvalidInput):
-        faults = error.faults
-    elif isinstance(error, LimitExceeded) and error.path:
-        faults = [Fault(error.path, str(error))]
-    return problem(status, str(error), request_id, faults=faults)
+    return error_response(error, request.state.request_id, request.url.path)
 
 
-def _on_http_exception(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)  # noqa: S101  # what it is registered for
-    return problem(error.status_code, error.detail, request.state.request_id, headers=error.headers)
+def _status(error: Exception) -> int:
+    return STATUSES.get(type(error), 500) if isinstance(error, VaeError) else 500
 
 
 def _pointer(path: tuple[str | int, ...]) -> str:

@@ -1,16 +1,19 @@
-"""The gate: every request gets an id and a clock, every answer carries both. Pure ASGI, around everything else."""
+"""The gate: every request gets an id and a clock, and every answer carries both. Pure ASGI, around all but the verbs.
+
+The verbs stamp their own answers, with the same two functions.
+"""
 
 from __future__ import annotations
 
 import logging
+import random
 import re
-import uuid
+from collections.abc import Mapping
 from typing import Final
 
-from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.error_handlers import OUR_FAULT, problem
+from service.api.error_handlers import error_response
 from service.batcher import Timing
 
 log = logging.getLogger(__name__)
@@ -19,8 +22,22 @@ log = logging.getLogger(__name__)
 _SANE_ID: Final = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
 
 
+def identify(headers: Mapping[bytes, bytes]) -> str:
+    """A request's id: the client's X-Request-ID, if sane, else a new one."""
+    sent = headers.get(b"x-request-id")
+    if sent is not None and _SANE_ID.fullmatch(sent):
+        return sent.decode("ascii")
+    return f"{random.getrandbits(128):032x}"  # to tell requests apart, not to keep a secret
+
+
+def stamps(request_id: str, timing: Timing) -> list[tuple[bytes, bytes]]:
+    """The headers that every answer carries."""
+    spent = b"queue;dur=%.3f, compute;dur=%.3f" % (timing.queue * 1e3, timing.compute * 1e3)
+    return [(b"x-request-id", request_id.encode("ascii")), (b"server-timing", spent)]
+
+
 class Gate:
-    """Puts `request_id` (str) and `timing` (Timing) into the request's state, and both into the answer's headers."""
+    """Puts `request_id` into the request's state, and the stamps onto the answer."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -30,29 +47,24 @@ class Gate:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        sent = dict(scope["headers"]).get(b"x-request-id", b"")
-        request_id = sent.decode("ascii") if _SANE_ID.fullmatch(sent) else uuid.uuid4().hex
-        timing = Timing()
-        state = scope.setdefault("state", {})
-        state["request_id"] = request_id
-        state["timing"] = timing
-
+        request_id = identify(dict(scope["headers"]))
+        scope.setdefault("state", {})["request_id"] = request_id
         started = False
 
         async def send_stamped(message: Message) -> None:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                headers = MutableHeaders(scope=message)
-                headers["X-Request-ID"] = request_id
-                headers["Server-Timing"] = f"queue;dur={timing.queue * 1e3:.3f}, compute;dur={timing.compute * 1e3:.3f}"
+                headers = list(message.get("headers", ()))
+                if not any(name == b"x-request-id" for name, _ in headers):  # a verb stamps its own
+                    headers += stamps(request_id, Timing())
+                message["headers"] = headers
             await send(message)
 
         try:
             await self.app(scope, receive, send_stamped)
-        except Exception:
+        except Exception as error:
             # What no handler knows. Starlette's own last resort lies outside this gate and would answer without the id.
-            log.exception("%s %s: unexpected", request_id, scope["path"])
             if started:
                 raise
-            await problem(500, OUR_FAULT, request_id)(scope, receive, send_stamped)
+            await error_response(error, request_id, scope["path"])(scope, receive, send_stamped)

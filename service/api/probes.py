@@ -6,7 +6,6 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
 from service.api.schemas import Live, Ready
-from service.api.state import rooms
 
 router = APIRouter(tags=["probes"])
 
@@ -20,7 +19,7 @@ async def livez() -> Live:
 @router.get("/readyz", summary="Should requests be sent here?", responses={503: {"model": Ready}})
 async def readyz(request: Request) -> JSONResponse:
     """200 when every model is loaded, verified and warm; 503 with the reason when it is not, or while draining."""
-    if rooms(request).lifecycle.draining:
+    if request.state.rooms.lifecycle.draining:
         not_ready = Ready(ready=False, reason="Draining: the process has been asked to stop.")
         return JSONResponse(not_ready.model_dump(), 503, headers={"Retry-After": "1"})
     return JSONResponse(Ready(ready=True, reason="Models loaded, verified and warm.").model_dump())

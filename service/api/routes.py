@@ -1,25 +1,12 @@
-"""The routes of the verbs and of the models. Each one reads, makes one call, and answers; none needs a try."""
+"""The routes as FastAPI knows them: what it documents of the verbs, and the models."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
-from typing import TypeVar
-
 from fastapi import APIRouter, Request, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.api import answers, openapi
-from service.api.answers import IMAGE_TYPES, LATENT_TYPES, negotiate
-from service.api.requests import (
-    JSON,
-    MULTIPART,
-    NPY,
-    PICTURES,
-    read_body,
-    read_form,
-    read_images,
-    read_latents,
-)
+from service.api import openapi, verbs
+from service.api.answers import IMAGE_TYPES, LATENT_TYPES
 from service.api.schemas import (
     DecodeAnswer,
     DecodeRequest,
@@ -30,16 +17,23 @@ from service.api.schemas import (
     SampleAnswer,
     SampleRequest,
 )
-from service.api.state import Rooms, rooms, timing
-from service.codec import check_batch
 from service.registry import Model
 
 router = APIRouter()
 
-_IMAGE_BODIES = (JSON, MULTIPART, *PICTURES, NPY)
 _BAD_REQUEST = (400, 404, 406, 413, 415, 422, 500)
 
-Answer = TypeVar("Answer")
+
+class Through(Response):
+    """A response that leaves the whole exchange to an ASGI application."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+        super().__init__()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the application answer."""
+        await self.app(scope, receive, send)
 
 
 @router.post(
@@ -53,17 +47,9 @@ Answer = TypeVar("Answer")
     | openapi.problems(*_BAD_REQUEST),
     openapi_extra=openapi.image_body(),
 )
-async def encode(request: Request) -> Response:
+async def encode() -> Response:
     """Encode each image to the mean and the log-variance of its posterior."""
-    room = rooms(request)
-    media_type = negotiate(request.headers.get("accept"), LATENT_TYPES)
-    body = await read_body(request, _IMAGE_BODIES, room.settings.max_body_bytes)
-    batch = await _off_loop(room, read_images, body, room.registry, room.settings)
-    autoencoder, options = batch.model.autoencoder, batch.options
-    posterior = await autoencoder.encode(batch.images, timing(request), sample=options.sample, seed=options.seed)
-    fields = {"mu": posterior.mu, "logvar": posterior.logvar, "z": posterior.z, "seed": posterior.seed}
-    stacked = (posterior.mu, posterior.logvar) + (() if posterior.z is None else (posterior.z,))
-    return await _off_loop(room, answers.latents_answer, media_type, autoencoder.contract, fields, stacked)
+    return Through(verbs.encode)
 
 
 @router.post(
@@ -75,23 +61,9 @@ async def encode(request: Request) -> Response:
     | openapi.problems(*_BAD_REQUEST),
     openapi_extra=openapi.image_body(),
 )
-async def reconstruct(request: Request) -> Response:
+async def reconstruct() -> Response:
     """Encode each image and decode it again, from its mean or, with `sample`, from a draw."""
-    room = rooms(request)
-    media_type = negotiate(request.headers.get("accept"), IMAGE_TYPES)
-    body = await read_body(request, _IMAGE_BODIES, room.settings.max_body_bytes)
-    batch = await _off_loop(room, read_images, body, room.registry, room.settings)
-    autoencoder, options = batch.model.autoencoder, batch.options
-    result = await autoencoder.reconstruct(batch.images, timing(request), sample=options.sample, seed=options.seed)
-    posterior = result.posterior
-    fields = {
-        "mu": posterior.mu,
-        "logvar": posterior.logvar,
-        "z": posterior.z,
-        "seed": posterior.seed,
-        "mse": result.mse,
-    }
-    return await _off_loop(room, answers.images_answer, media_type, autoencoder.contract, result.images, fields)
+    return Through(verbs.reconstruct)
 
 
 @router.post(
@@ -103,19 +75,9 @@ async def reconstruct(request: Request) -> Response:
     | openapi.problems(*_BAD_REQUEST),
     openapi_extra=openapi.json_body(SampleRequest),
 )
-async def sample(request: Request) -> Response:
+async def sample() -> Response:
     """Draw latents from the prior and decode them."""
-    room = rooms(request)
-    media_type = negotiate(request.headers.get("accept"), IMAGE_TYPES)
-    body = await read_body(request, (JSON,), room.settings.max_body_bytes)
-    form = await _off_loop(room, read_form, body, SampleRequest)
-    check_batch(form.n, room.settings.max_batch, "n")
-    autoencoder = room.registry.find(form.model).autoencoder
-    result = await autoencoder.sample(
-        form.n, timing(request), seed=form.seed, temperature=form.temperature, prior=form.prior, label=form.label
-    )
-    fields = {"z": result.z, "seed": result.seed, "prior": result.prior}
-    return await _off_loop(room, answers.images_answer, media_type, autoencoder.contract, result.images, fields)
+    return Through(verbs.sample)
 
 
 @router.post(
@@ -127,20 +89,15 @@ async def sample(request: Request) -> Response:
     | openapi.problems(*_BAD_REQUEST),
     openapi_extra=openapi.json_body(DecodeRequest),
 )
-async def decode(request: Request) -> Response:
+async def decode() -> Response:
     """Decode latents to images."""
-    room = rooms(request)
-    media_type = negotiate(request.headers.get("accept"), IMAGE_TYPES)
-    body = await read_body(request, (JSON,), room.settings.max_body_bytes)
-    model, z = await _off_loop(room, read_latents, body, room.registry, room.settings)
-    images = await model.autoencoder.decode(z, timing(request))
-    return await _off_loop(room, answers.images_answer, media_type, model.autoencoder.contract, images, {})
+    return Through(verbs.decode)
 
 
 @router.get("/models", tags=["models"], summary="What is served")
 async def models(request: Request) -> ModelList:
     """The contract and the card of every model, and what was refused and why."""
-    registry = rooms(request).registry
+    registry = request.state.rooms.registry
     return ModelList(
         default=registry.default.autoencoder.contract.id,
         models=[_info(model) for model in registry],
@@ -151,12 +108,7 @@ async def models(request: Request) -> ModelList:
 @router.get("/models/{name}", tags=["models"], summary="One model", responses=openapi.problems(404))
 async def model(request: Request, name: str) -> ModelInfo:
     """The contract and the card of `name`, its highest version, or of `name@version`."""
-    return _info(rooms(request).registry.find(name))
-
-
-async def _off_loop(room: Rooms, work: Callable[..., Answer], *arguments: object) -> Answer:
-    """Run work that may take milliseconds where it does not keep other requests and the probes waiting."""
-    return await asyncio.get_running_loop().run_in_executor(room.codec, work, *arguments)
+    return _info(request.state.rooms.registry.find(name))
 
 
 def _info(model: Model) -> ModelInfo:

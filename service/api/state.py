@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from typing import TypeVar
 
-from starlette.requests import Request
-
-from service.batcher import Timing
 from service.registry import Registry
 from service.settings import Settings
+
+Done = TypeVar("Done")
 
 
 @dataclass(slots=True)
@@ -28,14 +30,6 @@ class Rooms:
     codec: Executor
     lifecycle: Lifecycle
 
-
-def rooms(request: Request) -> Rooms:
-    """The parts of the application that serves this request."""
-    found: Rooms = request.state.rooms
-    return found
-
-
-def timing(request: Request) -> Timing:
-    """The clock that the gate gave this request."""
-    found: Timing = request.state.timing
-    return found
+    async def off_loop(self, work: Callable[..., Done], *arguments: object) -> Done:
+        """Run work that may take milliseconds where it does not keep other requests and the probes waiting."""
+        return await asyncio.get_running_loop().run_in_executor(self.codec, work, *arguments)

@@ -16,7 +16,7 @@ import pytest
 
 from tests.bundles import write_bundle
 from tests.digits import base64_png, digits
-from tests.e2e.conftest import ROOT, Server
+from tests.e2e.conftest import ROOT, Server, free_port
 
 
 def start_and_fail(**settings: object) -> tuple[int, str]:
@@ -80,6 +80,23 @@ def test_requests_that_outlast_the_drain_are_cut_off_within_its_bound(serve: Cal
         assert connection.recv(1024).startswith(b"HTTP/1.1 100")
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(20) == 0
+
+
+def test_two_workers_serve_one_port_and_stop_cleanly(serve: Callable[..., Server]) -> None:
+    server = serve(workers=2)
+    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
+    serving = [pid for pid in children if "onnxruntime" in Path(f"/proc/{pid}/maps").read_text()]
+    assert len(serving) == 2
+    assert httpx.post(f"{server.url}/sample", json={"n": 1}).status_code == 200
+    server.process.terminate()
+    assert server.process.wait(30) == 0
+    assert not any(Path(f"/proc/{pid}").exists() for pid in serving)
+
+
+def test_workers_that_cannot_start_stop_the_whole(tmp_path: Path) -> None:
+    status, log = start_and_fail(models_dir=tmp_path, workers=2, port=free_port())
+    assert status == 1
+    assert "There is no model 'mnist-mlp'" in log
 
 
 class TestStartUp:

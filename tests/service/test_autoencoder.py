@@ -20,8 +20,8 @@ IMAGES = np.random.Generator(np.random.PCG64(0)).integers(0, 256, (5, 6, 4), np.
 @pytest.fixture
 def vae(tmp_path: Path) -> Iterator[Autoencoder]:
     engine = Engine(read_bundle(write_bundle(tmp_path)), provider="cpu", threads=1)
-    batcher = Batcher(engine, "tiny")
-    yield Autoencoder(engine.contract, batcher)
+    batcher = Batcher("tiny", most=8, inline=4)
+    yield Autoencoder(engine.contract, engine, batcher)
     batcher.close()
 
 

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,85 +11,183 @@ import pytest
 from service.batcher import Batcher, Timing
 from service.engine import Floats, Images
 
-IMAGES = np.zeros((2, 6, 4), np.uint8)
-LATENTS = np.zeros((2, 3), np.float32)
+
+def rows(count: int, value: int = 0) -> Images:
+    return np.full((count, 2, 2), value, np.uint8)
 
 
 class FakeEngine:
-    """Answers with zeros, on which thread it notes; holds its answer back until `let_go`."""
+    """Encodes an image to its first pixel and decodes it back, and notes its batches and its threads."""
 
     def __init__(self) -> None:
         self.let_go = threading.Event()
         self.let_go.set()
-        self.running = 0
-        self.most_running = 0
-        self.threads: set[int] = set()
+        self.started = threading.Event()
+        self.batches: list[int] = []
+        self.threads: list[int] = []
+        self.fails = False
 
     def encode(self, images: Images) -> tuple[Floats, Floats]:
-        self._run()
-        return LATENTS, LATENTS
+        self._run(len(images))
+        mu = images[:, 0, :1].astype(np.float32)
+        return mu, -mu
 
     def decode(self, z: Floats) -> Images:
-        self._run()
-        return IMAGES
+        self._run(len(z))
+        return np.repeat(z.astype(np.uint8), 4, axis=1).reshape(-1, 2, 2)
 
-    def _run(self) -> None:
-        self.threads.add(threading.get_ident())
-        self.running += 1
-        self.most_running = max(self.most_running, self.running)
+    def _run(self, count: int) -> None:
+        self.batches.append(count)
+        self.threads.append(threading.get_ident())
+        self.started.set()
         assert self.let_go.wait(10)
-        self.running -= 1
+        if self.fails:
+            raise ZeroDivisionError
 
 
-def test_runs_leave_the_event_loop_free_and_come_one_at_a_time() -> None:
-    engine = FakeEngine()
-    batcher = Batcher(engine, "fake")
+class Lanes:
+    """A lane for each graph of the fake engine."""
 
-    async def several() -> None:
+    def __init__(self, batcher: Batcher, engine: FakeEngine) -> None:
+        self.encode = batcher.lane(engine.encode).submit
+        self.decode = batcher.lane(lambda z: (engine.decode(z),)).submit
+
+
+@pytest.fixture
+def engine() -> FakeEngine:
+    return FakeEngine()
+
+
+@pytest.fixture
+def run(engine: FakeEngine) -> Iterator[Callable[..., Any]]:
+    """Run a scenario on lanes of up to 8 rows a batch, of which up to 4 run on the loop, and give what it returns."""
+    made: list[Batcher] = []
+
+    def run(scenario: Callable[[Lanes], Coroutine[Any, Any, Any]], most: int = 8, inline: int = 4) -> Any:
+        made.append(Batcher("fake", most=most, inline=inline))
+        return asyncio.run(scenario(Lanes(made[0], engine)))
+
+    yield run
+    made[0].close()
+
+
+def test_one_turn_of_the_loop_is_one_batch_and_each_gets_its_own_rows(
+    engine: FakeEngine, run: Callable[..., Any]
+) -> None:
+    async def scenario(lanes: Lanes) -> Any:
+        return await asyncio.gather(*(lanes.encode(rows(count, count), Timing()) for count in (1, 3, 2)))
+
+    answers = run(scenario)
+    assert engine.batches == [6]
+    for count, (mu, logvar) in zip((1, 3, 2), answers, strict=True):
+        np.testing.assert_array_equal(mu, np.full((count, 1), count))
+        np.testing.assert_array_equal(logvar, -mu)
+
+
+def test_a_request_alone_runs_at_once_on_the_loop(engine: FakeEngine, run: Callable[..., Any]) -> None:
+    async def scenario(lanes: Lanes) -> None:
+        for _ in range(3):
+            await lanes.encode(rows(1), Timing())
+
+    run(scenario)
+    assert engine.batches == [1, 1, 1]
+    assert set(engine.threads) == {threading.get_ident()}
+
+
+def test_lanes_batch_on_their_own(engine: FakeEngine, run: Callable[..., Any]) -> None:
+    async def scenario(lanes: Lanes) -> Any:
+        return await asyncio.gather(
+            lanes.encode(rows(1, 5), Timing()),
+            lanes.decode(np.full((2, 1), 7, np.float32), Timing()),
+            lanes.encode(rows(2, 6), Timing()),
+        )
+
+    (mu, _), (decoded,), (other_mu, _) = run(scenario)
+    assert engine.batches == [3, 2]
+    assert mu[0, 0] == 5
+    assert (decoded == 7).all()
+    assert other_mu.tolist() == [[6], [6]]
+
+
+def test_a_large_batch_leaves_the_loop_free_and_the_next_one_gathers_meanwhile(
+    engine: FakeEngine, run: Callable[..., Any]
+) -> None:
+    async def scenario(lanes: Lanes) -> None:
         engine.let_go.clear()
-        runs = [asyncio.ensure_future(batcher.encode(IMAGES, Timing())) for _ in range(4)]
-        runs.append(asyncio.ensure_future(batcher.decode(LATENTS, Timing())))  # type: ignore[arg-type]
-        await asyncio.sleep(0)  # the loop turns while the engine is busy, or this line would never come
+        large = asyncio.ensure_future(lanes.encode(rows(5), Timing()))
+        while not engine.started.is_set():
+            await asyncio.sleep(0)  # the loop turns while the engine is busy, or this would never end
+        others = []
+        for _ in range(3):  # three turns, one batch
+            others.append(asyncio.ensure_future(lanes.encode(rows(1), Timing())))
+            await asyncio.sleep(0)
+        assert engine.batches == [5]
         engine.let_go.set()
-        await asyncio.gather(*runs)
+        await asyncio.gather(large, *others)
 
-    asyncio.run(several())
-    batcher.close()
-    assert engine.most_running == 1
-    assert threading.get_ident() not in engine.threads
+    run(scenario)
+    assert engine.batches == [5, 3]
+    assert engine.threads[0] != threading.get_ident()
 
 
-def test_waiting_and_computing_are_timed_apart() -> None:
-    engine = FakeEngine()
-    batcher = Batcher(engine, "fake")
+def test_batches_are_bounded_and_in_order(engine: FakeEngine, run: Callable[..., Any]) -> None:
+    async def scenario(lanes: Lanes) -> Any:
+        return await asyncio.gather(*(lanes.encode(rows(count, count), Timing()) for count in (3, 4, 2, 20, 1, 7)))
+
+    answers = run(scenario)
+    assert engine.batches == [7, 2, 20, 8]  # a request that is larger alone is a batch of its own
+    assert [int(mu[0, 0]) for mu, _ in answers] == [3, 4, 2, 20, 1, 7]
+
+
+def test_a_bound_of_one_switches_batching_off(engine: FakeEngine, run: Callable[..., Any]) -> None:
+    async def scenario(lanes: Lanes) -> None:
+        await asyncio.gather(*(lanes.encode(rows(1), Timing()) for _ in range(4)))
+
+    run(scenario, most=1)
+    assert engine.batches == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("count", [1, 5], ids=["on the loop", "off the loop"])
+def test_what_the_engine_raises_reaches_those_who_asked_and_the_batcher_lives_on(
+    engine: FakeEngine, run: Callable[..., Any], count: int
+) -> None:
+    async def scenario(lanes: Lanes) -> Any:
+        engine.fails = True
+        failed = await asyncio.gather(*(lanes.encode(rows(count), Timing()) for _ in range(2)), return_exceptions=True)
+        engine.fails = False
+        return failed, await lanes.encode(rows(count, 3), Timing())
+
+    failed, (mu, _) = run(scenario)
+    assert [type(error) for error in failed] == [ZeroDivisionError] * 2
+    assert mu[0, 0] == 3
+
+
+def test_a_request_that_is_gone_spoils_nothing_for_the_others(engine: FakeEngine, run: Callable[..., Any]) -> None:
+    async def scenario(lanes: Lanes) -> Any:
+        requests = [asyncio.ensure_future(lanes.encode(rows(1, value), Timing())) for value in (1, 2, 3)]
+        requests[1].cancel()
+        return await asyncio.gather(*requests, return_exceptions=True)
+
+    first, gone, third = run(scenario)
+    assert isinstance(gone, asyncio.CancelledError)
+    assert (first[0][0, 0], third[0][0, 0]) == (1, 3)
+
+
+def test_waiting_and_computing_are_timed_apart(engine: FakeEngine, run: Callable[..., Any]) -> None:
     first, second = Timing(), Timing()
 
-    async def two() -> None:
+    async def scenario(lanes: Lanes) -> None:
         engine.let_go.clear()
-        runs = asyncio.gather(batcher.encode(IMAGES, first), batcher.encode(IMAGES, second))
+        large = asyncio.ensure_future(lanes.encode(rows(5), first))
+        while not engine.started.is_set():
+            await asyncio.sleep(0)
+        small = asyncio.ensure_future(lanes.encode(rows(1), second))
         await asyncio.sleep(0.05)  # long enough to be seen on the clock; nothing depends on it being longer
         engine.let_go.set()
-        await runs
+        await asyncio.gather(large, small)
 
-    asyncio.run(two())
-    batcher.close()
+    run(scenario)
     assert first.compute >= 0.04
     assert second.queue >= 0.04
     assert first.queue < first.compute
     assert second.compute < second.queue
-
-
-def test_what_the_engine_raises_reaches_the_one_who_asked_and_the_batcher_lives_on() -> None:
-    class Failing(FakeEngine):
-        def encode(self, images: Images) -> tuple[Floats, Floats]:
-            raise ZeroDivisionError
-
-    batcher = Batcher(Failing(), "fake")
-
-    async def failing_then_good() -> Images:
-        with pytest.raises(ZeroDivisionError):
-            await batcher.encode(IMAGES, Timing())
-        return await batcher.decode(LATENTS, Timing())
-
-    assert asyncio.run(failing_then_good()) is IMAGES
-    batcher.close()

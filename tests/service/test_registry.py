@@ -10,7 +10,7 @@ from tests.bundles import seal, write_bundle
 
 
 def opened(models: Path, default: str = "tiny") -> Registry:
-    return open_registry(models, default=default, provider="cpu", threads=1)
+    return open_registry(models, default=default, provider="cpu", threads=1, batch=8)
 
 
 @pytest.mark.parametrize(

@@ -31,19 +31,19 @@ from service.api.answers import IMAGE_TYPES, LATENT_TYPES, negotiate
     ],
 )
 def test_the_best_liked_type_that_can_be_had_is_chosen(accept: str | None, chosen: str) -> None:
-    assert negotiate(accept, IMAGE_TYPES) == chosen
+    assert negotiate((accept or "").encode(), IMAGE_TYPES) == chosen
 
 
 @pytest.mark.parametrize("accept", ["text/html", "image/jpeg", "application/json;q=0", "*/*;q=0", "image/png"])
 def test_nothing_that_can_be_had_is_406(accept: str) -> None:
     with pytest.raises(HTTPException) as caught:
-        negotiate(accept, LATENT_TYPES)
+        negotiate(accept.encode(), LATENT_TYPES)
     assert caught.value.status_code == 406
 
 
 def test_a_quality_that_is_no_number_is_400() -> None:
     with pytest.raises(HTTPException) as caught:
-        negotiate("image/png;q=high", IMAGE_TYPES)
+        negotiate(b"image/png;q=high", IMAGE_TYPES)
     assert caught.value.status_code == 400
 
 

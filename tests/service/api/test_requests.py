@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
+from starlette.applications import Starlette
+from starlette.routing import Mount
 
 from service.codec import npy_bytes
 from tests.digits import base64_png, digits, encoded
@@ -20,6 +22,19 @@ VERBS = ["/encode", "/reconstruct", "/sample", "/decode"]
 
 def post(client: TestClient, content: bytes, media_type: str, route: str = "/encode", **params: Any) -> Any:
     return client.post(route, content=content, headers={"content-type": media_type}, params=params)
+
+
+def test_mounted_in_another_application_a_verb_answers_alike(start: Callable[..., TestClient]) -> None:
+    """There FastAPI's router finds it; the bytes are the same, and so is what is said of errors."""
+    app: Any = start().app
+    outer = Starlette(routes=[Mount("/vae", app)], lifespan=app.router.lifespan_context)
+    with TestClient(app) as direct, TestClient(outer) as mounted:
+        for body in ({"n": 2, "seed": 1}, {"n": 0}):
+            sent = {"x-request-id": "same"}
+            here = direct.post("/sample", json=body, headers=sent)
+            there = mounted.post("/vae/sample", json=body, headers=sent)
+            assert (here.status_code, here.content) == (there.status_code, there.content)
+            assert there.headers.get_list("x-request-id") == ["same"]
 
 
 class TestMediaTypes:

@@ -1,0 +1,48 @@
+"""MLServer: a custom runtime in the server's own process, which its documentation advises for light models.
+
+    BENCH_ENCODER=encoder.onnx python -m bench.serving.peers.ml_server HTTP_PORT GRPC_PORT METRICS_PORT
+
+Speaks the Open Inference Protocol: POST /v2/models/vae/infer with BYTES. Its adaptive batching made this job slower.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+import mlserver
+from mlserver.codecs import NumpyCodec, StringCodec
+from mlserver.types import InferenceRequest, InferenceResponse
+
+from bench.serving.peers.vae import Encoder
+
+
+class Vae(mlserver.MLModel):
+    """One BYTES tensor of base64 PNGs in; mu and logvar out."""
+
+    async def load(self) -> bool:
+        self.encode = Encoder()
+        return True
+
+    async def predict(self, payload: InferenceRequest) -> InferenceResponse:
+        mu, logvar = self.encode(StringCodec.decode_input(payload.inputs[0]))
+        outputs = [NumpyCodec.encode_output("mu", mu), NumpyCodec.encode_output("logvar", logvar)]
+        return InferenceResponse(model_name=self.name, outputs=outputs)
+
+
+async def main() -> None:
+    http, grpc, metrics = map(int, sys.argv[1:4])
+    settings = mlserver.Settings(
+        host="127.0.0.1",
+        http_port=http,
+        grpc_port=grpc,
+        metrics_port=metrics,
+        parallel_workers=0,
+        metrics_endpoint=None,
+        debug=False,
+    )
+    await mlserver.MLServer(settings).start([mlserver.ModelSettings(name="vae", implementation=Vae)])
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,404 @@
+"""Markdown of what was measured: first whether the bars hold, then every table behind them.
+
+Medians over rounds throughout. Rates that are compared are first corrected by the bare server's rate just before them,
+with as many connections, against its median in the whole run: what slowed both is not held against one.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from typing import Any, Final
+
+from bench.serving import traffic, venvs
+from bench.serving.contestants import (
+    BARE,
+    FASTAPI,
+    MODEL_SERVERS,
+    NO_BATCHING,
+    PYTRITON,
+    RAY_HAPROXY,
+    SERVICE,
+    TRIVIAL,
+    TWO_WORKERS,
+)
+from bench.serving.rounds import (
+    BATCH,
+    BATCH_CONNECTIONS,
+    BATCHES,
+    ENCODE_JSON,
+    LARGE_BATCH,
+    PAIR_CONNECTIONS,
+    Plan,
+    Record,
+    Results,
+)
+
+AT: Final = 32  # connections that the bars speak of
+QUIET: Final = 0.15  # cores that others may use before the figures are no longer trusted
+RECONSTRUCT_JSON: Final = ENCODE_JSON.replace("encode", "reconstruct")
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One thing that was promised. `measured` is None where it could not be measured."""
+
+    sentence: str
+    wanted: float
+    measured: float | None
+    unit: str = "times"
+    at_most: bool = False
+
+    def row(self) -> str:
+        """The bar as a row of its table."""
+        sign = "at most" if self.at_most else "at least"
+        if self.measured is None:
+            return f"| {self.sentence} | {sign} {self.wanted:g} {self.unit} | | not measured |"
+        holds = self.measured <= self.wanted if self.at_most else self.measured >= self.wanted
+        verdict = "yes" if holds else "**no**"
+        return f"| {self.sentence} | {sign} {self.wanted:g} {self.unit} | {self.measured:.3g} | {verdict} |"
+
+
+class Figures:
+    """Medians of the results."""
+
+    def __init__(self, results: Results) -> None:
+        self.results = results
+        bare: dict[int, list[float]] = {}
+        for record in results.records:
+            if record.bare_rate:
+                bare.setdefault(record.connections, []).append(record.bare_rate)
+        self._usual = {connections: median(rates) for connections, rates in bare.items()}
+
+    def of(self, name: str, what: str, connections: int) -> list[Record]:
+        """The measurements of one thing, by round."""
+        wanted = (name, what, connections)
+        return [r for r in self.results.records if (r.contestant, r.what, r.connections) == wanted]
+
+    def middle(
+        self, value: Callable[[Record], float], name: str, what: str = ENCODE_JSON, connections: int = AT
+    ) -> float | None:
+        """The median of something measured; None where there is none."""
+        return _median(value(record) for record in self.of(name, what, connections))
+
+    def rate(self, name: str, what: str = ENCODE_JSON, connections: int = AT) -> float | None:
+        """Requests per second, corrected for the noise of the moment."""
+        return self.middle(lambda r: r.load.rate / r.bare_rate * self._usual[r.connections], name, what, connections)
+
+    def share(self, name: str, what: str = ENCODE_JSON, connections: int = AT) -> float | None:
+        """The part of the bare server's rate."""
+        return self.middle(lambda r: r.load.rate / r.bare_rate, name, what, connections)
+
+    def best(self, names: Iterable[str]) -> float | None:
+        """The highest rate of several contestants, each at the number of connections that suits it best."""
+        counts = {record.connections for record in self.results.records}
+        rates = [self.rate(name, connections=count) for name in names for count in counts]
+        return max((rate for rate in rates if rate), default=None)
+
+    def beside(self, variant: str) -> float | None:
+        """A variant's rate in terms of the service's own: the median of pairs taken in turns."""
+        what, connections = f"beside {variant}", PAIR_CONNECTIONS[variant]
+        ours, theirs = (self.of(name, what, connections) for name in (SERVICE.name, variant))
+        return _median(other.load.rate / one.load.rate for one, other in zip(ours, theirs, strict=False))
+
+    def of_tight(self, kind: str) -> float | None:
+        """Images per second in batches, in terms of the tight loop's of the same round."""
+        ours = self.of(SERVICE.name, kind, BATCH_CONNECTIONS)
+        pairs = zip(ours, self.results.tight, strict=False)
+        return _median(record.load.images_rate / tight[kind]["images_rate"] for record, tight in pairs)
+
+
+def markdown(results: Results, plan: Plan, seconds: float) -> str:
+    """The whole report."""
+    figures = Figures(results)
+    sections = [
+        f"### Serving\n\n{machine()}; {plan.rounds} round(s), {seconds / 60:.0f} minutes in all; medians of rounds.\n"
+        f"{_noise(results)}\n\n" + "\n".join(f"- {line}" for line in versions(plan)),
+        "#### The bars\n\n| | wanted | measured | holds |\n|---|---|---|---|\n"
+        + "\n".join(bar.row() for bar in bars(figures)),
+        _contestants(figures, plan),
+        _singles(figures, plan),
+        _batches(figures),
+        _stages(results),
+        _probes(results),
+        _generators(figures),
+    ]
+    if results.missing:
+        rows = "\n".join(f"- {name}: {reason}" for name, reason in results.missing.items())
+        sections.append(f"#### Not measured, or not in every round\n\n{rows}")
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def bars(figures: Figures) -> list[Bar]:
+    """Everything that was promised of the service."""
+    ours = figures.rate(SERVICE.name)
+    others = [server.name for server in (*FASTAPI, *MODEL_SERVERS, RAY_HAPROXY, PYTRITON)]
+    p99 = [figures.middle(lambda r: r.load.p99, name) for name in others]
+    here = figures.middle(lambda r: r.load.p99, SERVICE.name)
+    found = [one for one in p99 if one]
+    forms = [
+        Bar(f"`/{verb}`: a raw {sent} request, of one in JSON", 1, _ratio(_form(figures, verb, sent), base))
+        for verb in ("encode", "reconstruct")
+        for base in (_form(figures, verb, "JSON"),)
+        for sent in ("PNG", "npy")
+    ]
+    png = _median(tight["reconstruct JSON"]["stages"]["write PNG"] for tight in figures.results.tight)
+    worst = _median(
+        max(probe["worst"] for probe in figures.results.probes if probe["round"] == number)
+        for number in sorted({probe["round"] for probe in figures.results.probes})
+    )
+    failed = sum(r.load.failed for r in figures.results.records if r.contestant == SERVICE.name)
+    return [
+        Bar(f"`/encode`, one digit, {AT} connections, of bare uvicorn", 0.35, figures.share(SERVICE.name)),
+        Bar("of FastAPI + Pillow, the better of both, at its best", 6, _ratio(ours, _best(figures, FASTAPI))),
+        Bar("of the best of LitServe, BentoML, MLServer, Ray Serve", 10, _ratio(ours, _best(figures, MODEL_SERVERS))),
+        Bar("the same with Ray Serve behind HAProxy", 10, _ratio(ours, _best(figures, (*MODEL_SERVERS, RAY_HAPROXY)))),
+        Bar("of PyTriton at its best", 4, _ratio(ours, _best(figures, (PYTRITON,)))),
+        Bar(f"p99 at {AT} connections, of the lowest other", 1, _ratio(here, min(found, default=None)), at_most=True),
+        Bar("1 connection, of the same with batching off", 0.9, _ratio(1.0, figures.beside(NO_BATCHING.name))),
+        Bar("`/reconstruct`, one digit, of bare uvicorn", 0.25, figures.share(SERVICE.name, RECONSTRUCT_JSON)),
+        *forms,
+        *(
+            Bar(f"{kind}, batches of {BATCH}, of the tight loop", wanted, figures.of_tight(kind))
+            for kind, wanted in zip(BATCHES, (0.6, 0.7, 0.6), strict=True)
+        ),
+        Bar("the tight loop's PNG encoder, a digit", 10, png, "us", at_most=True),
+        Bar("2 workers, of one", 1.6, figures.beside(TWO_WORKERS.name)),
+        Bar(f"slowest GET /readyz during batches of {LARGE_BATCH}", 20, worst, "ms", at_most=True),
+        Bar("answers of this service that failed", 0, failed, "", at_most=True),
+    ]
+
+
+def machine() -> str:
+    """Processor, cores, system, Python."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    processor = names[0] if names else platform.processor() or platform.machine()
+    cores = len(os.sched_getaffinity(0))
+    return f"{processor}, {cores} cores, {platform.system()} {platform.release()}, Python {platform.python_version()}"
+
+
+def versions(plan: Plan) -> list[str]:
+    """What was measured, a line for this service and one for each environment of the peers."""
+    ours = ("fastapi", "uvicorn", "uvloop", "httptools", "onnxruntime", "orjson", "numpy", "pillow")
+    lines = [f"this service: {', '.join(f'{name} {version(name)}' for name in ours)}"]
+    for environment in dict.fromkeys(peer.environment for peer in plan.peers if peer.environment):
+        pins = venvs.versions(environment)
+        wanted = ("litserve", "bentoml", "mlserver", "ray", "nvidia-pytriton", "fastapi", "uvicorn", "onnxruntime")
+        lines.append(f"{environment}: {', '.join(f'{name} {pins[name]}' for name in wanted if name in pins)}")
+    return lines
+
+
+def _contestants(figures: Figures, plan: Plan) -> str:
+    """Everybody with one digit a request."""
+    names = [BARE.name, SERVICE.name, *(peer.name for peer in plan.peers)]
+    ours = figures.rate(SERVICE.name)
+    rows = []
+    for name in names:
+        of = [record for record in figures.results.records if record.contestant == name and record.what == ENCODE_JSON]
+        if not of:
+            continue
+        loops = [loop for loop in figures.results.open_loop if loop["contestant"] == name]
+        failed = sum(record.load.failed for record in of) / max(1, sum(record.load.answers for record in of))
+        cells = [
+            *(_number(figures.middle(lambda r: r.load.rate, name, connections=count)) for count in plan.connections),
+            _number(figures.share(name)),
+            _number(_ratio(ours, figures.best([name]))),
+            *(_number(figures.middle(lambda r, p=p: getattr(r.load, p), name)) for p in ("p50", "p99")),  # type: ignore[misc]
+            *(_number(_median(loop[percentile] for loop in loops)) for percentile in ("wanted", "p50", "p99")),
+            _number(figures.middle(lambda r: r.load.resident, name)),
+            _number(figures.middle(lambda r: r.load.server_cores, name)),
+            f"{failed:.2%}" if failed else "",
+        ]
+        rows.append((name, *cells))
+    return (
+        "#### One base64 digit in JSON, `mu` and `logvar` back\n\n"
+        + _table(
+            (
+                "",
+                *(f"requests/s, {count} conn." for count in plan.connections),
+                f"of bare, {AT}",
+                "this service is … times it",
+                *(f"{percentile} ms, {AT}" for percentile in ("p50", "p99")),
+                "open loop at",
+                "p50 ms",
+                "p99 ms",
+                "RSS MB",
+                "cores used",
+                "failed",
+            ),
+            rows,
+        )
+        + '\n\n"… times it" compares this service at '
+        f"{AT} connections with the other at its best. The open loop runs at half of each one's best rate; its latency "
+        "counts from the time a request was meant to leave."
+    )
+
+
+def _singles(figures: Figures, plan: Plan) -> str:
+    rows = [
+        (
+            what,
+            *(
+                _number(figures.middle(lambda r: r.load.rate, SERVICE.name, what, count))
+                for count in plan.form_connections
+            ),
+            *(
+                _number(figures.middle(lambda r, p=p: getattr(r.load, p), SERVICE.name, what))  # type: ignore[misc]
+                for p in ("p50", "p99")
+            ),
+            _number(figures.share(SERVICE.name, what)),
+        )
+        for what in traffic.SINGLE
+    ]
+    counts = (f"requests/s, {count} conn." for count in plan.form_connections)
+    return "#### This service, one digit in every form\n\n" + _table(
+        ("", *counts, f"p50 ms, {AT}", f"p99 ms, {AT}", f"of bare, {AT}"), rows
+    )
+
+
+def _batches(figures: Figures) -> str:
+    rows = [
+        (
+            kind,
+            _number(figures.middle(lambda r: r.load.rate, SERVICE.name, kind, BATCH_CONNECTIONS)),
+            _number(figures.middle(lambda r: r.load.images_rate, SERVICE.name, kind, BATCH_CONNECTIONS)),
+            *(
+                _number(figures.middle(lambda r, p=p: getattr(r.load, p), SERVICE.name, kind, BATCH_CONNECTIONS))  # type: ignore[misc]
+                for p in ("p50", "p99")
+            ),
+            _number(_median(tight[kind]["images_rate"] for tight in figures.results.tight)),
+            _number(figures.of_tight(kind)),
+        )
+        for kind in BATCHES
+    ]
+    return f"#### This service, batches of {BATCH}, {BATCH_CONNECTIONS} connections\n\n" + _table(
+        ("", "requests/s", "images/s", "p50 ms", "p99 ms", "images/s of the tight loop", "of it"), rows
+    )
+
+
+def _stages(results: Results) -> str:
+    if not results.tight:
+        return ""
+    kinds = list(results.tight[0])
+    stages = list(dict.fromkeys(stage for kind in kinds for stage in results.tight[0][kind]["stages"]))
+    rows = [
+        (
+            stage,
+            *(
+                _number(_median(t[kind]["stages"][stage] for t in results.tight if stage in t[kind]["stages"]))
+                for kind in kinds
+            ),
+        )
+        for stage in stages
+    ]
+    rows.append(
+        ("**all**", *(_number(_median(1e6 / tight[kind]["images_rate"] for tight in results.tight)) for kind in kinds))
+    )
+    pins = venvs.versions("limit")
+    libraries = ", ".join(
+        f"{name} {pins[name]}" for name in ("imagecodecs", "zlib-ng", "pybase64", "orjson", "onnxruntime")
+    )
+    return (
+        f"#### The tight loop: microseconds an image in batches of {BATCH}, one thread, no server\n\n"
+        + _table(("", *kinds), rows)
+        + f"\n\nWith {libraries}."
+    )
+
+
+def _probes(results: Results) -> str:
+    rows = [
+        (
+            kind,
+            *(_number(_median(probe[field] for probe in of)) for field in ("images_rate", "p50", "p99", "worst")),
+        )
+        for kind in BATCHES
+        for of in ([probe for probe in results.probes if probe["kind"] == kind],)
+    ]
+    return f"#### `GET /readyz` while batches of {LARGE_BATCH} run on 2 connections\n\n" + _table(
+        ("", "images/s meanwhile", "p50 ms", "p99 ms", "slowest ms"), rows
+    )
+
+
+def _generators(figures: Figures) -> str:
+    """How far the load generators are from being what was measured."""
+    lines = []
+    pace = figures.middle(lambda r: r.load.rate / r.load.generator_cores, TRIVIAL.name)
+    reached = figures.middle(lambda r: r.load.rate, TRIVIAL.name)
+    loops = [loop["rate"] for loop in figures.results.open_loop if loop["contestant"] == TRIVIAL.name]
+    if pace and reached:
+        lines.append(
+            f"One thread of wrk, {AT} connections, got {_number(reached)} answers/s from a responder that does nothing "
+            f"else, and would reach {_number(pace)}/s if it had a core to itself and never waited."
+        )
+    for name in (BARE.name, SERVICE.name):
+        wrk, server = (
+            figures.middle(value, name) for value in (lambda r: r.load.generator_cores, lambda r: r.load.server_cores)
+        )
+        if wrk and server:
+            lines.append(f"Against {name} it used {wrk:.2f} of a core while the server used {server:.2f}.")
+    if loops:
+        lines.append(f"The open-loop generator gets at most {_number(_median(loops))} answers/s from that responder.")
+    lines += _room(figures)
+    return "#### The load generators\n\n" + "\n".join(f"- {line}" for line in lines)
+
+
+def _noise(results: Results) -> str:
+    """What else the machine did: it takes more from the bare server, which keeps wrk busiest, than from slower ones."""
+    others = sorted(record.load.other_cores for record in results.records)
+    if not others:
+        return ""
+    middle, high = median(others), others[len(others) * 9 // 10]
+    verdict = " **Too much to judge by: run it again on a quiet machine.**" if middle > QUIET else ""
+    return f"Other processes used {middle:.2f} cores, in the noisiest tenth {high:.2f} or more.{verdict}"
+
+
+def _room(figures: Figures) -> list[str]:
+    """Whether wrk left two workers the cores to be twice as fast: from the processor time of each, per request."""
+    what, connections = f"beside {TWO_WORKERS.name}", PAIR_CONNECTIONS[TWO_WORKERS.name]
+    one = figures.middle(lambda r: r.load.rate, SERVICE.name, what, connections)
+    server = figures.middle(lambda r: r.load.server_cores / r.load.rate, SERVICE.name, what, connections)
+    wrk = figures.middle(lambda r: r.load.generator_cores / r.load.rate, SERVICE.name, what, connections)
+    if not (one and server and wrk):
+        return []
+    cores = len(os.sched_getaffinity(0))
+    possible = min(2.0, cores / (server + wrk) / one)
+    return [
+        f"A request takes {server * 1e6:.0f} us of this service and {wrk * 1e6:.0f} us of wrk, so that {cores} cores "
+        f"leave two workers room for about {possible:.2f} times one worker's rate; measured: "
+        f"{_number(figures.beside(TWO_WORKERS.name))} times."
+    ]
+
+
+def _form(figures: Figures, verb: str, sent: str) -> float | None:
+    return figures.rate(SERVICE.name, f"/{verb} {sent} to JSON")
+
+
+def _best(figures: Figures, servers: Iterable[Any]) -> float | None:
+    return figures.best([server.name for server in servers])
+
+
+def _ratio(one: float | None, other: float | None) -> float | None:
+    return one / other if one and other else None
+
+
+def _median(values: Iterable[float]) -> float | None:
+    found = list(values)
+    return median(found) if found else None
+
+
+def _number(value: float | None) -> str:
+    """Three figures, and no more digits than that before a thousand."""
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

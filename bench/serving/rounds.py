@@ -1,0 +1,263 @@
+"""What is measured, in which order: everything once a round, contestants in turns, so that noise is noise for all.
+
+Besides, the bare server keeps running, and each measurement has its own of the bare server just before it, with as many
+connections: the share of the bare server's rate is what contestants are compared by.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import onnxruntime as ort
+
+from bench.serving import servers, traffic, venvs
+from bench.serving.closed import Load, closed
+from bench.serving.contestants import BARE, NO_BATCHING, SERVICE, TRIVIAL, TWO_WORKERS, Contestant
+from bench.serving.servers import ROOT, Server, Unfit
+from bench.serving.traffic import ENCODE, Request
+from bench.serving.venvs import Unavailable
+from service.settings import Settings
+from tests.digits import decoded
+
+ENCODE_JSON: Final = "/encode JSON to JSON"
+BATCH: Final = 256
+BATCH_CONNECTIONS: Final = 4
+BATCHES: Final = ("encode JSON", "encode npy", "reconstruct JSON")
+LARGE_BATCH: Final = 1024
+PAIRS: Final = 3  # how often a variant and the service take turns within a round
+PAIR_CONNECTIONS: Final = {NO_BATCHING.name: 1, TWO_WORKERS.name: 64}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much to measure."""
+
+    rounds: int
+    seconds: int  # of each measurement of a contestant
+    connections: tuple[int, ...]  # of the contestants
+    form_seconds: int  # the same of this service's other forms of request and answer
+    form_connections: tuple[int, ...]
+    peers: tuple[Contestant, ...]
+
+
+@dataclass(frozen=True)
+class Record:
+    """One measurement, and the bare server's rate just before it."""
+
+    round: int
+    contestant: str
+    what: str
+    connections: int
+    load: Load
+    bare_rate: float
+
+
+@dataclass
+class Results:
+    """Everything that was measured, and why the rest was not."""
+
+    records: list[Record] = field(default_factory=list)
+    open_loop: list[dict[str, Any]] = field(default_factory=list)
+    tight: list[dict[str, Any]] = field(default_factory=list)
+    probes: list[dict[str, Any]] = field(default_factory=list)
+    missing: dict[str, str] = field(default_factory=dict)
+
+
+class Benchmark:
+    """One run: where things are, what was found so far. `say` is told what is being measured."""
+
+    def __init__(self, plan: Plan, bundle: Path, folder: Path, say: Callable[[str], None]) -> None:
+        self.plan, self.folder, self.say = plan, folder, say
+        self.results = Results()
+        self.round = 0
+        self.env = {
+            "PYTHONPATH": str(ROOT),  # of processes that a server starts elsewhere
+            "BENCH_ENCODER": str(bundle / "encoder.onnx"),
+            "VAE_MODELS_DIR": str(bundle.parents[1]),
+            "VAE_DEFAULT_MODEL": f"{bundle.parent.name}@{bundle.name}",
+            "VAE_PROVIDER": "cpu",
+            "VAE_LOG_LEVEL": "error",
+        }
+        session = ort.InferenceSession(self.env["BENCH_ENCODER"], providers=["CPUExecutionProvider"])
+        self.mu = session.run(["mu"], {"image": decoded(traffic.pictures(1)[0])[None]})[0][0]
+        self.pythons: dict[str | None, str] = {}
+
+    def prepare(self) -> None:
+        """Make the environments, and size the bare server's answer as the service's is."""
+        for name in ("limit", *(peer.environment for peer in self.plan.peers)):
+            if name and name not in self.pythons:
+                try:
+                    self.pythons[name] = venvs.python(name, self.folder)
+                except Unavailable as error:
+                    names = [peer.name for peer in self.plan.peers if peer.environment == name] or ["tight loop"]
+                    self.results.missing |= dict.fromkeys(names, str(error))
+        with servers.running(SERVICE, self.python(SERVICE), self.env) as service:
+            servers.check(service, self.mu)
+            self.env["BENCH_ANSWER_BYTES"] = str(len(service.answer))
+
+    def visits(self) -> list[Callable[[], None]]:
+        """What a round consists of, in order."""
+        peers = [partial(self.visit, peer, self.peer) for peer in self.plan.peers]
+        return [self.limit, partial(self.visit, SERVICE, self.service), *peers]
+
+    def run(self, advance: Callable[[], None]) -> None:
+        """All rounds. `advance` is called after each visit."""
+        with servers.running(BARE, self.python(BARE), self.env) as self.bare:
+            closed(self.bare, ENCODE, 16, 1)
+            for number in range(1, self.plan.rounds + 1):
+                self.round = number
+                for visit in self.visits():
+                    visit()
+                    advance()
+
+    def visit(self, contestant: Contestant, measure: Callable[[Server], None]) -> None:
+        """Start a contestant, check its answer, warm it up, measure it. What prevents that is noted, once for all."""
+        name = contestant.name
+        if name in self.results.missing:
+            return
+        self.say(f"{name}: starting")
+        try:
+            with servers.running(contestant, self.python(contestant), self.env) as server:
+                if contestant is not TRIVIAL:
+                    servers.check(server, self.mu)
+                closed(server, contestant.request, 16, 1)  # batchers that learn have something to learn from
+                measure(server)
+        except (Unfit, RuntimeError, OSError, subprocess.SubprocessError) as error:
+            self.results.missing[name] = str(error) or type(error).__name__
+
+    def limit(self) -> None:
+        """The bare server itself, and the responder that shows what the load generators can do."""
+        self.peer(self.bare)
+        self.visit(TRIVIAL, self.trivial)
+
+    def trivial(self, server: Server) -> None:
+        """Both load generators where there is next to nothing to wait for."""
+        for connections in self.plan.connections:
+            self.single(server, ENCODE_JSON, ENCODE, connections)
+        self.open(server, rate=1e6)
+
+    def peer(self, server: Server) -> None:
+        """Single digits, as everybody takes them."""
+        for connections in self.plan.connections:
+            self.single(server, ENCODE_JSON, server.contestant.request, connections)
+        self.open(server)
+
+    def service(self, server: Server) -> None:
+        """Every form of single requests, batches, probes under load, and variants."""
+        plan = self.plan
+        for what, request in traffic.SINGLE.items():
+            main = what == ENCODE_JSON
+            for connections in plan.connections if main else plan.form_connections:
+                self.single(server, what, request, connections, plan.seconds if main else plan.form_seconds)
+        self.open(server)
+        self.batches(server)
+        self.probes(server)
+        self.variant(server, NO_BATCHING)
+        self.variant(server, TWO_WORKERS)
+
+    def single(self, server: Server, what: str, request: Request, connections: int, seconds: int = 0) -> None:
+        """One closed loop of single digits."""
+        self.say(f"{server.contestant.name}: {what}, {connections} connections")
+        bare = 0.0 if server is self.bare else closed(self.bare, ENCODE, connections, 1).rate
+        load = closed(server, request, connections, seconds or self.plan.seconds)
+        self.keep(server, what, connections, load, bare or load.rate)
+
+    def keep(self, server: Server, what: str, connections: int, load: Load, bare: float) -> None:
+        """Record a measurement."""
+        self.results.records.append(Record(self.round, server.contestant.name, what, connections, load, bare))
+
+    def open(self, server: Server, rate: float | None = None) -> None:
+        """One open loop, at half of what this server has just reached at its best, or at `rate`."""
+        name, request = server.contestant.name, server.contestant.request
+        if rate is None:
+            mine = [r for r in self.results.records if r.contestant == name and r.what == ENCODE_JSON]
+            rate = max(r.load.rate for r in mine if r.round == self.round) / 2
+        self.say(f"{name}: open loop, {rate:,.0f} requests/s")
+        command = f"bench.serving.openloop {server.port} {rate} {self.plan.seconds}"
+        measured = self.program(None, command, request.head(server.port) + request.body)
+        self.results.open_loop.append({"round": self.round, "contestant": name, **measured})
+
+    def batches(self, server: Server) -> None:
+        """Requests of many digits, next to the loop that does the same work without a server."""
+        self.say("tight loop")
+        if "limit" in self.pythons:
+            command = f"bench.serving.tight {self.plan.seconds}"
+            self.results.tight.append(self.program("limit", command, traffic.json_body(BATCH)))
+        for kind in BATCHES:
+            self.say(f"{kind}, batches of {BATCH}")
+            load = closed(server, traffic.batch(kind, BATCH), BATCH_CONNECTIONS, self.plan.seconds)
+            self.keep(server, kind, BATCH_CONNECTIONS, load, 0.0)
+
+    def probes(self, server: Server) -> None:
+        """GET /readyz every 10 ms, on a connection of its own, while large batches are worked on."""
+        for kind in BATCHES:
+            self.say(f"GET /readyz while {kind} runs in batches of {LARGE_BATCH}")
+            taken: list[float] = []
+            meanwhile = partial(_probe, server.port, self.plan.seconds, taken)
+            load = closed(server, traffic.batch(kind, LARGE_BATCH), 2, self.plan.seconds + 1, meanwhile)
+            taken.sort()
+            self.results.probes.append(
+                {"round": self.round, "kind": kind, "images_rate": load.images_rate, "failed": load.failed}
+                | {"p50": taken[len(taken) // 2], "p99": taken[len(taken) * 99 // 100], "worst": taken[-1]}
+            )
+
+    def variant(self, server: Server, variant: Contestant) -> None:
+        """The service and a variant of it in turns, with both running."""
+        names = [name for name in variant.env if name != "VAE_PORT"]
+        if unknown := [name for name in names if name.removeprefix("VAE_").lower() not in Settings.model_fields]:
+            self.results.missing[variant.name] = f"This service has no setting {unknown[0]}."
+            return
+
+        def pairs(other: Server) -> None:
+            connections = PAIR_CONNECTIONS[variant.name]
+            for _ in range(PAIRS):
+                for one in (server, other):
+                    self.say(f"{one.contestant.name}: {connections} connections")
+                    load = closed(one, ENCODE, connections, self.plan.seconds)
+                    self.keep(one, f"beside {variant.name}", connections, load, 0.0)
+
+        self.visit(variant, pairs)
+
+    def python(self, contestant: Contestant) -> str:
+        """The interpreter that a contestant runs on."""
+        return self.pythons.get(contestant.environment, sys.executable)
+
+    def program(self, environment: str | None, command: str, stdin: bytes) -> dict[str, Any]:
+        """Run a module of ours in a process of its own; it answers with a line of JSON."""
+        done = subprocess.run(
+            [self.pythons.get(environment, sys.executable), "-m", *command.split()],
+            cwd=ROOT,
+            env=os.environ | self.env,
+            input=stdin,
+            capture_output=True,
+            check=True,
+            timeout=120,
+        )
+        measured: dict[str, Any] = json.loads(done.stdout)
+        return measured
+
+
+def _probe(port: int, seconds: float, taken: list[float]) -> None:
+    """Note how long each GET /readyz took, in milliseconds. Raises Unfit when one says anything but 200."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    time.sleep(0.3)  # until the batches are on
+    end = time.perf_counter() + seconds
+    while (began := time.perf_counter()) < end:
+        connection.request("GET", "/readyz")
+        response = connection.getresponse()
+        response.read()
+        taken.append((time.perf_counter() - began) * 1e3)
+        if response.status != 200:
+            raise Unfit(f"GET /readyz answered {response.status} under load.")
+        time.sleep(0.01)
+    connection.close()

@@ -1,0 +1,165 @@
+"""Start a server on free ports, wait until it answers, account for what it uses, stop it and all that it started."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import psutil
+
+from bench.serving.contestants import Contestant
+from bench.serving.traffic import Request
+
+ROOT: Final = Path(__file__).parents[2]
+START_SECONDS: Final = 90
+
+
+class Unfit(Exception):
+    """A server that does not start, or answers wrongly; the message is one sentence that says how."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A contestant that is running and has answered."""
+
+    contestant: Contestant
+    port: int
+    process: psutil.Process
+    answer: bytes  # to the contestant's own request
+
+    def family(self) -> list[psutil.Process]:
+        """The process and everything that it started."""
+        with suppress(psutil.NoSuchProcess):
+            return [self.process, *self.process.children(recursive=True)]
+        return []
+
+    def cpu_seconds(self) -> float:
+        """Processor time used so far."""
+        seconds = 0.0
+        for process in self.family():
+            with suppress(psutil.NoSuchProcess):
+                times = process.cpu_times()
+                seconds += times.user + times.system
+        return seconds
+
+    def resident(self) -> float:
+        """Resident memory in megabytes (10^6 bytes), summed over the processes."""
+        total = 0
+        for process in self.family():
+            with suppress(psutil.NoSuchProcess):
+                total += process.memory_info().rss
+        return total / 1e6
+
+
+@contextmanager
+def running(contestant: Contestant, python: str, env: dict[str, str]) -> Iterator[Server]:
+    """Serve until the block ends. Raises Unfit when there is no answer with status 200."""
+    ports = dict(zip(("port", "port2", "port3"), map(str, free_ports(3)), strict=True))
+    with tempfile.TemporaryDirectory(prefix="vae-") as scratch, tempfile.TemporaryFile() as log:
+        command = [part.format(python=python, **ports) for part in contestant.command.split(" ")]
+        ours = {name: value.format(scratch=scratch, **ports) for name, value in contestant.env.items()}
+        popen = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=os.environ | {"TMPDIR": scratch} | env | ours,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C is for the benchmark, which then stops its servers in good order
+        )
+        process = psutil.Process(popen.pid)
+        try:
+            port = int(ports["port"])
+            yield Server(contestant, port, process, _first_answer(contestant.request, port, popen, log.fileno()))
+        finally:
+            _stop(popen, process)
+
+
+def free_ports(count: int) -> list[int]:
+    """So many TCP ports that nobody uses now."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    try:
+        return [one.getsockname()[1] for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()
+
+
+def post(port: int, request: Request) -> tuple[int, bytes]:
+    """Status and body of one answer."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request(
+            "POST", request.path, request.body, {"content-type": request.content_type, "accept": request.accept}
+        )
+        response = connection.getresponse()
+        return response.status, response.read()
+    finally:
+        connection.close()
+
+
+def check(server: Server, mu: npt.NDArray[np.float32]) -> None:
+    """Raise Unfit unless the answer holds `mu`, which the engine gave for the same digit."""
+    try:
+        found = np.asarray(_mu(json.loads(server.answer)), np.float32).reshape(-1)
+    except (ValueError, LookupError, TypeError) as error:
+        raise Unfit(f"Its answer cannot be read: {server.answer[:100]!r}") from error
+    if found.shape != mu.shape or not np.allclose(found, mu, rtol=1e-4, atol=1e-4):
+        raise Unfit("Its answer is not the encoder's.")
+
+
+def _mu(answer: Any) -> Any:
+    """`mu` in any contestant's JSON: in an object, in a list of one object, or among the protocol's outputs."""
+    if isinstance(answer, list):
+        return _mu(answer[0])
+    if "outputs" in answer:
+        return next(output["data"] for output in answer["outputs"] if output["name"] == "mu")
+    return answer["mu"]
+
+
+def _first_answer(request: Request, port: int, popen: subprocess.Popen[bytes], log: int) -> bytes:
+    answered = "nothing"
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and popen.poll() is None:
+        with suppress(OSError, http.client.HTTPException):
+            status, body = post(port, request)
+            if status == 200:
+                return body
+            answered = f"{status} {body[:100]!r}"
+        time.sleep(0.1)
+    ended = f"It ended with status {popen.returncode}" if popen.poll() is not None else f"It answered {answered}"
+    text = os.pread(log, 1_000_000, 0).decode(errors="replace").split("\n")
+    last = next((line.strip() for line in reversed(text) if line.strip()), "nothing")
+    raise Unfit(f"{ended}; the last it wrote: {last[:300]}")
+
+
+def _stop(popen: subprocess.Popen[bytes], process: psutil.Process) -> None:
+    # Whom to end is asked before the parent goes: some servers leave their workers behind.
+    family = []
+    with suppress(psutil.NoSuchProcess):
+        family = process.children(recursive=True)
+    popen.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        popen.wait(10)
+    _, alive = psutil.wait_procs(family, timeout=3)
+    for orphan in alive:
+        with suppress(psutil.NoSuchProcess):
+            orphan.kill()
+    popen.kill()
+    popen.wait()
+    psutil.wait_procs(alive, timeout=5)
+    for number in (process.pid, *(one.pid for one in family)):  # PyTriton spells it so, and sometimes leaves it
+        for forgotten in Path("/dev/shm").glob(f"pytrtion{number}-*"):
+            forgotten.unlink(missing_ok=True)

@@ -1,0 +1,109 @@
+"""The requests of the benchmark: one digit or many, in every form that the service takes and gives."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from tests.digits import digits, encoded
+
+DIGIT: Final = Path(__file__).parents[2] / "tests" / "data" / "digit.png"
+JSON: Final = "application/json"
+PNG: Final = "image/png"
+NPY: Final = "application/x-npy"
+BOUNDARY: Final = "vae-bench-boundary"
+
+
+@dataclass(frozen=True)
+class Request:
+    """One POST, sent again and again."""
+
+    path: str
+    body: bytes
+    content_type: str = JSON
+    accept: str = JSON
+    images: int = 1
+
+    def head(self, port: int) -> bytes:
+        """The request as it goes over the wire, up to its body."""
+        return (
+            f"POST {self.path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: {self.content_type}\r\n"
+            f"Accept: {self.accept}\r\nContent-Length: {len(self.body)}\r\n\r\n"
+        ).encode()
+
+
+@functools.cache
+def pictures(count: int) -> tuple[bytes, ...]:
+    """PNG files of so many digits: the one that everybody is asked about, or different ones of MNIST's test set."""
+    if count == 1:
+        return (DIGIT.read_bytes(),)
+    images = digits()
+    return tuple(encoded(images[index % len(images)]) for index in range(count))
+
+
+def json_body(count: int) -> bytes:
+    """The service's own JSON form."""
+    return json.dumps({"images": [base64.b64encode(picture).decode() for picture in pictures(count)]}).encode()
+
+
+def npy_body(count: int) -> bytes:
+    """The pixels as one npy array, uint8 [count, 28, 28]."""
+    images = digits()
+    stream = io.BytesIO()
+    np.save(stream, images[np.arange(count) % len(images)])
+    return stream.getvalue()
+
+
+def multipart_body() -> bytes:
+    """One picture as a form's field `images`."""
+    head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="images"; filename="digit.png"\r\n'
+    return f"{head}Content-Type: {PNG}\r\n\r\n".encode() + pictures(1)[0] + f"\r\n--{BOUNDARY}--\r\n".encode()
+
+
+def field_body() -> bytes:
+    """One object with one picture, for servers that gather batches themselves."""
+    return json.dumps({"image": base64.b64encode(pictures(1)[0]).decode()}).encode()
+
+
+def inference_protocol_body() -> bytes:
+    """One picture in the Open Inference Protocol's JSON, as a BYTES tensor."""
+    text = base64.b64encode(pictures(1)[0]).decode()
+    tensor = {"name": "image", "shape": [1, 1], "datatype": "BYTES", "data": [text]}
+    return json.dumps({"inputs": [tensor]}).encode()
+
+
+ENCODE: Final = Request("/encode", json_body(1))
+RECONSTRUCT: Final = Request("/reconstruct", json_body(1))
+
+# One digit a request: what it is sent as, and what comes back.
+SINGLE: Final[dict[str, Request]] = {
+    f"/{verb} {sent} to {got}": Request(f"/{verb}", body, content_type, accept)
+    for verb, answers in (
+        ("encode", (("JSON", JSON), ("npy", NPY))),
+        ("reconstruct", (("JSON", JSON), ("PNG", PNG), ("npy", NPY))),
+    )
+    for got, accept in answers
+    for sent, content_type, body in (
+        ("JSON", JSON, json_body(1)),
+        ("multipart", f"multipart/form-data; boundary={BOUNDARY}", multipart_body()),
+        ("PNG", PNG, pictures(1)[0]),
+        ("npy", NPY, npy_body(1)),
+    )
+    # Answers that are not JSON are asked for in the forms that go with them.
+    if got == "JSON" or sent == got
+}
+
+
+def batch(kind: str, count: int) -> Request:
+    """Many digits in one request; `kind` is one of tight.py's: "encode JSON", "encode npy", "reconstruct JSON"."""
+    verb, form = kind.split()
+    if form == "npy":
+        return Request(f"/{verb}", npy_body(count), NPY, NPY, count)
+    return Request(f"/{verb}", json_body(count), images=count)
