@@ -33,6 +33,8 @@ NPY: Final = "application/x-npy"
 PICTURES: Final = ("image/png", "image/jpeg", "image/webp", "image/gif", "image/bmp")
 IMAGE_BODIES: Final = (JSON, MULTIPART, *PICTURES, NPY)
 
+_DEFAULT_OPTIONS: Final = ImageOptions.model_validate({})
+
 Form = TypeVar("Form", bound=BaseModel)
 
 
@@ -200,6 +202,8 @@ def _options_and_pictures(body: Body) -> tuple[ImageOptions, Sequence[bytes | st
 
 
 def _read_options(items: list[tuple[str, str]]) -> ImageOptions:
+    if not items:
+        return _DEFAULT_OPTIONS
     twice = {name for name, _ in items if [other for other, _ in items].count(name) > 1}
     if twice:
         raise InvalidInput([Fault((name,), "Given more than once.") for name in sorted(twice)])
