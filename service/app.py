@@ -5,10 +5,9 @@ from __future__ import annotations
 import gc
 import signal
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
-from functools import partial
+from contextlib import asynccontextmanager, contextmanager
 from importlib.metadata import version
 from types import FrameType
 from typing import Any
@@ -36,6 +35,25 @@ class Service(FastAPI):
             await super().__call__(scope, receive, send)
 
 
+@contextmanager
+def draining_first(lifecycle: Lifecycle) -> Iterator[None]:
+    """Have SIGINT and SIGTERM turn /readyz to 503 before they do what they did: have the server drain and stop."""
+    replaced: dict[int, Any] = {}
+
+    def drain(number: int, frame: FrameType | None) -> None:
+        lifecycle.draining = True
+        replaced[number](number, frame)
+
+    if threading.current_thread() is threading.main_thread():  # no other may handle signals
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        replaced.update({number: handler for number, handler in handlers.items() if callable(handler)})
+    for number in replaced:
+        signal.signal(number, drain)
+    yield
+    for number, handler in replaced.items():
+        signal.signal(number, handler)
+
+
 def create_app(settings: Settings) -> FastAPI:
     """Open, verify and warm up the models, and build the application that serves them.
 
@@ -51,21 +69,13 @@ def create_app(settings: Settings) -> FastAPI:
     )
     lifecycle = Lifecycle()
 
-    def drain(previous: Any, number: int, frame: FrameType | None) -> None:
-        lifecycle.draining = True
-        previous(number, frame)
-
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
-        # Not ready first: the server, whose handlers these are, then closes the door and finishes what is in flight.
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, partial(drain, signal.getsignal(number)))
         # What start-up made is here to stay: frozen, the collector need not look through it for 40 ms now and then.
         gc.collect()
         gc.freeze()
         # Few threads: a picture being decoded may hold a hundred megabytes.
-        with ThreadPoolExecutor(min(4, available_cpus()), "codec") as codec:
+        with ThreadPoolExecutor(min(4, available_cpus()), "codec") as codec, draining_first(lifecycle):
             yield {"rooms": Rooms(settings, registry, codec, lifecycle)}
         registry.close()
 
