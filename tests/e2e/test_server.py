@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -82,10 +83,17 @@ def test_requests_that_outlast_the_drain_are_cut_off_within_its_bound(serve: Cal
         assert server.process.wait(20) == 0
 
 
+def workers_of(server: Server) -> list[str]:
+    """The pids of the server's children that have the models open."""
+    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
+    return [pid for pid in children if "onnxruntime" in Path(f"/proc/{pid}/maps").read_text()]
+
+
 def test_two_workers_serve_one_port_and_stop_cleanly(serve: Callable[..., Server]) -> None:
     server = serve(workers=2)
-    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
-    serving = [pid for pid in children if "onnxruntime" in Path(f"/proc/{pid}/maps").read_text()]
+    deadline = time.monotonic() + 30  # the port answers as soon as the first of them does
+    while len(serving := workers_of(server)) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
     assert len(serving) == 2
     assert httpx.post(f"{server.url}/sample", json={"n": 1}).status_code == 200
     server.process.terminate()
