@@ -5,7 +5,6 @@ The verbs stamp their own answers, with the same two functions.
 
 from __future__ import annotations
 
-import logging
 import random
 import re
 from collections.abc import Mapping
@@ -15,8 +14,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.error_handlers import error_response
 from service.batcher import Timing
-
-log = logging.getLogger(__name__)
 
 # An id goes into logs and headers as it is, so only what cannot break either is taken over from a client.
 _SANE_ID: Final = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")

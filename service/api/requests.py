@@ -122,8 +122,8 @@ def read_images(body: Body, registry: Registry, settings: Settings) -> ImageBatc
     contract = model.autoencoder.contract
     images = _quick_images(body, options, pictures, contract, settings)
     if images is not None:
-        pass
-    elif body.media_type == NPY:
+        return ImageBatch(model, options, images)
+    if body.media_type == NPY:
         images = codec.images_from_npy(
             body.data,
             contract.image_shape,

@@ -1,4 +1,4 @@
-"""What the lifespan hands to every request, and how an endpoint gets at it."""
+"""What the lifespan hands to every request: `scope["state"]["rooms"]`, or `request.state.rooms`."""
 
 from __future__ import annotations
 
