@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
-import platform
 import socket
 import statistics
 import subprocess
@@ -21,6 +20,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from rich.progress import track
+
+from bench.machine import machine
 
 RUNS = 9
 ROOT = Path(__file__).parents[1]
@@ -33,10 +34,7 @@ def main() -> None:
         *(measure() for _ in track(range(RUNS), "starting servers", transient=True)), strict=True
     )
     print(f"### Start-up of the service, {RUNS} runs\n")
-    print(
-        f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, ",
-        end="",
-    )
+    print(f"{machine()}, ", end="")
     print(", ".join(f"{name} {version(name)}" for name in ("fastapi", "onnxruntime", "numpy")), end="\n\n")
     print("| | median | worst |\n|---|---|---|")
     print(f"| ready after | {statistics.median(seconds):.2f} s | {max(seconds):.2f} s |")

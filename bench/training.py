@@ -17,7 +17,6 @@ Prints a Markdown table; takes one to three minutes.
 from __future__ import annotations
 
 import argparse
-import platform
 import statistics
 import sys
 import time
@@ -32,6 +31,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
+from bench.machine import machine
 from training import checkpoint, data, recipe, train
 from training.model import VAE
 from training.progress import Progress
@@ -137,19 +137,6 @@ def data_loader(wanted: Recipe, images: Tensor, labels: Tensor) -> Callable[[], 
     return run
 
 
-def machine() -> str:
-    names = [line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
-    processor = names[0] if names else platform.processor() or platform.machine()
-    return (
-        f"{processor}, {torch.get_num_threads()} threads, {platform.system()}, "
-        f"Python {platform.python_version()}, torch {torch.__version__}"
-    )
-
-
-def _lines(path: str) -> list[str]:
-    return Path(path).read_text().splitlines() if Path(path).exists() else []
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.training", description="How fast training is.")
     parser.add_argument("--data-dir", type=Path, help="directory of MNIST's files; without it they are downloaded")
@@ -181,7 +168,8 @@ def main() -> int:
         for name, times in counted.items()
     }
     print(
-        f"\nOne epoch of {len(images):,} images, batches of {wanted.batch_size}; {machine()}; {options.rounds} rounds\n"
+        f"\nOne epoch of {len(images):,} images, batches of {wanted.batch_size}; {options.rounds} rounds; {machine()}, "
+        f"{torch.get_num_threads()} threads, torch {torch.__version__}\n"
     )
     print("| | median s | fastest s | images/s | times the loop (median of rounds) |\n|---|---|---|---|---|")
     for name, times in counted.items():

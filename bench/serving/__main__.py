@@ -21,6 +21,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from bench.machine import machine
 from bench.serving import closed, report
 from bench.serving.contestants import PEERS
 from bench.serving.rounds import Benchmark, Plan
@@ -72,7 +73,7 @@ def main() -> int:
             bench.run(lambda: progress.advance(task))
     print(report.markdown(bench.results, plan, time.monotonic() - began))
     if options.json:
-        raw = {"machine": report.machine(), "versions": report.versions(plan)} | dataclasses.asdict(bench.results)
+        raw = {"machine": machine(), "versions": report.versions(plan)} | dataclasses.asdict(bench.results)
         options.json.write_text(json.dumps(raw, indent=1) + "\n")
     return 0
 

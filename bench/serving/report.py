@@ -7,14 +7,13 @@ with as many connections, against its median in the whole run: what slowed both 
 from __future__ import annotations
 
 import os
-import platform
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
+from bench.machine import machine
 from bench.serving import traffic, venvs
 from bench.serving.contestants import (
     BARE,
@@ -172,15 +171,6 @@ def bars(figures: Figures) -> list[Bar]:
         Bar(f"slowest GET /readyz during batches of {LARGE_BATCH}", 20, worst, "ms", at_most=True),
         Bar("answers of this service that failed", 0, failed, "", at_most=True),
     ]
-
-
-def machine() -> str:
-    """Processor, cores, system, Python."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    processor = names[0] if names else platform.processor() or platform.machine()
-    cores = len(os.sched_getaffinity(0))
-    return f"{processor}, {cores} cores, {platform.system()} {platform.release()}, Python {platform.python_version()}"
 
 
 def versions(plan: Plan) -> list[str]:
