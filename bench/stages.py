@@ -2,8 +2,8 @@
 
     python -m bench.stages
 
-Stages are timed alone, on 32 requests that arrive together, as they do under load; "the whole exchange" is the ASGI
-application called 32 times at once. What a request on the wire costs beyond it is uvicorn, the kernel and the client.
+Stages are timed alone, on 32 requests that arrive together, as they do under load; "the whole exchange" is from the
+bytes of 32 connections to the bytes of their answers. What a request costs beyond it are the kernel and the client.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from typing import Any, Final
 
 import numpy as np
 import orjson
+import uvicorn
 import uvloop
+from uvicorn.server import ServerState
 
 from service import codec
 from service.api.answers import images_answer, latents_answer
@@ -29,6 +31,7 @@ from service.autoencoder import squared_error
 from service.bundle import read_bundle
 from service.engine import Engine
 from service.settings import Settings
+from service.wire import Protocol
 
 TOGETHER: Final = 32
 ROUNDS: Final = 200
@@ -77,28 +80,48 @@ def each(work: Callable[[], Any]) -> float:
 
 
 async def exchanges() -> dict[str, float]:
-    """Microseconds of a whole exchange of each verb, 32 at once."""
+    """Microseconds of a whole exchange of each verb, from a connection's bytes to its bytes, on 32 connections."""
     app = create_app(Settings(models_dir=ROOT / "models"))
-
-    async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": BODY}
-
-    async def send(message: Any) -> None:
-        assert message.get("status", 200) == 200
-
-    async with app.router.lifespan_context(app) as state:
+    state = ServerState()
+    state.default_headers = [(b"date", b"Sun, 22 Nov 2026 12:00:00 GMT")]
+    async with app.router.lifespan_context(app) as rooms:
         found = {}
         for path in ("/encode", "/reconstruct"):
-            headers = [(b"content-type", b"application/json"), (b"content-length", str(len(BODY)).encode())]
-            scope = {"type": "http", "method": "POST", "path": path, "query_string": b"", "headers": headers}
+            request = (
+                b"POST %b HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+            )
+            data = request % (path.encode(), len(BODY)) + BODY
+            connections = [
+                Protocol(uvicorn.Config(app, lifespan="off"), state, dict(rooms or {})) for _ in range(TOGETHER)
+            ]
+            for connection in connections:
+                connection.connection_made(Wire())
             rounds = []
             for _ in range(ROUNDS):
-                calls = [app({**scope, "state": dict(state or {})}, receive, send) for _ in range(TOGETHER)]
+                before = Wire.answers
                 began = time.perf_counter()
-                await asyncio.gather(*calls)
+                for connection in connections:
+                    connection.data_received(data)
+                while Wire.answers < before + TOGETHER:
+                    await asyncio.sleep(0)
                 rounds.append((time.perf_counter() - began) / TOGETHER * 1e6)
             found[path] = statistics.median(rounds)
     return found
+
+
+class Wire(asyncio.Transport):
+    """A transport that goes nowhere, and counts the answers on all of its kind."""
+
+    answers = 0
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Count an answer."""
+        assert bytes(data[:15]) == b"HTTP/1.1 200 OK"
+        Wire.answers += 1
+
+    def is_closing(self) -> bool:
+        """Never."""
+        return False
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 from pydantic import ValidationError
+from starlette.types import ASGIApp
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
@@ -24,6 +25,7 @@ from service import logs
 from service.app import create_app
 from service.errors import VaeError
 from service.settings import Settings
+from service.wire import Protocol
 
 log = logging.getLogger("service")
 
@@ -69,10 +71,11 @@ def main() -> None:
         sys.exit(any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes))
 
 
-def configuration(settings: Settings, app: FastAPI | str, **options: Any) -> uvicorn.Config:
+def configuration(settings: Settings, app: ASGIApp | str, **options: Any) -> uvicorn.Config:
     """How uvicorn serves the application."""
     return uvicorn.Config(
         app,
+        http=Protocol,
         host=settings.host,
         port=settings.port,
         log_config=None,

@@ -13,12 +13,13 @@ from service.autoencoder import Autoencoder
 from service.batcher import Batcher
 from service.bundle import read_bundle
 from service.contract import NAME_PATTERN
-from service.engine import Engine, ProviderPolicy
+from service.engine import CPU, Engine, ProviderPolicy
 from service.errors import BundleRefused, Unknown
 
 log = logging.getLogger(__name__)
 
 # Runs of up to so many images go on the event loop: with a thread they would take longer, by the hop there and back.
+# On the CPU, that is: a GPU's answer is waited for, and the loop has better to do meanwhile.
 INLINE_ROWS: Final = 64
 
 _REFERENCE = re.compile(rf"(?P<name>{NAME_PATTERN})(?:@(?P<version>[1-9][0-9]{{0,8}}))?")
@@ -44,9 +45,8 @@ class Registry:
         """
         self._models = models
         self.refused = refused
-        self._default = default
         try:
-            self.default = self.find(None)
+            self.default = self.find(default)
         except Unknown as error:
             reasons = " ".join([str(error), *refused.values()])
             raise BundleRefused(f"The default model cannot be served. {reasons}") from error
@@ -56,7 +56,8 @@ class Registry:
 
         Raises Unknown.
         """
-        reference = self._default if reference is None else reference
+        if reference is None:
+            return self.default
         match = _REFERENCE.fullmatch(reference)
         versions = self._models.get(match["name"], {}) if match else {}
         if match and versions:
@@ -100,5 +101,6 @@ def open_registry(folder: Path, *, default: str, provider: ProviderPolicy, threa
 
 def _open(folder: Path, provider: ProviderPolicy, threads: int, batch: int) -> Model:
     engine = Engine(read_bundle(folder), provider=provider, threads=threads)
-    batcher = Batcher(engine.contract.id, most=batch, inline=INLINE_ROWS)
+    inline = INLINE_ROWS if engine.provider == CPU else 0
+    batcher = Batcher(engine.contract.id, most=batch, inline=inline)
     return Model(Autoencoder(engine.contract, engine, batcher), engine.card, engine.provider, batcher.close)

@@ -31,8 +31,10 @@ from bench.serving.rounds import (
     BATCH_CONNECTIONS,
     BATCHES,
     ENCODE_JSON,
+    FORM_CONNECTIONS,
     LARGE_BATCH,
-    PAIR_CONNECTIONS,
+    PAIR_LOADS,
+    TURNS,
     Plan,
     Record,
     Results,
@@ -101,9 +103,16 @@ class Figures:
 
     def beside(self, variant: str) -> float | None:
         """A variant's rate in terms of the service's own: the median of pairs taken in turns."""
-        what, connections = f"beside {variant}", PAIR_CONNECTIONS[variant]
+        what, connections = f"beside {variant}", PAIR_LOADS[variant][1]
         ours, theirs = (self.of(name, what, connections) for name in (SERVICE.name, variant))
         return _median(other.load.rate / one.load.rate for one, other in zip(ours, theirs, strict=False))
+
+    def of_json(self, verb: str, sent: str) -> float | None:
+        """The rate of raw requests in terms of JSON ones: the median of pairs taken in turns."""
+        json, raw = (
+            self.of(SERVICE.name, f"/{verb} {form} to JSON, {TURNS}", FORM_CONNECTIONS) for form in ("JSON", sent)
+        )
+        return _median(other.load.rate / one.load.rate for one, other in zip(json, raw, strict=False))
 
     def of_tight(self, kind: str) -> float | None:
         """Images per second in batches, in terms of the tight loop's of the same round."""
@@ -141,9 +150,8 @@ def bars(figures: Figures) -> list[Bar]:
     here = figures.middle(lambda r: r.load.p99, SERVICE.name)
     found = [one for one in p99 if one]
     forms = [
-        Bar(f"`/{verb}`: a raw {sent} request, of one in JSON", 1, _ratio(_form(figures, verb, sent), base))
+        Bar(f"`/{verb}`: a raw {sent} request, of one in JSON", 1, figures.of_json(verb, sent))
         for verb in ("encode", "reconstruct")
-        for base in (_form(figures, verb, "JSON"),)
         for sent in ("PNG", "npy")
     ]
     png = _median(tight["reconstruct JSON"]["stages"]["write PNG"] for tight in figures.results.tight)
@@ -350,7 +358,7 @@ def _noise(results: Results) -> str:
 
 def _room(figures: Figures) -> list[str]:
     """Whether wrk left two workers the cores to be twice as fast: from the processor time of each, per request."""
-    what, connections = f"beside {TWO_WORKERS.name}", PAIR_CONNECTIONS[TWO_WORKERS.name]
+    what, (request, connections) = f"beside {TWO_WORKERS.name}", PAIR_LOADS[TWO_WORKERS.name]
     one = figures.middle(lambda r: r.load.rate, SERVICE.name, what, connections)
     server = figures.middle(lambda r: r.load.server_cores / r.load.rate, SERVICE.name, what, connections)
     wrk = figures.middle(lambda r: r.load.generator_cores / r.load.rate, SERVICE.name, what, connections)
@@ -359,14 +367,10 @@ def _room(figures: Figures) -> list[str]:
     cores = len(os.sched_getaffinity(0))
     possible = min(2.0, cores / (server + wrk) / one)
     return [
-        f"A request takes {server * 1e6:.0f} us of this service and {wrk * 1e6:.0f} us of wrk, so that {cores} cores "
-        f"leave two workers room for about {possible:.2f} times one worker's rate; measured: "
+        f"With {request.path}, {server * 1e6:.0f} us of a request are this service and {wrk * 1e6:.0f} us wrk: "
+        f"{cores} cores leave two workers room for about {possible:.2f} times one worker's rate; measured: "
         f"{_number(figures.beside(TWO_WORKERS.name))} times."
     ]
-
-
-def _form(figures: Figures, verb: str, sent: str) -> float | None:
-    return figures.rate(SERVICE.name, f"/{verb} {sent} to JSON")
 
 
 def _best(figures: Figures, servers: Iterable[Any]) -> float | None:

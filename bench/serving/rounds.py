@@ -24,7 +24,7 @@ from bench.serving import servers, traffic, venvs
 from bench.serving.closed import Load, closed
 from bench.serving.contestants import BARE, NO_BATCHING, SERVICE, TRIVIAL, TWO_WORKERS, Contestant
 from bench.serving.servers import ROOT, Server, Unfit
-from bench.serving.traffic import ENCODE, Request
+from bench.serving.traffic import ENCODE, RECONSTRUCT, Request
 from bench.serving.venvs import Unavailable
 from service.settings import Settings
 from tests.digits import decoded
@@ -35,7 +35,11 @@ BATCH_CONNECTIONS: Final = 4
 BATCHES: Final = ("encode JSON", "encode npy", "reconstruct JSON")
 LARGE_BATCH: Final = 1024
 PAIRS: Final = 3  # how often a variant and the service take turns within a round
-PAIR_CONNECTIONS: Final = {NO_BATCHING.name: 1, TWO_WORKERS.name: 64}
+# What a variant and the service are compared by. Two workers: /reconstruct, for wrk is so busy with answers of /encode
+# that on two cores it leaves the second worker too little. Not larger requests: one worker runs those on two cores.
+PAIR_LOADS: Final = {NO_BATCHING.name: (ENCODE, 1), TWO_WORKERS.name: (RECONSTRUCT, 64)}
+TURNS: Final = "in turns"
+FORM_CONNECTIONS: Final = 32
 
 
 @dataclass(frozen=True)
@@ -160,6 +164,7 @@ class Benchmark:
             for connections in plan.connections if main else plan.form_connections:
                 self.single(server, what, request, connections, plan.seconds if main else plan.form_seconds)
         self.open(server)
+        self.forms(server)
         self.batches(server)
         self.probes(server)
         self.variant(server, NO_BATCHING)
@@ -186,6 +191,16 @@ class Benchmark:
         command = f"bench.serving.openloop {server.port} {rate} {self.plan.seconds}"
         measured = self.program(None, command, request.head(server.port) + request.body)
         self.results.open_loop.append({"round": self.round, "contestant": name, **measured})
+
+    def forms(self, server: Server) -> None:
+        """Raw requests and JSON ones in turns."""
+        for verb in ("encode", "reconstruct"):
+            for _ in range(PAIRS):
+                for sent in ("JSON", "PNG", "npy"):
+                    what = f"/{verb} {sent} to JSON"
+                    self.say(f"{what}, in turns")
+                    load = closed(server, traffic.SINGLE[what], FORM_CONNECTIONS, self.plan.form_seconds)
+                    self.keep(server, f"{what}, {TURNS}", FORM_CONNECTIONS, load, 0.0)
 
     def batches(self, server: Server) -> None:
         """Requests of many digits, next to the loop that does the same work without a server."""
@@ -219,11 +234,11 @@ class Benchmark:
             return
 
         def pairs(other: Server) -> None:
-            connections = PAIR_CONNECTIONS[variant.name]
+            request, connections = PAIR_LOADS[variant.name]
             for _ in range(PAIRS):
                 for one in (server, other):
                     self.say(f"{one.contestant.name}: {connections} connections")
-                    load = closed(one, ENCODE, connections, self.plan.seconds)
+                    load = closed(one, request, connections, self.plan.seconds)
                     self.keep(one, f"beside {variant.name}", connections, load, 0.0)
 
         self.visit(variant, pairs)

@@ -35,6 +35,14 @@ class Answer:
     headers: list[tuple[bytes, bytes]]
     status: int = 200
 
+    def all_headers(self) -> list[tuple[bytes, bytes]]:
+        """The headers, type and length first."""
+        return [
+            (b"content-type", self.media_type),
+            (b"content-length", b"%d" % len(self.content)),
+            *self.headers,
+        ]
+
 
 @lru_cache(maxsize=256)  # clients send few different ones, and a parse costs as much as a digit
 def negotiate(accept: bytes, offered: tuple[str, ...]) -> str:

@@ -5,7 +5,7 @@ Reading the body is the only thing here that waits. The rest is plain functions 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, TypeVar
@@ -17,7 +17,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import Field, File, FormParser, parse_options_header
 from starlette.datastructures import QueryParams
 from starlette.exceptions import HTTPException
-from starlette.types import Receive, Scope
+from starlette.types import Receive
 
 from service import codec
 from service.api.schemas import DecodeRequest, ImageOptions, ImageRequest
@@ -38,7 +38,17 @@ _DEFAULT_OPTIONS: Final = ImageOptions.model_validate({})
 Form = TypeVar("Form", bound=BaseModel)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
+class Head:
+    """What comes before a request's body; names of headers are in lower case."""
+
+    path: str
+    headers: Mapping[bytes, bytes]
+    query: bytes
+    request_id: str
+
+
+@dataclass(slots=True)
 class Body:
     """A request's body with what its headers and query say of it; `media_type` is one that the route takes."""
 
@@ -48,7 +58,7 @@ class Body:
     query: list[tuple[str, str]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ImageBatch:
     """Images uint8 [N, *image_shape] for `model`, and what is to be done with them."""
 
@@ -58,35 +68,41 @@ class ImageBatch:
 
 
 async def read_body(
-    scope: Scope, receive: Receive, headers: Mapping[bytes, bytes], media_types: tuple[str, ...], max_bytes: int
+    head: Head, read: Callable[[int], Awaitable[bytes]], media_types: tuple[str, ...], max_bytes: int
 ) -> Body:
-    """Read the body, counting its bytes as they arrive.
+    """Read the body by `read(max_bytes)`, once the head has been found to announce one that the route takes.
 
-    Raises HTTPException (415 when the media type is none of `media_types`) and LimitExceeded, the latter as soon as
-    more than `max_bytes` are announced or have come.
+    Raises HTTPException (415 when the media type is none of `media_types`), LimitExceeded when more than `max_bytes`
+    are announced, and what `read` raises.
     """
-    content_type = headers.get(b"content-type", b"")
-    media_type, parameters = _media_type(content_type)
+    media_type, parameters = _media_type(head.headers.get(b"content-type", b""))
     if media_type not in media_types:
         raise HTTPException(415, f"The body must be {_either(media_types)}, by its Content-Type.")
-    announced = headers.get(b"content-length", b"")
+    announced = head.headers.get(b"content-length", b"")
     if announced.isdigit() and int(announced) > max_bytes:
         raise _too_large(max_bytes)
-    message = await receive()
-    data: bytes = message.get("body", b"")
-    if message.get("more_body"):
-        chunks, received = [data], len(data)
-        while message.get("more_body") and received <= max_bytes:
-            message = await receive()
-            chunks.append(message.get("body", b""))
-            received += len(chunks[-1])
-        data = b"".join(chunks)
-    if message["type"] == "http.disconnect":
-        raise HTTPException(400, "The connection closed before the body was complete.")
-    if len(data) > max_bytes:
-        raise _too_large(max_bytes)
-    query = scope["query_string"]
-    return Body(data, media_type, parameters, QueryParams(query).multi_items() if query else [])
+    data = await read(max_bytes)
+    return Body(data, media_type, parameters, QueryParams(head.query).multi_items() if head.query else [])
+
+
+async def receive_body(receive: Receive, max_bytes: int) -> bytes:
+    """The body that an ASGI server hands over, its bytes counted as they arrive.
+
+    Raises LimitExceeded as soon as more than `max_bytes` have come, and HTTPException (400) when the client goes.
+    """
+    chunks: list[bytes] = []
+    received = 0
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise HTTPException(400, "The connection closed before the body was complete.")
+        chunks.append(message.get("body", b""))
+        received += len(chunks[-1])
+        if received > max_bytes:
+            raise _too_large(max_bytes)
+        more = message.get("more_body", False)
+    return b"".join(chunks)
 
 
 def _too_large(max_bytes: int) -> LimitExceeded:

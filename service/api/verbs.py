@@ -7,6 +7,7 @@ them. So there is one implementation, one set of schemas, and one table of error
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 from starlette.types import Receive, Scope, Send
@@ -19,12 +20,14 @@ from service.api.requests import (
     JSON,
     NPY,
     Body,
+    Head,
     ImageBatch,
     read_body,
     read_form,
     read_images,
     read_latents,
     read_quick_images,
+    receive_body,
 )
 from service.api.schemas import SampleRequest
 from service.api.state import Rooms
@@ -48,31 +51,25 @@ class Verb:
         self._takes = takes
         self._gives = gives
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        state = scope["state"]
-        rooms: Rooms = state["rooms"]
-        headers = dict(scope["headers"])
-        request_id: str = state.get("request_id") or identify(headers)
+    async def answer(self, rooms: Rooms, head: Head, read: Callable[[int], Awaitable[bytes]]) -> Answer:
+        """Answer one request, whose body `read(max_bytes)` gives. Raises nothing."""
         timing = Timing()
         try:
-            media_type = negotiate(headers.get(b"accept", b""), self._gives)
-            body = await read_body(scope, receive, headers, self._takes, rooms.settings.max_body_bytes)
+            media_type = negotiate(head.headers.get(b"accept", b""), self._gives)
+            body = await read_body(head, read, self._takes, rooms.settings.max_body_bytes)
             answer = await self._work(rooms, body, media_type, timing)
         except Exception as error:  # the table knows what to say of any
-            answer = error_answer(error, request_id, scope["path"])
-        await send(
-            {
-                "type": "http.response.start",
-                "status": answer.status,
-                "headers": [
-                    (b"content-type", answer.media_type),
-                    (b"content-length", b"%d" % len(answer.content)),
-                    *stamps(request_id, timing),
-                    *answer.headers,
-                ],
-            }
-        )
+            answer = error_answer(error, head.request_id, head.path)
+        answer.headers += stamps(head.request_id, timing)
+        return answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request as an ASGI application."""
+        state = scope["state"]
+        headers = dict(scope["headers"])
+        head = Head(scope["path"], headers, scope["query_string"], state.get("request_id") or identify(headers))
+        answer = await self.answer(state["rooms"], head, partial(receive_body, receive))
+        await send({"type": "http.response.start", "status": answer.status, "headers": answer.all_headers()})
         await send({"type": "http.response.body", "body": answer.content})
 
 

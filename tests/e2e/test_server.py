@@ -45,18 +45,22 @@ def test_torch_is_not_in_the_serving_process(serve: Callable[..., Server]) -> No
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("asked", [True, False], ids=["through ASGI", "the short way"])
 def test_a_request_in_flight_is_finished_and_the_exit_is_clean(
-    serve: Callable[..., Server], number: signal.Signals
+    serve: Callable[..., Server], number: signal.Signals, asked: bool
 ) -> None:
     server = serve()
     body = json.dumps({"images": [base64_png(digits()[0])]}).encode()
     head = (
         f"POST /encode HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {len(body)}\r\nExpect: 100-continue\r\n\r\n"
+        f"Content-Length: {len(body)}\r\n{'Expect: 100-continue' if asked else 'Accept: */*'}\r\n\r\n"
     ).encode()
     with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
         connection.sendall(head)
-        assert connection.recv(1024).startswith(b"HTTP/1.1 100")  # the handler is running, and waits for its body
+        if asked:
+            assert connection.recv(1024).startswith(b"HTTP/1.1 100")  # the handler is running, and waits for its body
+        else:
+            httpx.get(f"{server.url}/livez")  # came later, and has been answered: the head is read
         connection.sendall(body[:10])
         server.process.send_signal(number)
         assert server.process.stderr is not None

@@ -2,19 +2,62 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import onnxruntime as ort
 import pytest
 from fastapi.testclient import TestClient
 
 from service.app import create_app
+from service.engine import CPU, CUDA
 from service.settings import Settings
 from tests.bundles import write_bundle
 
 MODELS = Path(__file__).parents[2] / "models"
+
+
+class FakeCuda:
+    """A session that runs on the CPU and says that it is CUDA; notes what it was asked for, its batches and threads."""
+
+    def __init__(self, session: ort.InferenceSession, asked: dict[str, Any]) -> None:
+        self.session = session
+        self.asked = asked
+        self.fallback = True
+        self.sizes: list[int] = []
+        self.threads: list[str] = []
+
+    def get_providers(self) -> list[str]:
+        return [provider if isinstance(provider, str) else provider[0] for provider in self.asked["providers"]]
+
+    def disable_fallback(self) -> None:
+        self.fallback = False
+
+    def run(self, outputs: list[str], feed: dict[str, Any]) -> Any:
+        self.sizes += [len(rows) for rows in feed.values()]
+        self.threads.append(threading.current_thread().name)
+        return self.session.run(outputs, feed)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.session, name)
+
+
+@pytest.fixture
+def cuda(monkeypatch: pytest.MonkeyPatch) -> list[FakeCuda]:
+    """An onnxruntime that says it has CUDA, and every session it opens."""
+    opened: list[FakeCuda] = []
+    real = ort.InferenceSession
+
+    def open_session(graph: bytes, options: object, **asked: Any) -> FakeCuda:
+        opened.append(FakeCuda(real(graph, options, providers=[CPU]), asked))
+        return opened[-1]
+
+    monkeypatch.setattr(ort, "get_available_providers", lambda: [CUDA, CPU])
+    monkeypatch.setattr(ort, "InferenceSession", open_session)
+    return opened
 
 
 @pytest.fixture(scope="session")

@@ -3,12 +3,15 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from fastapi.testclient import TestClient
 
 from service.app import create_app
 from service.settings import Settings
+from tests.service.conftest import FakeCuda
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -33,3 +36,11 @@ def test_a_signal_makes_it_not_ready_before_the_server_hears_of_it(tiny_models: 
     finally:
         signal.signal(number, before)
     assert heard == [True]
+
+
+def test_on_cuda_no_run_keeps_the_event_loop_waiting(start: Callable[..., TestClient], cuda: list[FakeCuda]) -> None:
+    client = start(provider="cuda")
+    for session in cuda:
+        session.threads.clear()
+    assert client.post("/sample", json={"n": 1}).status_code == 200
+    assert [name for session in cuda for name in session.threads] == ["tiny@2_0"]

@@ -13,7 +13,7 @@ from service.engine import CPU, CUDA, Engine, ProviderPolicy
 from service.errors import BundleRefused, ProviderUnavailable, RuntimeFailed
 from tests.bundles import seal, write_bundle
 from tests.digits import digits
-from tests.service.conftest import MODELS
+from tests.service.conftest import MODELS, FakeCuda
 
 
 def open_engine(folder: Path, provider: ProviderPolicy = "cpu", threads: int = 1) -> Engine:
@@ -122,35 +122,29 @@ class TestProviders:
         assert open_engine(write_bundle(tmp_path), provider="cpu").provider == CPU
         assert not caplog.records
 
-    @pytest.mark.usefixtures("built_with_cuda")
-    def test_cuda_is_tried_first_without_fallback_and_kept_so(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        real, asked = ort.InferenceSession, []
-
-        class FakeCuda:
-            """A session that runs on the CPU and says that it is CUDA."""
-
-            def __init__(self, graph: bytes, options: object, *, providers: list[Any], enable_fallback: int) -> None:
-                asked.append((providers[0][0], enable_fallback))
-                self.session = real(graph, options, providers=[CPU])
-                self.fallback = True
-
-            def get_providers(self) -> list[str]:
-                return [CUDA, CPU]
-
-            def disable_fallback(self) -> None:
-                self.fallback = False
-
-            def __getattr__(self, name: str) -> Any:
-                return getattr(self.session, name)
-
-        monkeypatch.setattr(ort, "InferenceSession", FakeCuda)
+    def test_cuda_is_tried_first_without_fallback_and_kept_so(self, tmp_path: Path, cuda: list[FakeCuda]) -> None:
         engine = open_engine(write_bundle(tmp_path), provider="cuda")
         assert engine.provider == CUDA
-        assert asked == [(CUDA, 0), (CUDA, 0)]
-        assert not engine._encoder.fallback
-        assert not engine._decoder.fallback
+        assert [session.asked["providers"][0][0] for session in cuda] == [CUDA, CUDA]
+        assert [session.asked["enable_fallback"] for session in cuda] == [0, 0]
+        assert not any(session.fallback for session in cuda)
+
+    def test_cuda_sees_few_batch_sizes_and_all_of_them_before_the_first_request(
+        self, tmp_path: Path, cuda: list[FakeCuda]
+    ) -> None:
+        folder = write_bundle(tmp_path)
+        engine, cpu = open_engine(folder, provider="cuda"), open_engine(folder)
+        warm = [set(session.sizes) for session in cuda[:2]]
+        images = np.resize(read_bundle(folder).golden.image, (256, *engine.contract.image_shape))
+        for count in (1, 2, 3, 5, 8, 31, 100, 129, 256):
+            mu, logvar = engine.encode(images[:count])
+            decoded = engine.decode(mu)
+            there_mu, there_logvar = cpu.encode(images[:count])
+            assert (mu.tobytes(), logvar.tobytes()) == (there_mu.tobytes(), there_logvar.tobytes())
+            assert decoded.tobytes() == cpu.decode(there_mu).tobytes()
+        assert [set(session.sizes) for session in cuda[:2]] == warm
+        assert len(engine.encode(np.resize(images, (300, *images.shape[1:])))[0]) == 300
+        assert cuda[0].sizes[-1] == 512
 
     def test_sessions_take_the_threads_they_are_given_and_do_not_spin(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -1,0 +1,250 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from unittest.mock import MagicMock
+
+import httpx2 as httpx
+import pytest
+import uvicorn
+from fastapi.testclient import TestClient
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.server import ServerState
+
+from service.__main__ import configuration
+from service.app import create_app
+from service.codec import npy_bytes
+from service.settings import Settings
+from service.wire import SHORT_BYTES, Protocol
+from tests.digits import base64_png, digits, encoded
+
+DIGIT = {"images": [base64_png(digits()[0])], "preprocess": "none"}
+BODY = json.dumps(DIGIT).encode()
+
+
+class LongWay:
+    """An application whose answers say that they came through ASGI."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def marked(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"x-way", b"long")]
+            await send(message)
+
+        await self.app(scope, receive, marked)
+
+
+@pytest.fixture(scope="module")
+def port(tiny_models: Path) -> Iterator[int]:
+    """The port of a real server, in a thread of this process, whose models are the shipped ones."""
+    settings = Settings(models_dir=Path(__file__).parents[2] / "models")
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        server = uvicorn.Server(configuration(settings, LongWay(create_app(settings))))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        while not server.started:
+            assert thread.is_alive()
+            time.sleep(0.01)
+        yield listening.getsockname()[1]
+        server.should_exit = True
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+def post(
+    path: str = "/encode",
+    body: bytes = BODY,
+    *,
+    version: str = "1.1",
+    length: bool = True,
+    **headers: str,
+) -> bytes:
+    """A request's bytes."""
+    lines = [f"POST {path} HTTP/{version}", "Host: localhost", "Content-Type: application/json"]
+    lines += [f"Content-Length: {len(body)}"] if length else []
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+class Connection:
+    """A client's end that sends just the bytes it is told to."""
+
+    def __init__(self, port: int) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=30)
+        self.stream = self.socket.makefile("rb")
+
+    def __enter__(self) -> Connection:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stream.close()
+        self.socket.close()
+
+    def send(self, data: bytes) -> None:
+        self.socket.sendall(data)
+
+    def answer(self) -> tuple[int, dict[str, str], bytes]:
+        """The next answer: status, headers, body."""
+        status = int(self.stream.readline().split()[1])
+        headers = {}
+        while line := self.stream.readline().strip().decode():
+            name, _, value = line.partition(": ")
+            headers[name] = value
+        return status, headers, self.stream.read(int(headers.get("content-length", 0)))
+
+    def ended(self) -> bool:
+        """Whether the server has closed its end; waits for bytes or the close."""
+        return self.stream.read(1) == b""
+
+
+def way(headers: dict[str, str]) -> str:
+    return headers.get("x-way", "short")
+
+
+@pytest.mark.parametrize(
+    ("path", "sent"),
+    [
+        ("/encode", {"json": DIGIT}),
+        ("/encode", {"json": {**DIGIT, "sample": True, "seed": 7}}),
+        ("/encode", {"json": DIGIT, "headers": {"Accept": "application/x-npy"}}),
+        ("/encode?preprocess=none", {"content": encoded(digits()[1]), "headers": {"Content-Type": "image/png"}}),
+        ("/encode", {"content": npy_bytes(digits()[:3]), "headers": {"Content-Type": "application/x-npy"}}),
+        ("/encode", {"files": [("images", encoded(digits()[2])), ("images", encoded(digits()[3]))]}),
+        ("/reconstruct", {"json": DIGIT}),
+        ("/reconstruct", {"json": DIGIT, "headers": {"Accept": "image/png"}}),
+        ("/sample", {"json": {"n": 3, "seed": 5}}),
+        ("/sample", {"json": {"n": 3, "seed": 5}, "headers": {"Accept": "application/octet-stream"}}),
+        ("/decode", {"json": {"z": [[0.5] * 20]}}),
+        ("/encode", {"content": b"{", "headers": {"Content-Type": "application/json"}}),
+        ("/encode", {"json": {"images": ["not base64"]}}),
+        ("/encode", {"json": DIGIT, "headers": {"Accept": "text/html"}}),
+        ("/encode", {"content": b"hello", "headers": {"Content-Type": "text/plain"}}),
+        ("/encode?nonsense=1", {"json": DIGIT}),
+        ("/sample", {"json": {"model": "nobody"}}),
+        ("/sample", {"json": {"n": 2000}}),
+    ],
+)
+def test_the_short_way_answers_what_asgi_answers(
+    port: int, client: TestClient, path: str, sent: dict[str, Any]
+) -> None:
+    sent = {**sent, "headers": {**sent.get("headers", {}), "X-Request-ID": "the-same"}}
+    here, there = httpx.post(f"http://127.0.0.1:{port}{path}", **sent), client.post(path, **sent)
+    assert way(dict(here.headers)) == "short"
+    assert (here.status_code, here.content) == (there.status_code, there.content)
+    varying = ("date", "server-timing")
+    assert [item for item in here.headers.items() if item[0] not in varying] == [
+        item for item in there.headers.items() if item[0] not in varying
+    ]
+    assert "server-timing" in here.headers
+
+
+@pytest.mark.parametrize(
+    "uncommon",
+    [
+        post(Expect="100-continue"),
+        post(version="1.0"),
+        post(path="/%65ncode"),
+        post(body=b" " * SHORT_BYTES + BODY),
+        post(body=b"%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY), length=False, Transfer_Encoding="chunked"),
+    ],
+    ids=["expects to be asked for its body", "HTTP/1.0", "escaped path", "long", "chunked"],
+)
+def test_an_uncommon_request_is_answered_by_the_same_verb_through_asgi(port: int, uncommon: bytes) -> None:
+    with Connection(port) as connection:
+        connection.send(uncommon)
+        status, headers, body = connection.answer()
+        if status == 100:
+            status, headers, body = connection.answer()
+    assert (status, way(headers)) == (200, "long")
+    with Connection(port) as connection:
+        connection.send(post())
+        status, headers, common = connection.answer()
+    assert (status, way(headers)) == (200, "short")
+    assert body == common
+
+
+def test_a_get_of_a_verb_is_refused_by_fastapi(port: int) -> None:
+    answer = httpx.get(f"http://127.0.0.1:{port}/encode")
+    assert (answer.status_code, way(dict(answer.headers))) == (405, "long")
+
+
+def test_a_request_may_arrive_byte_by_byte(port: int) -> None:
+    with Connection(port) as connection:
+        for byte in post():
+            connection.send(bytes([byte]))
+        status, headers, _ = connection.answer()
+    assert (status, way(headers)) == (200, "short")
+
+
+def test_a_connection_serves_one_request_after_another_on_either_way(port: int) -> None:
+    with Connection(port) as connection:
+        ways = []
+        for data in (
+            post(),
+            b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n",
+            post(),
+            post(path="/sample", body=b"{}"),
+        ):
+            connection.send(data)
+            status, headers, _ = connection.answer()
+            ways.append((status, way(headers)))
+    assert ways == [(200, "short"), (200, "long"), (200, "short"), (200, "short")]
+
+
+def test_pipelined_requests_are_answered_in_their_order(port: int) -> None:
+    ids = [f"request-{number}" for number in range(20)]
+    with Connection(port) as connection:
+        connection.send(b"".join(post(path="/sample", body=b'{"n": 1}', X_Request_ID=name) for name in ids))
+        answers = [connection.answer() for _ in ids]
+    assert [status for status, _, _ in answers] == [200] * 20
+    assert [headers["x-request-id"] for _, headers, _ in answers] == ids
+
+
+def test_a_client_that_asks_for_it_finds_its_connection_closed(port: int) -> None:
+    with Connection(port) as connection:
+        connection.send(post(Connection="close"))
+        status, headers, _ = connection.answer()
+        assert (status, headers["connection"], way(headers)) == (200, "close", "short")
+        assert connection.ended()
+
+
+def test_clients_that_leave_at_any_point_leave_the_service_well(port: int) -> None:
+    whole = post()
+    for length in (10, len(whole) - 100, len(whole)):
+        for _ in range(5):
+            with Connection(port) as connection:
+                connection.send(whole[:length])
+    with Connection(port) as connection:
+        connection.send(whole)
+        assert connection.answer()[0] == 200
+
+
+def test_while_a_client_does_not_read_its_answers_uvicorn_makes_its_requests_wait() -> None:
+    answered = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        answered.append("through ASGI")
+
+    async def exchange() -> None:
+        protocol = Protocol(uvicorn.Config(app, lifespan="off"), ServerState(), {})
+        protocol.connection_made(MagicMock(asyncio.Transport))
+        protocol.pause_writing()  # as the transport does when too much of an answer is unsent
+        protocol.data_received(post())
+        await asyncio.sleep(0)
+        assert not answered
+        protocol.resume_writing()
+        await asyncio.gather(*protocol.tasks)
+
+    asyncio.run(exchange())
+    assert answered == ["through ASGI"]
