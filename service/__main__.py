@@ -60,7 +60,7 @@ def main() -> None:
     if settings.workers == 1:
         try:
             app = create_app(settings)
-        except VaeError as error:
+        except (VaeError, OSError) as error:
             log.critical("%s", error)
             sys.exit(1)
         Server(configuration(settings, app)).run()
@@ -82,6 +82,8 @@ def configuration(settings: Settings, app: ASGIApp | str, **options: Any) -> uvi
         access_log=False,
         server_header=False,
         proxy_headers=False,
+        limit_concurrency=settings.max_connections,
+        timeout_keep_alive=settings.keep_alive_seconds,
         timeout_graceful_shutdown=settings.drain_seconds,
         **options,
     )
@@ -93,7 +95,7 @@ def worker() -> FastAPI:
     logs.configure(settings.log_level)
     try:
         return create_app(settings)
-    except VaeError as error:
+    except (VaeError, OSError) as error:
         log.critical("%s", error)
         sys.exit(STARTUP_FAILURE)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
+import logging
 import signal
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -13,36 +15,54 @@ from types import FrameType
 from typing import Any
 
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import Receive, Scope, Send
 
+from service import watcher
+from service.admission import Admission
 from service.api import error_handlers, openapi, probes, routes
-from service.api.middleware import Gate
-from service.api.state import Lifecycle, Rooms
+from service.api.middleware import Door, Gate
+from service.api.state import Rooms
 from service.api.verbs import VERBS
 from service.cpus import available_cpus
-from service.registry import open_registry
+from service.health import Health
+from service.keys import Keys
+from service.registry import Opening, open_registry
 from service.settings import Settings
+
+log = logging.getLogger(__name__)
 
 
 class Service(FastAPI):
     """FastAPI, with the verbs answered before its router and its middleware see them."""
 
+    cross_origin = False  # then answers to other origins' pages need what CORSMiddleware adds
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a verb at once; leave everything else to FastAPI."""
-        if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] in VERBS:
+        if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] in VERBS and not self.cross_origin:
             await VERBS[scope["path"]](scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
 
 
 @contextmanager
-def draining_first(lifecycle: Lifecycle) -> Iterator[None]:
-    """Have SIGINT and SIGTERM turn /readyz to 503 before they do what they did: have the server drain and stop."""
+def draining_first(health: Health, pause: float) -> Iterator[None]:
+    """Have SIGINT and SIGTERM turn /readyz to 503 `pause` seconds before they do what they did: have the server stop.
+
+    A second signal does not wait for the pause to end.
+    """
     replaced: dict[int, Any] = {}
+    loop = asyncio.get_running_loop()
 
     def drain(number: int, frame: FrameType | None) -> None:
-        lifecycle.draining = True
-        replaced[number](number, frame)
+        if health.draining or not pause:
+            health.draining = True
+            replaced[number](number, frame)
+        else:
+            health.draining = True
+            log.info("Draining: not ready from now on; the port closes in %g s.", pause)
+            loop.call_soon_threadsafe(loop.call_later, pause, replaced[number], number, None)
 
     if threading.current_thread() is threading.main_thread():  # no other may handle signals
         handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -58,25 +78,35 @@ def create_app(settings: Settings) -> FastAPI:
     """Open, verify and warm up the models, and build the application that serves them.
 
     Models are opened here, not when the server starts: what is wrong at start-up is one exception, raised before any
-    socket listens. Raises BundleRefused when the default model cannot be served, and ProviderUnavailable.
+    socket listens. Raises BundleRefused when the default model cannot be served, ProviderUnavailable, and OSError when
+    the file of API keys cannot be read.
     """
-    registry = open_registry(
-        settings.models_dir,
-        default=settings.default_model,
-        provider=settings.provider,
-        threads=settings.threads or available_cpus(),
-        batch=settings.batch,
+    opening = Opening(settings.provider, settings.threads or available_cpus(), settings.batch, settings.models)
+    registry = open_registry(settings.models_dir, default=settings.default_model, opening=opening)
+    keys = Keys(settings.api_keys_file)
+    health = Health(registry, settings.stall_seconds)
+    admission = Admission(
+        most_images=settings.queue, most_bytes=settings.max_arriving_bytes, deadline=settings.deadline_ms / 1e3
     )
-    lifecycle = Lifecycle()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
         # What start-up made is here to stay: frozen, the collector need not look through it for 40 ms now and then.
         gc.collect()
         gc.freeze()
+        companions = [
+            asyncio.create_task(watcher.follow(registry, settings.watch_seconds)),
+            asyncio.create_task(watcher.guard(settings.stall_seconds)),
+        ]
         # Few threads: a picture being decoded may hold a hundred megabytes.
-        with ThreadPoolExecutor(min(4, available_cpus()), "codec") as codec, draining_first(lifecycle):
-            yield {"rooms": Rooms(settings, registry, codec, lifecycle)}
+        with (
+            ThreadPoolExecutor(min(4, available_cpus()), "codec") as codec,
+            draining_first(health, settings.drain_pause_seconds),
+        ):
+            yield {"rooms": Rooms(settings, registry, admission, keys, codec, health)}
+        for companion in companions:
+            companion.cancel()
+        await asyncio.gather(*companions, return_exceptions=True)
         registry.close()
 
     app = Service(
@@ -88,7 +118,17 @@ def create_app(settings: Settings) -> FastAPI:
         separate_input_output_schemas=False,
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
-    app.state.lifecycle = lifecycle
+    app.state.health = health
+    app.add_middleware(Door, keys)
+    if settings.cors_origins:
+        app.cross_origin = True
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["*"],
+            expose_headers=["*"],
+        )
     app.add_middleware(Gate)
     error_handlers.install(app)
     app.include_router(routes.router)

@@ -12,7 +12,8 @@ from typing import Final, Literal, Protocol
 
 import numpy as np
 
-from service.batcher import Batcher, Timing
+from service.admission import Ticket
+from service.batcher import Batcher
 from service.contract import Contract
 from service.engine import Floats, Images
 from service.errors import Fault, InvalidInput, Unknown
@@ -81,18 +82,18 @@ class Autoencoder:
         self._reconstruct = batcher.lane(reconstruct)  # one turn of the queue for both graphs
 
     async def encode(
-        self, images: Images, timing: Timing, *, sample: bool = False, seed: int | None = None
+        self, images: Images, ticket: Ticket, *, sample: bool = False, seed: int | None = None
     ) -> Posterior:
         """The posterior of images uint8 [N, *image_shape]; with `sample`, also a draw from it.
 
         Kingma and Welling, Auto-Encoding Variational Bayes (2014), section 2.4. Raises RuntimeFailed.
         """
-        mu, logvar = await self._encode.submit(images, timing)
+        mu, logvar = await self._encode.submit(images, ticket)
         if not sample:
             return Posterior(mu, logvar)
         return Posterior(mu, logvar, *draw(mu, logvar, seed))
 
-    async def decode(self, z: Floats, timing: Timing) -> Images:
+    async def decode(self, z: Floats, ticket: Ticket) -> Images:
         """Images uint8 [N, *image_shape] of latents float32 [N, latent_dim].
 
         Raises InvalidInput with a fault for each latent that is not finite, RuntimeFailed.
@@ -101,27 +102,27 @@ class Autoencoder:
         if not finite.all():
             rows = np.flatnonzero(~finite)
             raise InvalidInput([Fault(("z", int(row)), "Not finite in 32-bit floating point.") for row in rows])
-        return (await self._decode.submit(z, timing))[0]
+        return (await self._decode.submit(z, ticket))[0]
 
     async def reconstruct(
-        self, images: Images, timing: Timing, *, sample: bool = False, seed: int | None = None
+        self, images: Images, ticket: Ticket, *, sample: bool = False, seed: int | None = None
     ) -> Reconstruction:
         """Encode and decode images uint8 [N, *image_shape], through mu, or with `sample` through a draw.
 
         Raises RuntimeFailed.
         """
         if not sample:
-            mu, logvar, decoded, mse = await self._reconstruct.submit(images, timing)
+            mu, logvar, decoded, mse = await self._reconstruct.submit(images, ticket)
             return Reconstruction(decoded, Posterior(mu, logvar), mse)
-        mu, logvar = await self._encode.submit(images, timing)
+        mu, logvar = await self._encode.submit(images, ticket)
         z, seed = draw(mu, logvar, seed)
-        (decoded,) = await self._decode.submit(z, timing)
+        (decoded,) = await self._decode.submit(z, ticket)
         return Reconstruction(decoded, Posterior(mu, logvar, z, seed), squared_error(decoded, images))
 
     async def sample(
         self,
         n: int,
-        timing: Timing,
+        ticket: Ticket,
         *,
         seed: int | None = None,
         temperature: float = 1.0,
@@ -138,7 +139,7 @@ class Autoencoder:
             raise Unknown(f"{self.contract.id} has no {wanted}.")
         seed = new_seed() if seed is None else seed
         z = noise((n, self.contract.latent_dim), seed) * np.float32(temperature)
-        return Sample(await self.decode(z, timing), z, seed, "normal")
+        return Sample(await self.decode(z, ticket), z, seed, "normal")
 
 
 def draw(mu: Floats, logvar: Floats, seed: int | None) -> tuple[Floats, int]:

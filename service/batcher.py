@@ -5,13 +5,16 @@ starts when the first is done. Nobody waits for a clock, so one client alone is 
 
 Batches pay even for a model of 25 microseconds, for a run's fixed cost and its cold caches are shared. Small ones run
 on the loop itself, where they cost less than a hop to a thread and back; larger ones leave the loop to the others.
+
+Sharing a run is all that requests share: when it fails, it is done again in halves, until only those fail that fail on
+their own. What has expired, or whose client has gone, is dropped before it runs.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -19,16 +22,24 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from service.admission import Ticket
+from service.errors import ClientGone, DeadlineExceeded
+
 Array = npt.NDArray[Any]
 Arrays = tuple[Array, ...]
+Run = Callable[[Any], Arrays]
 
 
 @dataclass(slots=True)
-class Timing:
-    """Where a request's time went, in seconds, over all of its runs: waiting for the engine, and in it."""
+class Pulse:
+    """How an engine fares.
 
-    queue: float = 0.0
-    compute: float = 0.0
+    `failure`: what its last run failed on, or None. `since`: when the run off the loop that has not ended yet began, a
+    reading of time.perf_counter, or None.
+    """
+
+    failure: Exception | None = None
+    since: float | None = None
 
 
 class Batcher:
@@ -42,68 +53,90 @@ class Batcher:
 
         `most` of 1 switches batching off: every request is a run of its own.
         """
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
-        self._most = most
-        self._inline = inline
+        self.pulse = Pulse()
+        self.executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
+        self.most = most
+        self.inline = inline
 
-    def lane(self, run: Callable[[Any], Arrays]) -> Lane:
+    def lane(self, run: Run) -> Lane:
         """A queue of its own for one kind of run: rows [N, ...] in, arrays of N rows out, each row for itself."""
-        return Lane(run, self._executor, self._most, self._inline)
+        return Lane(run, self)
 
     def close(self) -> None:
         """Finish what is running, then let the thread go."""
-        self._executor.shutdown()
+        self.executor.shutdown()
 
 
 class _Waiting:
     """One request's rows in a queue."""
 
-    __slots__ = ("answer", "queued", "rows", "timing")
+    __slots__ = ("answer", "queued", "rows", "ticket", "timer")
 
-    def __init__(self, rows: Array, timing: Timing, answer: asyncio.Future[Arrays]) -> None:
+    def __init__(self, rows: Array, ticket: Ticket, answer: asyncio.Future[Arrays]) -> None:
         self.rows = rows
-        self.timing = timing
+        self.ticket = ticket
         self.answer = answer
         self.queued = time.perf_counter()
+        self.timer: asyncio.TimerHandle | None = None
+
+    def expire(self) -> None:
+        """Answer that it is too late; the run's own answer will find nobody."""
+        if not self.answer.done():
+            self.answer.set_exception(DeadlineExceeded())
 
 
 class Lane:
     """A queue of rows for one kind of run."""
 
-    def __init__(self, run: Callable[[Any], Arrays], executor: ThreadPoolExecutor, most: int, inline: int) -> None:
+    def __init__(self, run: Run, batcher: Batcher) -> None:
         self._run = run
-        self._executor = executor
-        self._most = most
-        self._inline = inline
+        self._batcher = batcher
         self._waiting: list[_Waiting] = []
         self._busy = False  # a flush is planned, or a batch is running off the loop
+        self._away = False  # a batch is running off the loop
 
-    def submit(self, rows: Array, timing: Timing) -> asyncio.Future[Arrays]:
-        """Queue rows [N, ...]; the answer is the run's arrays, N rows each."""
+    def submit(self, rows: Array, ticket: Ticket) -> asyncio.Future[Arrays]:
+        """Queue rows [N, ...]; the answer is the run's arrays, N rows each.
+
+        It raises what the run raises on these rows, and DeadlineExceeded or ClientGone.
+        """
         loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Arrays] = loop.create_future()
-        self._waiting.append(_Waiting(rows, timing, answer))
-        if not self._busy:
+        waiting = _Waiting(rows, ticket, loop.create_future())
+        self._waiting.append(waiting)
+        if self._away:  # else it runs within this turn of the loop, and the clock is looked at then
+            self._watch(loop, waiting)
+        elif not self._busy:
             self._busy = True
-            if self._most == 1:
+            if self._batcher.most == 1:
                 self._flush(loop)
             else:
-                loop.call_soon(self._flush, loop)
-        return answer
+                loop.call_soon(self._gather, loop)
+        return waiting.answer
+
+    def _gather(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Let the loop look at its connections once more: whoever spoke while this turn's requests were read joins."""
+        loop.call_soon(self._flush, loop)
 
     def _flush(self, loop: asyncio.AbstractEventLoop) -> None:
         batch = self._take()
-        rows = batch[0].rows if len(batch) == 1 else np.concatenate([waiting.rows for waiting in batch])
-        if len(rows) <= self._inline:
-            self._answer(batch, *_timed(self._run, rows))
+        parts = [waiting.rows for waiting in batch]
+        if sum(map(len, parts)) <= self._batcher.inline:
+            self._answer(batch, *self._timed(parts))
             self._go_on(loop)
         else:
-            running = loop.run_in_executor(self._executor, _timed, self._run, rows)
+            for waiting in batch:
+                self._watch(loop, waiting)
+            self._away = True
+            running = loop.run_in_executor(self._batcher.executor, self._away_from_loop, parts)
             running.add_done_callback(lambda done: self._done(loop, batch, done))
 
     def _done(
-        self, loop: asyncio.AbstractEventLoop, batch: list[_Waiting], done: asyncio.Future[tuple[Any, float, float]]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        batch: list[_Waiting],
+        done: asyncio.Future[tuple[list[Arrays | Exception], float, float]],
     ) -> None:
+        self._away = False
         self._answer(batch, *done.result())
         self._go_on(loop)
 
@@ -114,38 +147,85 @@ class Lane:
             self._busy = False
 
     def _take(self) -> list[_Waiting]:
-        """The next batch: as many requests, in order, as fit into `most` rows, and at least one."""
+        """The next batch: as many requests, in order, as fit into `most` rows, and at least one if any is left.
+
+        Those that nobody waits for any more leave the queue unworked.
+        """
+        now = time.perf_counter()
+        batch: list[_Waiting] = []
         rows = 0
         for count, waiting in enumerate(self._waiting):
+            if waiting.answer.done():
+                continue
+            ticket = waiting.ticket
+            if ticket.gone or now >= ticket.deadline:
+                waiting.answer.set_exception(ClientGone() if ticket.gone else DeadlineExceeded())
+                continue
             rows += len(waiting.rows)
-            if count and rows > self._most:
-                batch = self._waiting[:count]
+            if batch and rows > self._batcher.most:
                 del self._waiting[:count]
                 return batch
-        batch, self._waiting = self._waiting, []
+            batch.append(waiting)
+        self._waiting = []
         return batch
 
-    @staticmethod
-    def _answer(batch: list[_Waiting], outcome: Arrays | Exception, started: float, ended: float) -> None:
-        first = 0
-        for waiting in batch:
-            waiting.timing.queue += started - waiting.queued
-            waiting.timing.compute += ended - started
-            last = first + len(waiting.rows)
-            if not waiting.answer.done():  # a request may be gone by now
-                if isinstance(outcome, Exception):
-                    waiting.answer.set_exception(outcome)
-                else:
-                    waiting.answer.set_result(tuple(array[first:last] for array in outcome))
-            first = last
+    def _away_from_loop(self, parts: Sequence[Array]) -> tuple[list[Arrays | Exception], float, float]:
+        pulse = self._batcher.pulse
+        pulse.since = time.perf_counter()
+        try:
+            return self._timed(parts)
+        finally:
+            pulse.since = None
+
+    def _timed(self, parts: Sequence[Array]) -> tuple[list[Arrays | Exception], float, float]:
+        """What the run gives or raises for each part, and when it started and ended."""
+        started = time.perf_counter()
+        outcomes = _outcomes(self._run, parts) if parts else []
+        return outcomes, started, time.perf_counter()
+
+    def _watch(self, loop: asyncio.AbstractEventLoop, waiting: _Waiting) -> None:
+        left = waiting.ticket.deadline - time.perf_counter()
+        if waiting.timer is None and left < float("inf"):
+            waiting.timer = loop.call_later(max(0.0, left), waiting.expire)
+
+    def _answer(self, batch: list[_Waiting], outcomes: list[Arrays | Exception], started: float, ended: float) -> None:
+        failure: Exception | None = None
+        for waiting, outcome in zip(batch, outcomes, strict=True):
+            waiting.ticket.queue += started - waiting.queued
+            waiting.ticket.compute += ended - started
+            if waiting.timer is not None:
+                waiting.timer.cancel()
+            if isinstance(outcome, Exception):
+                failure = outcome
+            if waiting.answer.done():  # expired, or cut off by the end of the process
+                continue
+            if isinstance(outcome, Exception):
+                waiting.answer.set_exception(outcome)
+            elif ended >= waiting.ticket.deadline:
+                waiting.expire()
+            else:
+                waiting.answer.set_result(outcome)
+        # An engine that answered one of them works; whether it does after failing all of them, only another run tells.
+        works = any(not isinstance(outcome, Exception) for outcome in outcomes)
+        if works or failure is not None:
+            self._batcher.pulse.failure = None if works else failure
 
 
-def _timed(run: Callable[[Array], Arrays], rows: Array) -> tuple[Arrays | Exception, float, float]:
-    """What a run gives or raises, and when it started and ended."""
-    started = time.perf_counter()
-    outcome: Arrays | Exception
+def _outcomes(run: Run, parts: Sequence[Array]) -> list[Arrays | Exception]:
+    """What a run gives or raises for each part: all in one run, or, where that fails, in halves of it."""
     try:
-        outcome = run(rows)
-    except Exception as error:  # whatever it is, it belongs to those who wait for this run
-        outcome = error
-    return outcome, started, time.perf_counter()
+        arrays = run(parts[0] if len(parts) == 1 else np.concatenate(parts))
+    except Exception as error:  # whatever it is, it belongs to those whose rows it was
+        if len(parts) == 1:
+            return [error]
+        middle = len(parts) // 2
+        return _outcomes(run, parts[:middle]) + _outcomes(run, parts[middle:])
+    if len(parts) == 1:
+        return [arrays]
+    outcomes: list[Arrays | Exception] = []
+    first = 0
+    for part in parts:
+        last = first + len(part)
+        outcomes.append(tuple([array[first:last] for array in arrays]))
+        first = last
+    return outcomes

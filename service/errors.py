@@ -4,6 +4,10 @@ VaeError
 ├── InvalidInput         a value the client must mend; says where
 ├── LimitExceeded        more than a setting allows; says which limit
 ├── Unknown              a model, version, label or prior that is not served
+├── Unauthorized         no API key, or none of ours
+├── Overloaded           no room for another request just now
+├── DeadlineExceeded     the time that the request had is over
+├── ClientGone           nobody waits for the answer any more
 ├── RuntimeFailed        onnxruntime raised or returned something that is not a number
 ├── BundleRefused        a bundle disagrees with its contract, its hashes or its golden outputs
 └── ProviderUnavailable  the execution provider asked for cannot be had
@@ -46,6 +50,28 @@ class LimitExceeded(VaeError):
 
 class Unknown(VaeError):
     """A request names something that is not served."""
+
+
+class Unauthorized(VaeError):
+    """The service wants an API key that the request has not."""
+
+
+class Overloaded(VaeError):
+    """The service holds as much as it may. The request was not begun; it may be sent again."""
+
+
+class DeadlineExceeded(VaeError):
+    """The request's deadline passed before its answer was ready."""
+
+    def __init__(self) -> None:
+        super().__init__("The deadline passed before the answer was ready.")
+
+
+class ClientGone(VaeError):
+    """The client closed its connection. Nobody reads this error's answer; it is counted."""
+
+    def __init__(self) -> None:
+        super().__init__("The client closed the connection.")
 
 
 class RuntimeFailed(VaeError):

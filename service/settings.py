@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 Provider = Literal["auto", "cpu", "cuda"]
 
@@ -24,6 +24,13 @@ class Settings(BaseSettings):
     models_dir: Path = Field(Path("models"), description="Folder of bundles: NAME/VERSION/ within it.")
     default_model: str = Field(
         "mnist-mlp", description='Model of requests that name none: "name" (its highest version) or "name@version".'
+    )
+    models: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description='The only models to serve, by commas: "name" (every version) or "name@version"; else all.',
+    )
+    watch_seconds: float = Field(
+        1.0, gt=0, description="Seconds between looks at the models folder; a change is served after two of them."
     )
     provider: Provider = Field(
         "auto",
@@ -47,7 +54,53 @@ class Settings(BaseSettings):
         ge=1,
         description="Most pixels in all pictures of one request together, by their headers, before any is decoded.",
     )
+    queue: int = Field(
+        4096, ge=1, description="Most images that one process holds, waiting or being worked on; more get 503."
+    )
+    max_arriving_bytes: int = Field(
+        256 * 2**20,
+        ge=1,
+        description="Most bytes of long bodies that one process holds at once; more get 503.",
+    )
+    deadline_ms: int = Field(
+        10_000,
+        ge=1,
+        description="Milliseconds from a request's arrival to its answer, else 504; X-Request-Timeout-Ms can lower it.",
+    )
+    stall_seconds: int = Field(
+        30,
+        ge=1,
+        description="Seconds after which a run that has not ended makes /livez and /readyz fail, and an event loop "
+        "that has not turned ends the process.",
+    )
+    drain_pause_seconds: float = Field(
+        0,
+        ge=0,
+        description="On SIGTERM, seconds from /readyz turning 503 to the port being closed.",
+    )
     drain_seconds: int = Field(
         30, ge=0, description="On SIGTERM, seconds that requests in flight may take before they are cut off."
     )
+    api_keys_file: Path | None = Field(
+        None, description="File of API keys, one a line, read again when it changes; without one, no key is needed."
+    )
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Origins whose pages may call the service, with commas between, or *; else none."
+    )
+    max_connections: int = Field(4096, ge=1, description="Most connections of one process; requests on more get 503.")
+    max_header_bytes: int = Field(
+        32 * 1024,
+        ge=1024,
+        description="Most bytes of a request's line and headers; more get 431.",
+    )
+    keep_alive_seconds: int = Field(
+        75,
+        ge=1,
+        description="Seconds that a connection may be idle; have it longer than a load balancer's.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level logged.")
+
+    @field_validator("models", "cors_origins", mode="before")
+    @classmethod
+    def _parts(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

@@ -10,13 +10,19 @@ through ASGI, and if it is for a verb it ends at the very same one.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Mapping
 from typing import Final, cast
 
+from starlette.exceptions import HTTPException
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from service.api.middleware import identify
+from service.admission import Ticket
+from service.api.answers import Answer
+from service.api.error_handlers import error_answer
+from service.api.middleware import identify, stamps
 from service.api.requests import Head
+from service.api.state import Rooms
 from service.api.verbs import VERBS, Verb
 
 # A longer body comes in many pieces, and so much work is in it that its way here does not matter.
@@ -28,20 +34,29 @@ _VERBS: Final = {path.encode("ascii"): verb for path, verb in VERBS.items()}
 class Exchange:
     """One request on the short way. To uvicorn's protocol it is a cycle, with an event that nobody waits for."""
 
-    __slots__ = ("body", "disconnected", "head", "keep_alive", "more_body", "response_complete", "verb")
+    __slots__ = ("body", "head", "keep_alive", "more_body", "response_complete", "ticket", "verb")
 
-    def __init__(self, verb: Verb, head: Head, *, keep_alive: bool) -> None:
+    def __init__(self, verb: Verb, head: Head, ticket: Ticket, *, keep_alive: bool) -> None:
         self.verb = verb
         self.head = head
+        self.ticket = ticket
         self.body = bytearray()
         self.more_body = True
         self.keep_alive = keep_alive
-        self.disconnected = False
         self.response_complete = False
 
     async def read(self, _: int) -> bytes:
         """The body, which is here already and within any limit on it: its length was announced and found short."""
         return bytes(self.body)
+
+    @property
+    def disconnected(self) -> bool:
+        """Whether the client has gone; uvicorn says so here, and what is not begun by then will not be."""
+        return self.ticket.gone
+
+    @disconnected.setter
+    def disconnected(self, gone: bool) -> None:
+        self.ticket.gone = gone
 
     @property
     def message_event(self) -> Exchange:
@@ -52,58 +67,164 @@ class Exchange:
         """Take no notice."""
 
 
+class HeadTooLong(Exception):
+    """More bytes before the body than VAE_MAX_HEADER_BYTES."""
+
+
 class Protocol(HttpToolsProtocol):
-    """One connection. The methods are httptools' callbacks, as uvicorn overrides them."""
+    """One connection. The methods without an underscore are asyncio's and httptools' callbacks, and uvicorn's own."""
 
     _arriving: Exchange | None = None
+    _in_head = False  # the last byte that came is part of a request's line or headers
+    _head_bytes = 0  # bytes of it that came, but for those that came together with its first one
+    _read_bytes = 0  # bytes that came together just now
+    _idle_since = 0.0  # when the last answer left, or the connection was made: a reading of the loop's clock
+    _idle_timer: asyncio.TimerHandle | None = None
+
+    @property
+    def _rooms(self) -> Rooms:
+        rooms: Rooms = self.app_state["rooms"]
+        return rooms
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        """Greet a client, who has as long as between two requests to say something."""
+        super().connection_made(transport)
+        self._idle_since = self.loop.time()
+        self._close_if_idle()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Take leave of the client; what it asked for and has not been begun never will be."""
+        super().connection_lost(exc)
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        """Take what came, and count it while it is a head: uvicorn's parser would take any number of headers."""
+        self._read_bytes = len(data)
+        if self._in_head:
+            self._head_bytes += len(data)
+        super().data_received(data)
+        if self._in_head and self._head_bytes > self._rooms.settings.max_header_bytes:
+            self._refuse_head(431)
+
+    def on_message_begin(self) -> None:
+        """Begin a request, with no more than both ways need."""
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
+        self._in_head = True
+        self._head_bytes = 0
 
     def on_headers_complete(self) -> None:
         """Choose the request's way."""
+        self._in_head = False
+        most = self._rooms.settings.max_header_bytes
+        if self._head_bytes + self._read_bytes > most and self._head_length() > most:
+            raise HeadTooLong  # out of the parser; uvicorn has that answered by send_400_response
         path, _, query = self.url.partition(b"?")
         verb = _VERBS.get(path)
-        headers = dict(self.headers)
-        if verb is None or not self._is_short(headers):
-            super().on_headers_complete()
-            return
-        head = Head(path.decode("ascii"), headers, query, identify(headers))
-        self._arriving = Exchange(verb, head, keep_alive=self.parser.should_keep_alive())
-        self.cycle = cast("RequestResponseCycle", self._arriving)
+        if verb is not None:
+            headers = dict(self.headers)
+            if self._is_short(headers):
+                head = Head(path.decode("ascii"), headers, query, identify(headers))
+                ticket = self._rooms.admission.ticket()
+                self._arriving = Exchange(verb, head, ticket, keep_alive=self.parser.should_keep_alive())
+                self.cycle = cast("RequestResponseCycle", self._arriving)
+                return
+        url, pairs, expect = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.expect_100_continue = url, expect
+        self.headers += pairs  # the list that is in the scope already
+        super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        """Have a request on the short way answered."""
+        """Have a request on the short way answered: when there is no room for it, at once."""
         super().on_message_complete()
-        if self._arriving is not None:
-            self.tasks.add(self.loop.create_task(self._answer(self._arriving)))
-            self._arriving = None
+        exchange, self._arriving = self._arriving, None
+        if exchange is None:
+            return
+        if self._rooms.admission.full:
+            self._send(exchange, exchange.verb.refusal(exchange.head, exchange.ticket))
+        else:
+            exchange.ticket.arrive()
+            self.tasks.add(self.loop.create_task(self._answer(exchange)))
+
+    def on_response_complete(self) -> None:
+        """Make ready for what follows. Unlike uvicorn's, this sets no timer for each answer."""
+        self._idle_since = self.loop.time()
+        if self.pipeline:
+            super().on_response_complete()
+            return
+        self.server_state.total_requests += 1
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002  # ours says what is wrong
+        """Answer what is not HTTP, or more of it than is allowed, and close the connection."""
+        error = sys.exception()  # the parser's, made of the one that was raised in on_headers_complete if it was
+        self._refuse_head(431 if error is not None and isinstance(error.__context__, HeadTooLong) else 400)
 
     def _is_short(self, headers: Mapping[bytes, bytes]) -> bool:
         if self.cycle is not None and not self.cycle.response_complete:
             return False  # pipelined: uvicorn keeps the order
         if self.flow.write_paused:
             return False  # the client does not read its answers: uvicorn waits until it does
+        if self.limit_concurrency is not None and len(self.connections) >= self.limit_concurrency:
+            return False  # uvicorn refuses it
         parser = self.parser
         if parser.get_method() != b"POST" or parser.get_http_version() != "1.1":
             return False
         if self.expect_100_continue or parser.should_upgrade():
             return False
+        if b"origin" in headers and self._rooms.settings.cors_origins:
+            return False
         length = headers.get(b"content-length", b"")
         return length.isdigit() and int(length) <= SHORT_BYTES
 
+    def _head_length(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+
+    def _close_if_idle(self) -> None:
+        """Close the connection if it has been idle for too long, else look again when it could be."""
+        busy = self.cycle is not None and not self.cycle.response_complete
+        left = self.timeout_keep_alive - (0 if busy else self.loop.time() - self._idle_since)
+        if left > 0:
+            self._idle_timer = self.loop.call_later(left, self._close_if_idle)
+        else:
+            self.transport.close()
+
     async def _answer(self, exchange: Exchange) -> None:
+        answer = None
         try:
-            answer = await exchange.verb.answer(self.app_state["rooms"], exchange.head, exchange.read)
-            if exchange.disconnected:
-                return
-            parts = [STATUS_LINE[answer.status]]
-            for name, value in (*self.server_state.default_headers, *answer.all_headers()):
-                parts += (name, b": ", value, b"\r\n")
-            if not exchange.keep_alive:
-                parts.append(b"connection: close\r\n")
-            parts += (b"\r\n", answer.content)
-            self.transport.write(b"".join(parts))
-            exchange.response_complete = True
+            answer = await exchange.verb.answer(self._rooms, exchange.head, exchange.read, exchange.ticket)
         finally:
             self.tasks.discard(cast("asyncio.Task[None]", asyncio.current_task()))
-            if not (exchange.response_complete and exchange.keep_alive):
-                self.transport.close()
-            self.on_response_complete()
+            self._send(exchange, answer)
+
+    def _send(self, exchange: Exchange, answer: Answer | None) -> None:
+        """Write the answer, if there is one and somebody to read it."""
+        if answer is not None and not exchange.disconnected:
+            self._write(answer, keep_alive=exchange.keep_alive)
+            exchange.response_complete = True
+        if not (exchange.response_complete and exchange.keep_alive):
+            self.transport.close()
+        self.on_response_complete()
+
+    def _write(self, answer: Answer, *, keep_alive: bool) -> None:
+        parts = [STATUS_LINE[answer.status]]
+        for name, value in (*self.server_state.default_headers, *answer.all_headers()):
+            parts += (name, b": ", value, b"\r\n")
+        if not keep_alive:
+            parts.append(b"connection: close\r\n")
+        parts += (b"\r\n", answer.content)
+        self.transport.write(b"".join(parts))
+
+    def _refuse_head(self, status: int) -> None:
+        self._in_head = False
+        most = self._rooms.settings.max_header_bytes
+        detail = "This is not HTTP/1.1." if status == 400 else f"The request's head is longer than {most} bytes."
+        request_id = identify({})
+        answer = error_answer(HTTPException(status, detail), request_id, "")
+        answer.headers += stamps(request_id, Ticket())
+        self._write(answer, keep_alive=False)
+        self.transport.close()

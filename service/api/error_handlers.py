@@ -14,16 +14,39 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.api.answers import Answer
-from service.errors import Fault, InvalidInput, LimitExceeded, RuntimeFailed, Unknown, VaeError
+from service.errors import (
+    ClientGone,
+    DeadlineExceeded,
+    Fault,
+    InvalidInput,
+    LimitExceeded,
+    Overloaded,
+    RuntimeFailed,
+    Unauthorized,
+    Unknown,
+    VaeError,
+)
 
 log = logging.getLogger(__name__)
 
 STATUSES: Final[Mapping[type[VaeError], int]] = {
     InvalidInput: 422,
     LimitExceeded: 413,
+    Unauthorized: 401,
     Unknown: 404,
+    ClientGone: 499,  # nginx's number; nobody reads it
+    Overloaded: 503,
+    DeadlineExceeded: 504,
     RuntimeFailed: 500,
 }
+
+# What a client is told beside the problem.
+HEADERS: Final[Mapping[type[VaeError], list[tuple[bytes, bytes]]]] = {
+    Unauthorized: [(b"www-authenticate", b"Bearer")],
+    Overloaded: [(b"retry-after", b"1")],
+}
+
+TITLES: Final = {499: "Client Closed Request"}
 
 OUR_FAULT: Final = "The service failed on this request; the request is not at fault. Its log has the details."
 
@@ -43,16 +66,18 @@ def error_answer(error: Exception, request_id: str, path: str) -> Answer:
         headers = [(name.lower().encode(), value.encode()) for name, value in (error.headers or {}).items()]
     else:
         status, detail = _status(error), str(error)
+        headers = list(HEADERS.get(type(error), ())) if isinstance(error, VaeError) else []
         if isinstance(error, InvalidInput):
             faults = error.faults
         elif isinstance(error, LimitExceeded) and error.path:
             faults = [Fault(error.path, detail)]
-    if status >= 500:
-        log.error("%s %s: %s", request_id, path, error, exc_info=error)
+    if status == 500:
+        known = isinstance(error, RuntimeFailed)  # says all there is to say, and may be said very often
+        log.error("%s %s: %s", request_id, path, error, exc_info=None if known else error)
         detail = OUR_FAULT
     document: dict[str, object] = {
         "type": "about:blank",
-        "title": HTTPStatus(status).phrase,
+        "title": TITLES.get(status) or HTTPStatus(status).phrase,
         "status": status,
         "detail": detail,
         "request_id": request_id,

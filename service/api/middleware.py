@@ -1,6 +1,7 @@
-"""The gate: every request gets an id and a clock, and every answer carries both. Pure ASGI, around all but the verbs.
+"""The gate and the door, pure ASGI, around all but the verbs, which do both for themselves with the same functions.
 
-The verbs stamp their own answers, with the same two functions.
+The gate gives every request an id and every answer its stamps, and pages the headers that protect them. The door asks
+for an API key.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.admission import Ticket
 from service.api.error_handlers import error_response
-from service.batcher import Timing
+from service.errors import Unauthorized
+from service.keys import Keys
 
 # An id goes into logs and headers as it is, so only what cannot break either is taken over from a client.
 _SANE_ID: Final = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
@@ -27,10 +30,45 @@ def identify(headers: Mapping[bytes, bytes]) -> str:
     return f"{random.getrandbits(128):032x}"  # to tell requests apart, not to keep a secret
 
 
-def stamps(request_id: str, timing: Timing) -> list[tuple[bytes, bytes]]:
+def stamps(request_id: str, ticket: Ticket) -> list[tuple[bytes, bytes]]:
     """The headers that every answer carries."""
-    spent = b"queue;dur=%.3f, compute;dur=%.3f" % (timing.queue * 1e3, timing.compute * 1e3)
+    spent = b"queue;dur=%.3f, compute;dur=%.3f" % (ticket.queue * 1e3, ticket.compute * 1e3)
     return [(b"x-request-id", request_id.encode("ascii")), (b"server-timing", spent)]
+
+
+# Whoever looks after the service has no key of it.
+_OPEN: Final = frozenset({"/livez", "/readyz", "/metrics"})
+
+# For pages. /docs loads its scripts and styles from where Swagger UI's makers publish them.
+_PAGE_HEADERS: Final = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (
+        b"content-security-policy",
+        b"default-src 'self'; script-src 'self' 'unsafe-inline' https://cdn.jsdelivr.net; style-src 'self' "
+        b"'unsafe-inline' https://cdn.jsdelivr.net; img-src 'self' data: https://fastapi.tiangolo.com; "
+        b"frame-ancestors 'none'",
+    ),
+]
+
+
+class Door:
+    """Asks for an API key, where keys are set, before all but the probes. The verbs ask for themselves."""
+
+    def __init__(self, app: ASGIApp, keys: Keys) -> None:
+        self.app = app
+        self.keys = keys
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let one request through, or refuse it."""
+        if scope["type"] == "http" and scope["path"] not in _OPEN:
+            try:
+                self.keys.check(dict(scope["headers"]))
+            except Unauthorized as error:
+                await error_response(error, scope["state"]["request_id"], scope["path"])(scope, receive, send)
+                return
+        await self.app(scope, receive, send)
 
 
 class Gate:
@@ -54,7 +92,9 @@ class Gate:
                 started = True
                 headers = list(message.get("headers", ()))
                 if not any(name == b"x-request-id" for name, _ in headers):  # a verb stamps its own
-                    headers += stamps(request_id, Timing())
+                    headers += stamps(request_id, Ticket())
+                if any(name == b"content-type" and value.startswith(b"text/html") for name, value in headers):
+                    headers += _PAGE_HEADERS
                 message["headers"] = headers
             await send(message)
 

@@ -16,12 +16,15 @@ _BINARY: Final[dict[str, Any]] = {"schema": {"type": "string", "format": "binary
 
 _PROBLEMS: Final = {
     400: "The body does not keep its own format, or a header cannot be understood.",
+    401: "An API key is needed, where the service has keys.",
     404: "No such model, version, prior or label.",
     406: "Nothing of what Accept likes can be had here.",
     413: "The body, the batch or the pictures are larger than a setting allows.",
     415: "The body's media type is not taken here.",
     422: "Something in the request cannot be used; nothing of it was computed. `errors` says what and where.",
     500: "The service failed; the log has the details.",
+    503: "The service holds as much as it may; Retry-After says when to come back.",
+    504: "The deadline passed before the answer was ready.",
 }
 
 

@@ -10,16 +10,20 @@ from service.api.schemas import Live, Ready
 router = APIRouter(tags=["probes"])
 
 
-@router.get("/livez", summary="Is the process alive?")
-async def livez() -> Live:
-    """200 as long as the event loop turns. Restart the process when this fails."""
-    return Live()
+@router.get("/livez", summary="Is the process alive?", responses={503: {"model": Live}})
+async def livez(request: Request) -> JSONResponse:
+    """200 as long as the event loop turns and no run is stuck. Restart the process when this fails."""
+    stuck = request.state.rooms.health.stuck()
+    return JSONResponse(Live(live=stuck is None, reason=stuck or "Alive.").model_dump(), 503 if stuck else 200)
 
 
 @router.get("/readyz", summary="Should requests be sent here?", responses={503: {"model": Ready}})
 async def readyz(request: Request) -> JSONResponse:
-    """200 when every model is loaded, verified and warm; 503 with the reason when it is not, or while draining."""
-    if request.state.rooms.lifecycle.draining:
-        not_ready = Ready(ready=False, reason="Draining: the process has been asked to stop.")
-        return JSONResponse(not_ready.model_dump(), 503, headers={"Retry-After": "1"})
-    return JSONResponse(Ready(ready=True, reason="Models loaded, verified and warm.").model_dump())
+    """200 when every model is loaded, verified, warm and working; 503 with the reason when one is not, or draining.
+
+    After a run that failed, each request for this probe has the model run its golden self-test; 200 is what it passed.
+    """
+    reason = await request.state.rooms.health.unready()
+    if reason is not None:
+        return JSONResponse(Ready(ready=False, reason=reason).model_dump(), 503, headers={"Retry-After": "1"})
+    return JSONResponse(Ready(ready=True, reason="Models loaded, verified, warm and working.").model_dump())

@@ -5,6 +5,7 @@ Reading the body is the only thing here that waits. The rest is plain functions 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,6 +21,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import Receive
 
 from service import codec
+from service.admission import Ticket
 from service.api.schemas import DecodeRequest, ImageOptions, ImageRequest
 from service.codec import Images
 from service.contract import Contract
@@ -36,6 +38,9 @@ IMAGE_BODIES: Final = (JSON, MULTIPART, *PICTURES, NPY)
 _DEFAULT_OPTIONS: Final = ImageOptions.model_validate({})
 
 Form = TypeVar("Form", bound=BaseModel)
+
+# Gives a request's body, if it has at most so many bytes.
+Read = Callable[[int], Awaitable[bytes]]
 
 
 @dataclass(slots=True)
@@ -67,9 +72,7 @@ class ImageBatch:
     images: Images
 
 
-async def read_body(
-    head: Head, read: Callable[[int], Awaitable[bytes]], media_types: tuple[str, ...], max_bytes: int
-) -> Body:
+async def read_body(head: Head, read: Read, media_types: tuple[str, ...], max_bytes: int) -> Body:
     """Read the body by `read(max_bytes)`, once the head has been found to announce one that the route takes.
 
     Raises HTTPException (415 when the media type is none of `media_types`), LimitExceeded when more than `max_bytes`
@@ -85,10 +88,11 @@ async def read_body(
     return Body(data, media_type, parameters, QueryParams(head.query).multi_items() if head.query else [])
 
 
-async def receive_body(receive: Receive, max_bytes: int) -> bytes:
-    """The body that an ASGI server hands over, its bytes counted as they arrive.
+async def receive_body(receive: Receive, ticket: Ticket, max_bytes: int) -> bytes:
+    """The body that an ASGI server hands over, its bytes counted as they arrive, and held by the ticket.
 
-    Raises LimitExceeded as soon as more than `max_bytes` have come, and HTTPException (400) when the client goes.
+    Raises LimitExceeded as soon as more than `max_bytes` have come, Overloaded when all bodies that are arriving take
+    more than they may, and HTTPException (400) when the client goes.
     """
     chunks: list[bytes] = []
     received = 0
@@ -101,8 +105,18 @@ async def receive_body(receive: Receive, max_bytes: int) -> bytes:
         received += len(chunks[-1])
         if received > max_bytes:
             raise _too_large(max_bytes)
+        ticket.hold_bytes(len(chunks[-1]))
         more = message.get("more_body", False)
     return b"".join(chunks)
+
+
+def timeout(header: bytes | None) -> float:
+    """The seconds that X-Request-Timeout-Ms allows, infinite without one. Raises HTTPException (400)."""
+    if header is None:
+        return math.inf
+    if not header.isdigit() or len(header) > 9 or int(header) == 0:
+        raise HTTPException(400, "X-Request-Timeout-Ms must be a number of milliseconds, 1 to 999999999.")
+    return int(header) / 1e3
 
 
 def _too_large(max_bytes: int) -> LimitExceeded:

@@ -17,11 +17,12 @@ from service.api.schemas import (
     SampleAnswer,
     SampleRequest,
 )
+from service.errors import BundleRefused
 from service.registry import Model
 
 router = APIRouter()
 
-_BAD_REQUEST = (400, 404, 406, 413, 415, 422, 500)
+_PROBLEMS = (400, 401, 404, 406, 413, 415, 422, 500, 503, 504)
 
 
 class Through(Response):
@@ -44,7 +45,7 @@ class Through(Response):
     responses=openapi.answer(
         EncodeAnswer, LATENT_TYPES, "The posteriors. As an array: mu, logvar and, with `sample`, z, stacked."
     )
-    | openapi.problems(*_BAD_REQUEST),
+    | openapi.problems(*_PROBLEMS),
     openapi_extra=openapi.image_body(),
 )
 async def encode() -> Response:
@@ -58,7 +59,7 @@ async def encode() -> Response:
     summary="Images to latents and back",
     response_class=Response,
     responses=openapi.answer(ReconstructAnswer, IMAGE_TYPES, "The reconstructions. As one PNG: several in a grid.")
-    | openapi.problems(*_BAD_REQUEST),
+    | openapi.problems(*_PROBLEMS),
     openapi_extra=openapi.image_body(),
 )
 async def reconstruct() -> Response:
@@ -72,7 +73,7 @@ async def reconstruct() -> Response:
     summary="New images",
     response_class=Response,
     responses=openapi.answer(SampleAnswer, IMAGE_TYPES, "New images. As one PNG: several in a grid.")
-    | openapi.problems(*_BAD_REQUEST),
+    | openapi.problems(*_PROBLEMS),
     openapi_extra=openapi.json_body(SampleRequest),
 )
 async def sample() -> Response:
@@ -86,7 +87,7 @@ async def sample() -> Response:
     summary="Latents to images",
     response_class=Response,
     responses=openapi.answer(DecodeAnswer, IMAGE_TYPES, "The images. As one PNG: several in a grid.")
-    | openapi.problems(*_BAD_REQUEST),
+    | openapi.problems(*_PROBLEMS),
     openapi_extra=openapi.json_body(DecodeRequest),
 )
 async def decode() -> Response:
@@ -94,29 +95,33 @@ async def decode() -> Response:
     return Through(verbs.decode)
 
 
-@router.get("/models", tags=["models"], summary="What is served")
+@router.get("/models", tags=["models"], summary="What is served", responses=openapi.problems(401))
 async def models(request: Request) -> ModelList:
     """The contract and the card of every model, and what was refused and why."""
     registry = request.state.rooms.registry
+    try:
+        default = registry.default.engine.contract.id
+    except BundleRefused:
+        default = None
     return ModelList(
-        default=registry.default.autoencoder.contract.id,
+        default=default,
         models=[_info(model) for model in registry],
         refused=registry.refused,
     )
 
 
-@router.get("/models/{name}", tags=["models"], summary="One model", responses=openapi.problems(404))
+@router.get("/models/{name}", tags=["models"], summary="One model", responses=openapi.problems(401, 404))
 async def model(request: Request, name: str) -> ModelInfo:
     """The contract and the card of `name`, its highest version, or of `name@version`."""
     return _info(request.state.rooms.registry.find(name))
 
 
 def _info(model: Model) -> ModelInfo:
-    contract = model.autoencoder.contract
+    contract = model.engine.contract
     return ModelInfo(
         **{field: getattr(contract, field) for field in contract.__slots__ if field != "image_shape"},
         id=contract.id,
         image_shape=list(contract.image_shape),
-        provider=model.provider,
-        card=model.card,
+        provider=model.engine.provider,
+        card=model.engine.card,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, FailFast, Field
 
@@ -136,15 +136,20 @@ class ModelInfo(BaseModel):
 class ModelList(BaseModel):
     """Everything under the models folder."""
 
-    default: str = Field(description="The model that answers requests which name none, name@version.")
+    default: str | None = Field(
+        description="The model that answers requests which name none, name@version; null while its bundle is missing."
+    )
     models: list[ModelInfo]
-    refused: dict[str, str] = Field(description="Bundles that are not served, by folder, and why.")
+    refused: dict[str, str] = Field(
+        description="Bundles refused as they are on disk, by folder, and why; what one was before may still be served."
+    )
 
 
 class Live(BaseModel):
-    """The process answers."""
+    """Whether the process does anything still."""
 
-    live: Literal[True] = True
+    live: bool
+    reason: str = Field(description="Why, in one sentence.")
 
 
 class Ready(BaseModel):

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import TypeVar
 
+from service.admission import Admission, Ticket
+from service.errors import DeadlineExceeded
+from service.health import Health
+from service.keys import Keys
 from service.registry import Registry
 from service.settings import Settings
 
 Done = TypeVar("Done")
-
-
-@dataclass(slots=True)
-class Lifecycle:
-    """Where the process is in its life. Draining: it finishes what it has and wants nothing new."""
-
-    draining: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +26,26 @@ class Rooms:
 
     settings: Settings
     registry: Registry
+    admission: Admission
+    keys: Keys
     codec: Executor
-    lifecycle: Lifecycle
+    health: Health
 
-    async def off_loop(self, work: Callable[..., Done], *arguments: object) -> Done:
-        """Run work that may take milliseconds where it does not keep other requests and the probes waiting."""
-        return await asyncio.get_running_loop().run_in_executor(self.codec, work, *arguments)
+    async def off_loop(self, ticket: Ticket, work: Callable[..., Done], *arguments: object) -> Done:
+        """Run work that may take milliseconds where it does not keep other requests and the probes waiting.
+
+        Raises what the work raises; DeadlineExceeded as soon as the ticket's deadline passes, even if the work is still
+        going on; and ClientGone or DeadlineExceeded, without beginning the work, when nobody waits for it by its turn.
+        """
+
+        def unless_in_vain() -> Done:
+            ticket.check()
+            return work(*arguments)
+
+        loop = asyncio.get_running_loop()
+        left = ticket.deadline - time.perf_counter()
+        try:
+            async with asyncio.timeout(left if left < math.inf else None):
+                return await loop.run_in_executor(self.codec, unless_in_vain)
+        except TimeoutError:
+            raise DeadlineExceeded from None

@@ -6,12 +6,13 @@ them. So there is one implementation, one set of schemas, and one table of error
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from functools import partial
 from typing import Any, Final
 
 from starlette.types import Receive, Scope, Send
 
+from service.admission import Ticket
 from service.api.answers import IMAGE_TYPES, LATENT_TYPES, Answer, images_answer, latents_answer, negotiate
 from service.api.error_handlers import error_answer
 from service.api.middleware import identify, stamps
@@ -22,21 +23,23 @@ from service.api.requests import (
     Body,
     Head,
     ImageBatch,
+    Read,
     read_body,
     read_form,
     read_images,
     read_latents,
     read_quick_images,
     receive_body,
+    timeout,
 )
 from service.api.schemas import SampleRequest
 from service.api.state import Rooms
 from service.autoencoder import Posterior
-from service.batcher import Timing
 from service.codec import Images, check_batch
 from service.contract import Contract
+from service.errors import Overloaded
 
-Work = Callable[[Rooms, Body, str, Timing], Awaitable[Answer]]
+Work = Callable[[Rooms, Body, str, Ticket], Awaitable[Answer]]
 
 # Up to here reading or writing takes less time than a hop to a thread and back, and other requests do not notice it.
 _INLINE_BYTES: Final = 16 * 1024
@@ -51,59 +54,94 @@ class Verb:
         self._takes = takes
         self._gives = gives
 
-    async def answer(self, rooms: Rooms, head: Head, read: Callable[[int], Awaitable[bytes]]) -> Answer:
-        """Answer one request, whose body `read(max_bytes)` gives. Raises nothing."""
-        timing = Timing()
+    async def answer(self, rooms: Rooms, head: Head, read: Read, ticket: Ticket) -> Answer:
+        """Answer one request, whose body `read` gives. Raises nothing."""
         try:
+            rooms.keys.check(head.headers)
             media_type = negotiate(head.headers.get(b"accept", b""), self._gives)
+            wanted = timeout(head.headers.get(b"x-request-timeout-ms"))
             body = await read_body(head, read, self._takes, rooms.settings.max_body_bytes)
-            answer = await self._work(rooms, body, media_type, timing)
+            ticket.due_within(wanted)
+            answer = await self._work(rooms, body, media_type, ticket)
+            ticket.was_answered()
         except Exception as error:  # the table knows what to say of any
             answer = error_answer(error, head.request_id, head.path)
-        answer.headers += stamps(head.request_id, timing)
+        finally:
+            ticket.leave()
+        answer.headers += stamps(head.request_id, ticket)
+        return answer
+
+    def refusal(self, head: Head, ticket: Ticket) -> Answer:
+        """The answer to a request that comes when the queue is full."""
+        answer = error_answer(Overloaded("The queue is full."), head.request_id, head.path)
+        answer.headers += stamps(head.request_id, ticket)
         return answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request as an ASGI application."""
         state = scope["state"]
+        rooms: Rooms = state["rooms"]
         headers = dict(scope["headers"])
         head = Head(scope["path"], headers, scope["query_string"], state.get("request_id") or identify(headers))
-        answer = await self.answer(state["rooms"], head, partial(receive_body, receive))
+        ticket = rooms.admission.ticket()
+        watch: asyncio.Task[None] | None = None
+
+        async def read(max_bytes: int) -> bytes:
+            nonlocal watch
+            data = await receive_body(receive, ticket, max_bytes)
+            ticket.arrive()
+            watch = asyncio.create_task(_watch(receive, ticket))
+            return data
+
+        try:
+            answer = await self.answer(rooms, head, read, ticket)
+        finally:
+            if watch is not None:
+                watch.cancel()
         await send({"type": "http.response.start", "status": answer.status, "headers": answer.all_headers()})
         await send({"type": "http.response.body", "body": answer.content})
 
 
-async def _encode(rooms: Rooms, body: Body, media_type: str, timing: Timing) -> Answer:
-    batch = await _read_images(rooms, body)
+async def _watch(receive: Receive, ticket: Ticket) -> None:
+    """Note when the client goes: what is not begun by then need not be."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    ticket.gone = True
+
+
+async def _encode(rooms: Rooms, body: Body, media_type: str, ticket: Ticket) -> Answer:
+    batch = await _read_images(rooms, body, ticket)
     autoencoder, options = batch.model.autoencoder, batch.options
-    posterior = await autoencoder.encode(batch.images, timing, sample=options.sample, seed=options.seed)
+    posterior = await autoencoder.encode(batch.images, ticket, sample=options.sample, seed=options.seed)
     arrays = (posterior.mu, posterior.logvar) + (() if posterior.z is None else (posterior.z,))
     return latents_answer(media_type, autoencoder.contract, _latents(posterior), arrays)
 
 
-async def _reconstruct(rooms: Rooms, body: Body, media_type: str, timing: Timing) -> Answer:
-    batch = await _read_images(rooms, body)
+async def _reconstruct(rooms: Rooms, body: Body, media_type: str, ticket: Ticket) -> Answer:
+    batch = await _read_images(rooms, body, ticket)
     autoencoder, options = batch.model.autoencoder, batch.options
-    result = await autoencoder.reconstruct(batch.images, timing, sample=options.sample, seed=options.seed)
+    result = await autoencoder.reconstruct(batch.images, ticket, sample=options.sample, seed=options.seed)
     fields = {**_latents(result.posterior), "mse": result.mse}
-    return await _images(rooms, media_type, autoencoder.contract, result.images, fields)
+    return await _images(rooms, ticket, media_type, autoencoder.contract, result.images, fields)
 
 
-async def _sample(rooms: Rooms, body: Body, media_type: str, timing: Timing) -> Answer:
-    form = await _off_loop_if_large(rooms, body, read_form, body, SampleRequest)
+async def _sample(rooms: Rooms, body: Body, media_type: str, ticket: Ticket) -> Answer:
+    form = await _off_loop_if_large(rooms, ticket, body, read_form, body, SampleRequest)
     check_batch(form.n, rooms.settings.max_batch, "n")
+    ticket.was_read(form.n)
     autoencoder = rooms.registry.find(form.model).autoencoder
     result = await autoencoder.sample(
-        form.n, timing, seed=form.seed, temperature=form.temperature, prior=form.prior, label=form.label
+        form.n, ticket, seed=form.seed, temperature=form.temperature, prior=form.prior, label=form.label
     )
     fields = {"z": result.z, "seed": result.seed, "prior": result.prior}
-    return await _images(rooms, media_type, autoencoder.contract, result.images, fields)
+    return await _images(rooms, ticket, media_type, autoencoder.contract, result.images, fields)
 
 
-async def _decode(rooms: Rooms, body: Body, media_type: str, timing: Timing) -> Answer:
-    model, z = await _off_loop_if_large(rooms, body, read_latents, body, rooms.registry, rooms.settings)
-    images = await model.autoencoder.decode(z, timing)
-    return await _images(rooms, media_type, model.autoencoder.contract, images, {})
+async def _decode(rooms: Rooms, body: Body, media_type: str, ticket: Ticket) -> Answer:
+    model, z = await _off_loop_if_large(rooms, ticket, body, read_latents, body, rooms.registry, rooms.settings)
+    ticket.was_read(len(z))
+    images = await model.autoencoder.decode(z, ticket)
+    return await _images(rooms, ticket, media_type, model.autoencoder.contract, images, {})
 
 
 encode = Verb(_encode, IMAGE_BODIES, LATENT_TYPES)
@@ -119,26 +157,30 @@ VERBS: Final[Mapping[str, Verb]] = {
 }
 
 
-async def _read_images(rooms: Rooms, body: Body) -> ImageBatch:
+async def _read_images(rooms: Rooms, body: Body, ticket: Ticket) -> ImageBatch:
+    batch = None
     if len(body.data) <= _INLINE_BYTES or body.media_type == NPY:
         batch = read_quick_images(body, rooms.registry, rooms.settings)
-        if batch is not None:
-            return batch
-    return await rooms.off_loop(read_images, body, rooms.registry, rooms.settings)
+    if batch is None:
+        batch = await rooms.off_loop(ticket, read_images, body, rooms.registry, rooms.settings)
+    ticket.was_read(len(batch.images))
+    return batch
 
 
 async def _images(
-    rooms: Rooms, media_type: str, contract: Contract, images: Images, fields: Mapping[str, Any]
+    rooms: Rooms, ticket: Ticket, media_type: str, contract: Contract, images: Images, fields: Mapping[str, Any]
 ) -> Answer:
     if len(images) <= _INLINE_IMAGES and images[0].size <= 4096:
         return images_answer(media_type, contract, images, fields)
-    return await rooms.off_loop(images_answer, media_type, contract, images, fields)
+    return await rooms.off_loop(ticket, images_answer, media_type, contract, images, fields)
 
 
-async def _off_loop_if_large(rooms: Rooms, body: Body, work: Callable[..., Any], *arguments: object) -> Any:
+async def _off_loop_if_large(
+    rooms: Rooms, ticket: Ticket, body: Body, work: Callable[..., Any], *arguments: object
+) -> Any:
     if len(body.data) <= _INLINE_BYTES:
         return work(*arguments)
-    return await rooms.off_loop(work, *arguments)
+    return await rooms.off_loop(ticket, work, *arguments)
 
 
 def _latents(posterior: Posterior) -> dict[str, Any]:

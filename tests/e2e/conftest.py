@@ -22,8 +22,9 @@ ROOT = Path(__file__).parents[2]
 class Server:
     """A running server, and where it listens."""
 
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[bytes]
     port: int
+    log: Path
 
     @property
     def url(self) -> str:
@@ -39,24 +40,24 @@ def free_port() -> int:
 
 
 @pytest.fixture
-def serve() -> Iterator[Callable[..., Server]]:
+def serve(tmp_path: Path) -> Iterator[Callable[..., Server]]:
     """Start servers with settings of the test's own, and wait until they are ready."""
     with contextlib.ExitStack() as stack:
 
-        def serve(**settings: object) -> Server:
+        def serve(module: str = "service", **settings: object) -> Server:
             port = free_port()
             environment = os.environ | {f"VAE_{name.upper()}": str(value) for name, value in settings.items()}
+            log = tmp_path / f"server-{port}.log"  # not a pipe, which would stop the server when it is full
             process = stack.enter_context(
                 subprocess.Popen(
-                    [sys.executable, "-m", "service"],
+                    [sys.executable, "-m", module],
                     cwd=ROOT,
                     env=environment | {"VAE_PORT": str(port)},
-                    stderr=subprocess.PIPE,
-                    text=True,
+                    stderr=stack.enter_context(log.open("wb")),
                 )
             )
             stack.callback(process.kill)
-            server = Server(process, port)
+            server = Server(process, port, log)
             wait_until_ready(server)
             return server
 
@@ -68,10 +69,17 @@ def wait_until_ready(server: Server) -> None:
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         if server.process.poll() is not None:
-            assert server.process.stderr is not None
-            pytest.fail(f"the server ended before it was ready:\n{server.process.stderr.read()}")
+            pytest.fail(f"the server ended before it was ready:\n{server.log.read_text()}")
         with contextlib.suppress(httpx.TransportError):
             if httpx.get(f"{server.url}/readyz").status_code == 200:
                 return
         time.sleep(0.02)
     pytest.fail("the server was not ready within 30 s")
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 30) -> None:
+    """Look until the condition holds; fail when it does not in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)

@@ -17,7 +17,7 @@ import pytest
 
 from tests.bundles import write_bundle
 from tests.digits import base64_png, digits
-from tests.e2e.conftest import ROOT, Server, free_port
+from tests.e2e.conftest import ROOT, Server, free_port, wait_for
 
 
 def start_and_fail(**settings: object) -> tuple[int, str]:
@@ -63,9 +63,7 @@ def test_a_request_in_flight_is_finished_and_the_exit_is_clean(
             httpx.get(f"{server.url}/livez")  # came later, and has been answered: the head is read
         connection.sendall(body[:10])
         server.process.send_signal(number)
-        assert server.process.stderr is not None
-        while "Shutting down" not in server.process.stderr.readline():
-            pass
+        wait_for(lambda: "Shutting down" in server.log.read_text())
         connection.sendall(body[10:])
         answer = b""
         while chunk := connection.recv(65536):
@@ -149,7 +147,8 @@ class TestStartUp:
 def test_a_misspelt_setting_is_pointed_out(serve: Callable[..., Server]) -> None:
     server = serve(max_bach=7)
     server.process.terminate()
-    assert "VAE_MAX_BACH is set, but there is no such setting." in server.process.communicate(timeout=30)[1]
+    assert server.process.wait(30) == 0
+    assert "VAE_MAX_BACH is set, but there is no such setting." in server.log.read_text()
 
 
 def test_another_models_folder_and_default_are_honoured(serve: Callable[..., Server], tmp_path: Path) -> None:

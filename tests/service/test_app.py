@@ -20,7 +20,7 @@ def test_a_signal_makes_it_not_ready_before_the_server_hears_of_it(tiny_models: 
     heard: list[bool] = []
 
     def server(*_: object) -> None:
-        heard.append(app.state.lifecycle.draining)
+        heard.append(app.state.health.draining)
 
     async def live() -> None:
         async with app.router.lifespan_context(app):

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from service.admission import Ticket
 from service.autoencoder import SEED_LIMIT, Autoencoder, new_seed, noise
-from service.batcher import Batcher, Timing
+from service.batcher import Batcher
 from service.bundle import read_bundle
 from service.engine import Engine
 from service.errors import InvalidInput, Unknown
@@ -26,7 +27,7 @@ def vae(tmp_path: Path) -> Iterator[Autoencoder]:
 
 
 def test_encode_gives_the_posterior_and_draws_only_when_asked(vae: Autoencoder) -> None:
-    posterior = asyncio.run(vae.encode(IMAGES, Timing()))
+    posterior = asyncio.run(vae.encode(IMAGES, Ticket()))
     assert posterior.mu.shape == posterior.logvar.shape == (5, 3)
     assert posterior.mu.dtype == np.float32
     assert posterior.z is None
@@ -34,7 +35,7 @@ def test_encode_gives_the_posterior_and_draws_only_when_asked(vae: Autoencoder) 
 
 
 def test_a_draw_is_mu_plus_the_standard_deviation_times_seeded_noise(vae: Autoencoder) -> None:
-    posterior = asyncio.run(vae.encode(IMAGES, Timing(), sample=True, seed=3))
+    posterior = asyncio.run(vae.encode(IMAGES, Ticket(), sample=True, seed=3))
     assert posterior.seed == 3
     assert posterior.z is not None
     assert posterior.z.dtype == np.float32
@@ -44,7 +45,7 @@ def test_a_draw_is_mu_plus_the_standard_deviation_times_seeded_noise(vae: Autoen
 
 def test_draws_follow_the_posterior(vae: Autoencoder) -> None:
     """20,000 draws of one image have its mean and its deviation, within five standard errors."""
-    posterior = asyncio.run(vae.encode(np.repeat(IMAGES[:1], 20_000, axis=0), Timing(), sample=True, seed=0))
+    posterior = asyncio.run(vae.encode(np.repeat(IMAGES[:1], 20_000, axis=0), Ticket(), sample=True, seed=0))
     assert posterior.z is not None
     std = np.exp(posterior.logvar[0] / 2)
     assert (np.abs(posterior.z.mean(axis=0) - posterior.mu[0]) < 5 * std / np.sqrt(20_000)).all()
@@ -52,52 +53,52 @@ def test_draws_follow_the_posterior(vae: Autoencoder) -> None:
 
 
 def test_reconstruct_decodes_mu_and_measures_the_error_on_unit_pixels(vae: Autoencoder) -> None:
-    result = asyncio.run(vae.reconstruct(IMAGES, Timing()))
-    decoded = asyncio.run(vae.decode(result.posterior.mu, Timing()))
+    result = asyncio.run(vae.reconstruct(IMAGES, Ticket()))
+    decoded = asyncio.run(vae.decode(result.posterior.mu, Ticket()))
     np.testing.assert_array_equal(result.images, decoded)
     expected = ((IMAGES / 255 - decoded / 255) ** 2).mean(axis=(1, 2))
     np.testing.assert_allclose(result.mse, expected, rtol=1e-5)
 
 
 def test_reconstruct_with_sample_decodes_the_draw(vae: Autoencoder) -> None:
-    result = asyncio.run(vae.reconstruct(IMAGES, Timing(), sample=True, seed=9))
+    result = asyncio.run(vae.reconstruct(IMAGES, Ticket(), sample=True, seed=9))
     assert result.posterior.z is not None
-    np.testing.assert_array_equal(result.images, asyncio.run(vae.decode(result.posterior.z, Timing())))
+    np.testing.assert_array_equal(result.images, asyncio.run(vae.decode(result.posterior.z, Ticket())))
 
 
 def test_samples_are_the_same_for_the_same_seed_and_a_longer_one_starts_alike(vae: Autoencoder) -> None:
-    short = asyncio.run(vae.sample(4, Timing(), seed=1))
-    long = asyncio.run(vae.sample(9, Timing(), seed=1))
-    other = asyncio.run(vae.sample(4, Timing(), seed=2))
+    short = asyncio.run(vae.sample(4, Ticket(), seed=1))
+    long = asyncio.run(vae.sample(9, Ticket(), seed=1))
+    other = asyncio.run(vae.sample(4, Ticket(), seed=2))
     assert short.images.tobytes() == long.images[:4].tobytes()
     assert not np.array_equal(short.z, other.z)
 
 
 def test_a_sample_nobody_seeded_says_its_seed(vae: Autoencoder) -> None:
-    first = asyncio.run(vae.sample(4, Timing()))
-    again = asyncio.run(vae.sample(4, Timing(), seed=first.seed))
+    first = asyncio.run(vae.sample(4, Ticket()))
+    again = asyncio.run(vae.sample(4, Ticket(), seed=first.seed))
     assert first.images.tobytes() == again.images.tobytes()
     assert first.prior == "normal"
 
 
 def test_temperature_scales_the_prior(vae: Autoencoder) -> None:
-    warm = asyncio.run(vae.sample(4, Timing(), seed=1, temperature=2.0))
-    np.testing.assert_array_equal(warm.z, 2 * asyncio.run(vae.sample(4, Timing(), seed=1)).z)
-    assert not asyncio.run(vae.sample(4, Timing(), seed=1, temperature=0)).z.any()
+    warm = asyncio.run(vae.sample(4, Ticket(), seed=1, temperature=2.0))
+    np.testing.assert_array_equal(warm.z, 2 * asyncio.run(vae.sample(4, Ticket(), seed=1)).z)
+    assert not asyncio.run(vae.sample(4, Ticket(), seed=1, temperature=0)).z.any()
 
 
 def test_a_prior_or_label_that_the_bundle_has_not_is_unknown(vae: Autoencoder) -> None:
     with pytest.raises(Unknown, match="tiny@1 has no aggregate prior"):
-        asyncio.run(vae.sample(1, Timing(), prior="aggregate"))
+        asyncio.run(vae.sample(1, Ticket(), prior="aggregate"))
     with pytest.raises(Unknown, match="tiny@1 has no prior for label 7"):
-        asyncio.run(vae.sample(1, Timing(), label=7))
+        asyncio.run(vae.sample(1, Ticket(), label=7))
 
 
 def test_latents_that_are_not_finite_are_named(vae: Autoencoder) -> None:
     z = np.zeros((4, 3), np.float32)
     z[1, 0], z[3, 2] = np.nan, np.inf
     with pytest.raises(InvalidInput) as caught:
-        asyncio.run(vae.decode(z, Timing()))
+        asyncio.run(vae.decode(z, Ticket()))
     assert [fault.path for fault in caught.value.faults] == [("z", 1), ("z", 3)]
 
 

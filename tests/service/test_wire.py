@@ -1,16 +1,19 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import contextlib
 import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from unittest.mock import MagicMock
 
 import httpx2 as httpx
+import numpy as np
 import pytest
 import uvicorn
 from fastapi.testclient import TestClient
@@ -43,22 +46,38 @@ class LongWay:
         await self.app(scope, receive, marked)
 
 
-@pytest.fixture(scope="module")
-def port(tiny_models: Path) -> Iterator[int]:
-    """The port of a real server, in a thread of this process, whose models are the shipped ones."""
-    settings = Settings(models_dir=Path(__file__).parents[2] / "models")
+@contextlib.contextmanager
+def running(**settings: Any) -> Iterator[int]:
+    """The port of a real server, in a thread of this process, with the shipped models."""
+    options = Settings(models_dir=Path(__file__).parents[2] / "models", **settings)
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(configuration(settings, LongWay(create_app(settings))))
+        server = uvicorn.Server(configuration(options, LongWay(create_app(options))))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         while not server.started:
             assert thread.is_alive()
             time.sleep(0.01)
-        yield listening.getsockname()[1]
-        server.should_exit = True
-        thread.join(30)
+        try:
+            yield listening.getsockname()[1]
+        finally:
+            server.should_exit = True
+            thread.join(30)
         assert not thread.is_alive()
+
+
+@pytest.fixture(scope="module")
+def port() -> Iterator[int]:
+    """The port of a server with default settings."""
+    with running() as port:
+        yield port
+
+
+@pytest.fixture
+def start_server() -> Iterator[Callable[..., int]]:
+    """Start servers with settings of the test's own."""
+    with contextlib.ExitStack() as stack:
+        yield lambda **settings: stack.enter_context(running(**settings))
 
 
 def post(
@@ -237,7 +256,9 @@ def test_while_a_client_does_not_read_its_answers_uvicorn_makes_its_requests_wai
         answered.append("through ASGI")
 
     async def exchange() -> None:
-        protocol = Protocol(uvicorn.Config(app, lifespan="off"), ServerState(), {})
+        protocol = Protocol(
+            uvicorn.Config(app, lifespan="off"), ServerState(), {"rooms": MagicMock(settings=Settings())}
+        )
         protocol.connection_made(MagicMock(asyncio.Transport))
         protocol.pause_writing()  # as the transport does when too much of an answer is unsent
         protocol.data_received(post())
@@ -248,3 +269,152 @@ def test_while_a_client_does_not_read_its_answers_uvicorn_makes_its_requests_wai
 
     asyncio.run(exchange())
     assert answered == ["through ASGI"]
+
+
+class TestHeads:
+    """What comes before a body, and is no head or too much of one."""
+
+    def test_what_is_not_http_gets_a_problem_and_the_connection_closes(self, port: int) -> None:
+        with Connection(port) as connection:
+            connection.send(b"NONSENSE\r\n\r\n")
+            status, headers, body = connection.answer()
+            assert (status, headers["content-type"]) == (400, "application/problem+json")
+            assert json.loads(body)["detail"] == "This is not HTTP/1.1."
+            assert json.loads(body)["request_id"] == headers["x-request-id"]
+            assert connection.ended()
+
+    @pytest.mark.parametrize("pieces", [1, 40])
+    def test_a_head_that_is_too_long_is_refused_whether_it_ends_or_not(self, port: int, pieces: int) -> None:
+        head = post(body=b"", X_Long="x" * 40_000)
+        with Connection(port) as connection:
+            for number in range(pieces):
+                connection.send(head[number * len(head) // pieces : (number + 1) * len(head) // pieces])
+            status, headers, body = connection.answer()
+            assert (status, headers["connection"]) == (431, "close")
+            assert json.loads(body)["detail"] == "The request's head is longer than 32768 bytes."
+
+    def test_a_head_without_end_is_refused_before_its_end(self, port: int) -> None:
+        with Connection(port) as connection:
+            connection.send(b"POST /encode HTTP/1.1\r\n")
+            with contextlib.suppress(ConnectionError):  # the server closes while this is still talking
+                for number in range(1000):
+                    connection.send(b"X-%d: %s\r\n" % (number, b"x" * 500))
+            assert connection.answer()[0] == 431
+
+    def test_a_long_body_does_not_count_as_a_head(self, port: int) -> None:
+        body = BODY.ljust(SHORT_BYTES)
+        with Connection(port) as connection:
+            for _ in range(3):
+                connection.send(post(body=body) + post())
+                assert [connection.answer()[0] for _ in range(2)] == [200, 200]
+
+
+def test_a_client_that_says_nothing_is_left_after_the_keep_alive_time(start_server: Callable[..., int]) -> None:
+    port = start_server(keep_alive_seconds=1)
+    with Connection(port) as silent, Connection(port) as half, Connection(port) as served:
+        half.send(b"POST /encode HTT")
+        served.send(post())
+        assert served.answer()[0] == 200
+        assert silent.ended()
+        assert half.ended()
+        assert served.ended()
+
+
+def test_requests_on_more_connections_than_there_may_be_get_503(start_server: Callable[..., int]) -> None:
+    port = start_server(max_connections=2)
+    with Connection(port) as first, Connection(port) as second:
+        first.send(post())
+        assert first.answer()[0] == 200
+        second.send(post())
+        assert second.answer()[0] == 503
+
+
+class TestDeadlines:
+    """X-Request-Timeout-Ms."""
+
+    def test_a_request_in_time_is_answered(self, port: int) -> None:
+        with Connection(port) as connection:
+            connection.send(post(X_Request_Timeout_Ms="20000"))
+            assert connection.answer()[0] == 200
+
+    @pytest.mark.parametrize("value", ["0", "-1", "1.5", "soon", "", "1" * 10])
+    def test_a_time_that_is_none_is_a_bad_header(self, port: int, value: str) -> None:
+        with Connection(port) as connection:
+            connection.send(post(X_Request_Timeout_Ms=value))
+            status, _, body = connection.answer()
+        assert (status, json.loads(body)["detail"]) == (
+            400,
+            "X-Request-Timeout-Ms must be a number of milliseconds, 1 to 999999999.",
+        )
+
+    @pytest.mark.parametrize("expect", [{}, {"Expect": "100-continue"}], ids=["the short way", "through ASGI"])
+    def test_a_picture_that_takes_longer_than_there_is_time_gets_504(self, port: int, expect: dict[str, Any]) -> None:
+        body = json.dumps({"images": [base64.b64encode(encoded(np.zeros((4000, 4000), np.uint8))).decode()]}).encode()
+        with Connection(port) as connection:
+            connection.send(post(body=body, X_Request_Timeout_Ms="1", **expect))
+            status = connection.answer()[0]
+            assert (connection.answer()[0] if status == 100 else status) == 504
+
+
+class TestKeys:
+    """A service that asks for API keys."""
+
+    @pytest.fixture
+    def port(self, start_server: Callable[..., int], tmp_path: Path) -> int:
+        (tmp_path / "keys").write_text("sesame\n")
+        return start_server(api_keys_file=tmp_path / "keys")
+
+    @pytest.mark.parametrize("expect", [{}, {"Expect": "100-continue"}], ids=["the short way", "through ASGI"])
+    def test_a_verb_asks_for_one(self, port: int, expect: dict[str, Any]) -> None:
+        no_key: dict[str, Any] = {}
+        for headers, wanted in (
+            (no_key, 401),
+            ({"X-API-Key": "wrong"}, 401),
+            ({"Authorization": "Bearer sesame"}, 200),
+        ):
+            with Connection(port) as connection:
+                connection.send(post(**headers, **expect))
+                status, answered, body = connection.answer()
+                if status == 100:
+                    status, answered, body = connection.answer()
+            assert status == wanted
+            if wanted == 401:
+                assert answered["www-authenticate"] == "Bearer"
+                assert b"sesame" not in body
+
+    def test_so_does_all_else_but_the_probes(self, port: int) -> None:
+        url = f"http://127.0.0.1:{port}"
+        assert [httpx.get(url + path).status_code for path in ("/models", "/docs", "/openapi.json", "/no")] == [401] * 4
+        assert [httpx.get(url + path).status_code for path in ("/livez", "/readyz")] == [200] * 2
+        assert httpx.get(f"{url}/models", headers={"X-API-Key": "sesame"}).status_code == 200
+
+
+class TestOrigins:
+    """A service that other origins' pages may call."""
+
+    @pytest.fixture
+    def url(self, start_server: Callable[..., int]) -> str:
+        return f"http://127.0.0.1:{start_server(cors_origins='https://here.example')}"
+
+    def test_a_page_from_there_may_read_the_answer(self, url: str) -> None:
+        answer = httpx.post(f"{url}/encode", json=DIGIT, headers={"Origin": "https://here.example"})
+        assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (200, "https://here.example")
+
+    def test_and_ask_first_whether_it_may(self, url: str) -> None:
+        asked = {"Origin": "https://here.example", "Access-Control-Request-Method": "POST"}
+        assert httpx.options(f"{url}/encode", headers=asked).status_code == 200
+
+    def test_a_page_from_elsewhere_may_not(self, url: str) -> None:
+        answer = httpx.post(f"{url}/encode", json=DIGIT, headers={"Origin": "https://elsewhere.example"})
+        assert "access-control-allow-origin" not in answer.headers
+
+    def test_without_the_setting_nobody_may(self, port: int) -> None:
+        answer = httpx.post(f"http://127.0.0.1:{port}/encode", json=DIGIT, headers={"Origin": "https://here.example"})
+        assert "access-control-allow-origin" not in answer.headers
+
+
+def test_pages_are_protected_from_other_pages(port: int) -> None:
+    headers = httpx.get(f"http://127.0.0.1:{port}/docs").headers
+    assert headers["x-frame-options"] == "DENY"
+    assert headers["x-content-type-options"] == "nosniff"
+    assert "frame-ancestors 'none'" in headers["content-security-policy"]

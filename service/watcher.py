@@ -1,0 +1,45 @@
+"""What goes on beside the requests: following the models folder, and ending a process that is stuck."""
+
+from __future__ import annotations
+
+import asyncio
+import faulthandler
+import logging
+from concurrent.futures import ThreadPoolExecutor
+
+from service.registry import Registry
+
+log = logging.getLogger(__name__)
+
+
+async def follow(registry: Registry, seconds: float) -> None:
+    """Look at the models folder every so many seconds, and refresh the registry when it has changed; until cancelled.
+
+    A look is some calls of stat, so it costs next to nothing, misses nothing, and works on every file system. A change
+    is taken up when two looks have found the same: a bundle that is being copied is let be until it is whole.
+    """
+    loop = asyncio.get_running_loop()
+    before = registry.opened
+    with ThreadPoolExecutor(1, "models") as thread:
+        while True:
+            await asyncio.sleep(seconds)
+            try:
+                found = await loop.run_in_executor(thread, registry.look)
+                if found == before and found != registry.opened:
+                    await loop.run_in_executor(thread, registry.refresh)
+                before = found
+            except Exception:
+                log.exception("Following the models folder failed; trying again.")
+
+
+async def guard(stall_seconds: int) -> None:
+    """End the process, with every thread's stack on standard error, if the event loop does not turn for so long.
+
+    A process that can do nothing, not even say so, is better started again by whoever looks after it.
+    """
+    try:
+        while True:
+            faulthandler.dump_traceback_later(stall_seconds, exit=True)
+            await asyncio.sleep(min(1.0, stall_seconds / 4))
+    finally:
+        faulthandler.cancel_dump_traceback_later()

@@ -1,0 +1,274 @@
+"""What goes wrong inside, injected into real servers: health says so, others are spared, and it heals by itself."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx2 as httpx
+import numpy as np
+import pytest
+
+from tests.bundles import write_bundle
+from tests.digits import base64_png, digits
+from tests.e2e.conftest import ROOT, Server, wait_for
+from tests.e2e.faulty import GUILTY
+
+DIGIT = {"images": [base64_png(digits()[0])]}
+GUILTY_IMAGE = {"images": [base64_png(np.full((28, 28), GUILTY, np.uint8))]}
+SENTENCE = "The service failed on this request; the request is not at fault. Its log has the details."
+
+
+@pytest.fixture
+def fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file that says how the server's runtime is to fail."""
+    monkeypatch.setenv("FAULT", str(tmp_path / "fault"))
+    return tmp_path / "fault"
+
+
+@pytest.fixture(params=["on the loop", "off the loop"])
+def broken(
+    request: pytest.FixtureRequest, serve: Callable[..., Server], fault: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[httpx.Client]:
+    """A client of a server whose runtime can be made to fail, wherever it runs."""
+    if request.param == "off the loop":
+        monkeypatch.setenv("OFF_LOOP", "1")
+    with httpx.Client(base_url=serve("tests.e2e.faulty").url, timeout=20) as client:
+        yield client
+
+
+def set_fault(file: Path, what: str) -> None:
+    new = file.with_suffix(".new")
+    new.write_text(what)
+    new.replace(file)
+
+
+@pytest.mark.parametrize("what", ["raise", "nan"])
+def test_a_runtime_that_fails_is_said_to_and_heals_when_it_does(broken: httpx.Client, fault: Path, what: str) -> None:
+    truth = broken.post("/encode", json=DIGIT).json()
+    set_fault(fault, what)
+    for _ in range(2):
+        answer = broken.post("/encode", json=DIGIT)
+        assert (answer.status_code, answer.json()["detail"]) == (500, SENTENCE)
+        probe = broken.get("/readyz")
+        assert (probe.status_code, probe.json()["reason"]) == (
+            503,
+            "mnist-mlp@1: the last run failed, and so does the self-test.",
+        )
+        assert broken.get("/livez").status_code == 200
+    set_fault(fault, "")
+    assert broken.get("/readyz").status_code == 200
+    assert broken.post("/encode", json=DIGIT).json() == truth
+
+
+def test_a_guilty_request_fails_alone_in_whatever_company(broken: httpx.Client) -> None:
+    truth = broken.post("/encode", json=DIGIT).json()
+    assert broken.post("/encode", json=GUILTY_IMAGE).status_code == 500
+    assert broken.get("/readyz").status_code == 200
+
+    def post(number: int) -> httpx.Response:
+        return broken.post("/encode", json=GUILTY_IMAGE if number % 7 == 3 else DIGIT)
+
+    with ThreadPoolExecutor(16) as threads:
+        for number, answer in enumerate(threads.map(post, range(200))):
+            if number % 7 == 3:
+                assert (answer.status_code, answer.json()["detail"]) == (500, SENTENCE)
+            else:
+                assert answer.json() == truth
+
+
+def test_a_run_that_hangs_keeps_nobody_waiting_and_the_probes_tell(
+    serve: Callable[..., Server], fault: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OFF_LOOP", "1")
+    with httpx.Client(base_url=serve("tests.e2e.faulty", stall_seconds=1).url, timeout=20) as client:
+        truth = client.post("/encode", json=DIGIT).json()
+        set_fault(fault, "hang")
+        for _ in range(3):
+            began = time.monotonic()
+            answer = client.post("/encode", json=DIGIT, headers={"X-Request-Timeout-Ms": "200"})
+            assert answer.status_code == 504
+            assert time.monotonic() - began < 5
+        wait_for(lambda: client.get("/livez").status_code == 503)
+        assert "has not ended for more than 1 s" in client.get("/readyz").json()["reason"]
+        set_fault(fault, "")
+        wait_for(lambda: client.get("/readyz").status_code == 200)
+        assert client.get("/livez").status_code == 200
+        assert client.post("/encode", json=DIGIT).json() == truth
+
+
+def test_an_event_loop_that_hangs_ends_the_process(serve: Callable[..., Server], fault: Path) -> None:
+    server = serve("tests.e2e.faulty", stall_seconds=1)
+    set_fault(fault, "hang")
+    with pytest.raises(httpx.TransportError):
+        httpx.post(f"{server.url}/encode", json=DIGIT, timeout=20)
+    assert server.process.wait(20) == 1
+    assert "tests/e2e/faulty.py" in server.log.read_text()
+
+
+def encode_request(form: dict[str, Any]) -> bytes:
+    """The bytes of a POST to /encode."""
+    body = json.dumps(form).encode()
+    head = "POST /encode HTTP/1.1", "Host: x", "Content-Type: application/json", f"Content-Length: {len(body)}", "", ""
+    return "\r\n".join(head).encode() + body
+
+
+@contextlib.contextmanager
+def sent(server: Server, form: dict[str, Any]) -> Iterator[socket.socket]:
+    """A connection with a request on it that the server has read."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+        connection.sendall(encode_request(form))
+        assert httpx.get(f"{server.url}/livez").status_code == 200  # came later, and has been answered
+        yield connection
+
+
+def test_a_full_queue_is_refused_at_once_and_the_probes_are_not(
+    serve: Callable[..., Server], fault: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OFF_LOOP", "1")
+    server = serve("tests.e2e.faulty", queue=4)
+    truth = httpx.post(f"{server.url}/encode", json=DIGIT).json()
+    set_fault(fault, "hang")
+    with contextlib.ExitStack() as stack, httpx.Client(base_url=server.url, timeout=20) as client:
+        held = [stack.enter_context(sent(server, DIGIT)) for _ in range(4)]
+        for path, body in (("/encode", DIGIT), ("/sample", {"n": 1}), ("/decode", {"z": [[0.0] * 20]})):
+            answer = client.post(path, json=body)
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+            assert answer.json()["detail"] == "The queue is full."
+        assert client.get("/livez").status_code == 200
+        set_fault(fault, "")
+        assert [connection.recv(100)[:12] for connection in held] == [b"HTTP/1.1 200"] * 4
+        assert client.post("/encode", json=DIGIT).json() == truth
+
+
+def test_what_a_client_that_left_had_asked_for_is_not_computed(
+    serve: Callable[..., Server], fault: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OFF_LOOP", "1")
+    server = serve("tests.e2e.faulty")
+    set_fault(fault, "hang")
+    with sent(server, DIGIT) as first:
+        for _ in range(20):
+            with sent(server, GUILTY_IMAGE):  # would fail if it were run
+                pass
+        assert httpx.get(f"{server.url}/livez").status_code == 200
+        set_fault(fault, "")
+        assert first.recv(100).startswith(b"HTTP/1.1 200")
+    assert httpx.post(f"{server.url}/encode", json=DIGIT).status_code == 200
+    server.process.terminate()
+    assert server.process.wait(30) == 0
+    assert "injected" not in server.log.read_text()
+
+
+class TestModelsLive:
+    """Bundles that come, change and go while requests are answered."""
+
+    @pytest.fixture
+    def models(self, tmp_path: Path) -> Path:
+        shutil.copytree(ROOT / "models" / "mnist-mlp" / "1", tmp_path / "models" / "mnist-mlp" / "1")
+        write_bundle(tmp_path / "models", "tiny", image_shape=(28, 28), latent_dim=20)
+        return tmp_path / "models"
+
+    def test_a_swap_under_load_drops_and_mixes_nothing(self, serve: Callable[..., Server], models: Path) -> None:
+        server = serve(models_dir=models, default_model="tiny", watch_seconds=0.05)
+        url = f"{server.url}/reconstruct"
+        sent = {**DIGIT, "model": "tiny"}
+        truths = {"tiny@1": httpx.post(url, json=sent).json()}
+        stop = threading.Event()
+        answers: list[dict[str, Any]] = []
+
+        def load() -> None:
+            with httpx.Client(timeout=20) as client:
+                while not stop.is_set():
+                    answer = client.post(url, json=sent)
+                    assert answer.status_code == 200, answer.text
+                    answers.append(answer.json())
+
+        def seen(model: str) -> bool:
+            return any(answer["model"] == model for answer in answers)
+
+        with ThreadPoolExecutor(4) as threads:
+            loads = [threads.submit(load) for _ in range(4)]
+            wait_for(lambda: seen("tiny@1"))
+            for version in range(2, 6):
+                wanted = f"tiny@{version}"
+                staged = write_bundle(
+                    models.parent / "staged", "tiny", version, image_shape=(28, 28), latent_dim=20, seed=version
+                )
+                staged.rename(models / "tiny" / str(version))
+                wait_for(partial(seen, wanted))
+                truths[wanted] = httpx.post(url, json=sent).json()
+                shutil.rmtree(models / "tiny" / str(version - 1))
+            stop.set()
+            for done in loads:
+                done.result()
+        for answer in answers:
+            assert answer == truths[answer["model"]]
+
+    def test_a_bundle_that_is_corrupted_while_it_is_served_goes_on_being_served(
+        self, serve: Callable[..., Server], models: Path
+    ) -> None:
+        server = serve(models_dir=models, watch_seconds=0.05)
+        truth = httpx.post(f"{server.url}/encode", json=DIGIT).json()
+        (models / "mnist-mlp" / "1" / "encoder.onnx").write_bytes(b"corrupt")
+        wait_for(lambda: "mnist-mlp/1" in httpx.get(f"{server.url}/models").json()["refused"])
+        assert httpx.post(f"{server.url}/encode", json=DIGIT).json() == truth
+        assert httpx.get(f"{server.url}/readyz").status_code == 200
+
+    def test_a_default_that_is_deleted_makes_the_service_not_ready_until_it_is_back(
+        self, serve: Callable[..., Server], models: Path
+    ) -> None:
+        server = serve(models_dir=models, watch_seconds=0.05)
+        (models / "mnist-mlp").rename(models.parent / "kept")
+        wait_for(lambda: httpx.get(f"{server.url}/readyz").status_code == 503)
+        assert httpx.get(f"{server.url}/readyz").json()["reason"] == "The default model is not served."
+        assert httpx.get(f"{server.url}/models").json()["default"] is None
+        assert httpx.post(f"{server.url}/encode", json=DIGIT).status_code == 404
+        assert httpx.post(f"{server.url}/encode", json={**DIGIT, "model": "tiny"}).status_code == 200
+        (models.parent / "kept").rename(models / "mnist-mlp")
+        wait_for(lambda: httpx.get(f"{server.url}/readyz").status_code == 200)
+        assert httpx.post(f"{server.url}/encode", json=DIGIT).status_code == 200
+
+
+def test_a_worker_that_is_killed_comes_back(serve: Callable[..., Server]) -> None:
+    server = serve(workers=2)
+    wait_for(lambda: len(workers_of(server)) == 2)
+    victim = workers_of(server)[0]
+    os.kill(victim, signal.SIGKILL)
+    wait_for(lambda: victim not in workers_of(server) and len(workers_of(server)) == 2)
+    for _ in range(20):
+        assert httpx.post(f"{server.url}/encode", json=DIGIT).status_code == 200
+
+
+def test_not_ready_comes_first_then_the_pause_then_the_end(serve: Callable[..., Server]) -> None:
+    server = serve(drain_pause_seconds=2)
+    with httpx.Client(base_url=server.url, timeout=20) as client:
+        server.process.terminate()
+        wait_for(lambda: client.get("/readyz").status_code == 503)
+        assert client.post("/encode", json=DIGIT).status_code == 200  # the load balancer may not have heard yet
+        assert httpx.get(f"{server.url}/livez").status_code == 200  # and new connections are taken
+    assert server.process.wait(30) == 0
+
+
+def workers_of(server: Server) -> list[int]:
+    """The pids of the server's children that have the models open."""
+    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
+    found = []
+    for pid in map(int, children):
+        try:
+            if "onnxruntime" in Path(f"/proc/{pid}/maps").read_text():
+                found.append(pid)
+        except OSError:  # it has just ended
+            continue
+    return found
