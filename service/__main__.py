@@ -82,7 +82,7 @@ def configuration(settings: Settings, app: ASGIApp | str, **options: Any) -> uvi
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        limit_concurrency=settings.max_connections,
+        limit_concurrency=settings.max_connections + 1,  # uvicorn refuses from so many on
         timeout_keep_alive=settings.keep_alive_seconds,
         timeout_graceful_shutdown=settings.drain_seconds,
         **options,

@@ -34,20 +34,19 @@ _VERBS: Final = {path.encode("ascii"): verb for path, verb in VERBS.items()}
 class Exchange:
     """One request on the short way. To uvicorn's protocol it is a cycle, with an event that nobody waits for."""
 
-    __slots__ = ("body", "head", "keep_alive", "more_body", "response_complete", "ticket", "verb")
+    __slots__ = ("body", "head", "keep_alive", "response_complete", "ticket", "verb")
 
     def __init__(self, verb: Verb, head: Head, ticket: Ticket, *, keep_alive: bool) -> None:
         self.verb = verb
         self.head = head
         self.ticket = ticket
-        self.body = bytearray()
-        self.more_body = True
+        self.body = b""
         self.keep_alive = keep_alive
         self.response_complete = False
 
     async def read(self, _: int) -> bytes:
         """The body, which is here already and within any limit on it: its length was announced and found short."""
-        return bytes(self.body)
+        return self.body
 
     @property
     def disconnected(self) -> bool:
@@ -76,19 +75,17 @@ class Protocol(HttpToolsProtocol):
 
     _arriving: Exchange | None = None
     _in_head = False  # the last byte that came is part of a request's line or headers
-    _head_bytes = 0  # bytes of it that came, but for those that came together with its first one
+    _head_bytes = 0  # bytes of it that came, but for those that came together with the end of another body
     _read_bytes = 0  # bytes that came together just now
+    _between = True  # the last byte that came was the last one of a request
+    _fresh = False  # what came just now begins with a request
     _idle_since = 0.0  # when the last answer left, or the connection was made: a reading of the loop's clock
     _idle_timer: asyncio.TimerHandle | None = None
-
-    @property
-    def _rooms(self) -> Rooms:
-        rooms: Rooms = self.app_state["rooms"]
-        return rooms
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Greet a client, who has as long as between two requests to say something."""
         super().connection_made(transport)
+        self._rooms: Rooms = self.app_state["rooms"]
         self._idle_since = self.loop.time()
         self._close_if_idle()
 
@@ -101,6 +98,7 @@ class Protocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Take what came, and count it while it is a head: uvicorn's parser would take any number of headers."""
         self._read_bytes = len(data)
+        self._fresh = self._between
         if self._in_head:
             self._head_bytes += len(data)
         super().data_received(data)
@@ -113,13 +111,14 @@ class Protocol(HttpToolsProtocol):
         self.headers = []
         self.expect_100_continue = False
         self._in_head = True
-        self._head_bytes = 0
+        self._head_bytes = self._read_bytes if self._fresh else 0
+        self._between = self._fresh = False
 
     def on_headers_complete(self) -> None:
         """Choose the request's way."""
         self._in_head = False
         most = self._rooms.settings.max_header_bytes
-        if self._head_bytes + self._read_bytes > most and self._head_length() > most:
+        if max(self._head_bytes, self._read_bytes) > most and self._head_length() > most:
             raise HeadTooLong  # out of the parser; uvicorn has that answered by send_400_response
         path, _, query = self.url.partition(b"?")
         verb = _VERBS.get(path)
@@ -137,13 +136,20 @@ class Protocol(HttpToolsProtocol):
         self.headers += pairs  # the list that is in the scope already
         super().on_headers_complete()
 
+    def on_body(self, body: bytes) -> None:
+        """Keep a piece of the body."""
+        if self._arriving is None:
+            super().on_body(body)
+        else:
+            self._arriving.body += body
+
     def on_message_complete(self) -> None:
         """Have a request on the short way answered: when there is no room for it, at once."""
-        super().on_message_complete()
+        self._between = True
         exchange, self._arriving = self._arriving, None
         if exchange is None:
-            return
-        if self._rooms.admission.full:
+            super().on_message_complete()
+        elif self._rooms.admission.full:
             self._send(exchange, exchange.verb.refusal(exchange.head, exchange.ticket))
         else:
             exchange.ticket.arrive()
@@ -211,13 +217,11 @@ class Protocol(HttpToolsProtocol):
         self.on_response_complete()
 
     def _write(self, answer: Answer, *, keep_alive: bool) -> None:
-        parts = [STATUS_LINE[answer.status]]
-        for name, value in (*self.server_state.default_headers, *answer.all_headers()):
-            parts += (name, b": ", value, b"\r\n")
+        headers = [*self.server_state.default_headers, *answer.all_headers()]
         if not keep_alive:
-            parts.append(b"connection: close\r\n")
-        parts += (b"\r\n", answer.content)
-        self.transport.write(b"".join(parts))
+            headers.append((b"connection", b"close"))
+        lines = b"".join([b"%b: %b\r\n" % header for header in headers])
+        self.transport.write(b"%b%b\r\n%b" % (STATUS_LINE[answer.status], lines, answer.content))
 
     def _refuse_head(self, status: int) -> None:
         self._in_head = False
