@@ -57,17 +57,25 @@ class Ticket:
         if self._admission is not None:
             self.deadline = self.arrived + min(wanted, self._admission.deadline)
 
+    def expect(self, count: int) -> None:
+        """Raise Overloaded when `count` images will have no room, before any work is put into them.
+
+        Takes nothing up, and may be called from any thread.
+        """
+        admission = self._admission
+        if admission is not None:
+            others = admission.images - self.images
+            if others > 0 and others + count > admission.most_images:
+                raise Overloaded(_FULL)
+
     def hold_images(self, count: int) -> None:
         """Take up the place of `count` images in all. Raises Overloaded when that is more than is free.
 
         A request that has the house to itself is let in whatever its size, or none of that size ever would be.
         """
-        admission = self._admission
-        if admission is not None:
-            others = admission.images - self.images
-            if others and others + count > admission.most_images:
-                raise Overloaded(_FULL)
-            admission.images = others + count
+        self.expect(count)
+        if self._admission is not None:
+            self._admission.images += count - self.images
         self.images = count
 
     def was_read(self, count: int) -> None:

@@ -1,10 +1,10 @@
 """Open loop: requests start at times of their own, however late the answers, and latency counts from those times.
 
-    python -m bench.serving.openloop PORT RATE SECONDS < request
+    python -m bench.serving.openloop PORT RATE SECONDS [CONNECTIONS] < request
 
 `request` is the whole request, head and body. Times are those of independent clients (exponential gaps, a fixed seed).
-A request takes an idle one of 64 connections; where there is none it waits, and its latency includes that. Raw sockets
-and epoll in one process: its own limit is what it reaches against trivial.py at a rate that nobody can answer.
+A request takes an idle one of 64 (or so many) connections; where there is none it waits, and its latency includes that.
+Raw sockets and epoll in one process: its own limit is what it reaches against trivial.py at a rate nobody can answer.
 Prints one line of JSON, times in milliseconds; `late` is by how much requests left after their time.
 """
 
@@ -51,12 +51,13 @@ class Connection:
         return self.received.endswith(b"0\r\n\r\n")  # chunked
 
 
-def run(port: int, request: bytes, rate: float, seconds: float) -> dict[str, float]:
-    """Send for so many seconds, wait for the last answers, and say how long they took."""
+def run(port: int, request: bytes, rate: float, seconds: float, count: int = CONNECTIONS) -> dict[str, float]:
+    """Send for so many seconds on `count` connections, wait for the last answers, and say how long they took.
+
+    `p50` and `p99` are of the good answers, `refused50` and `refused99` of those with status 503.
+    """
     draw = random.Random(1)
-    connections = {
-        connection.socket.fileno(): connection for connection in (Connection(port) for _ in range(CONNECTIONS))
-    }
+    connections = {connection.socket.fileno(): connection for connection in (Connection(port) for _ in range(count))}
     epoll = select.epoll()
     for number in connections:
         epoll.register(number, select.EPOLLIN)
@@ -64,6 +65,7 @@ def run(port: int, request: bytes, rate: float, seconds: float) -> dict[str, flo
     clock = time.perf_counter
     latencies: list[float] = []
     late: list[float] = []
+    refused: list[float] = []
     failed = 0
     began = clock()
     end = began + seconds
@@ -93,6 +95,8 @@ def run(port: int, request: bytes, rate: float, seconds: float) -> dict[str, flo
                     latencies.append(clock() - connection.intended)
                 else:
                     failed += 1
+                    if connection.received[9:12] == b"503":
+                        refused.append(clock() - connection.intended)
                 connection.received = b""
                 idle.append(connection)
             except ConnectionError:
@@ -102,9 +106,10 @@ def run(port: int, request: bytes, rate: float, seconds: float) -> dict[str, flo
                 if not connections:
                     break
     failed += len(connections) - len(idle)  # never answered
-    return {"wanted": rate, "rate": len(latencies) / seconds, "failed": failed} | {
+    counts = {"wanted": rate, "rate": len(latencies) / seconds, "failed": failed, "refused": len(refused)}
+    return counts | {
         f"{name}{percent}": 1e3 * ordered[min(len(ordered) - 1, len(ordered) * percent // 100)] if ordered else 0.0
-        for name, ordered in (("p", sorted(latencies)), ("late", sorted(late)))
+        for name, ordered in (("p", sorted(latencies)), ("late", sorted(late)), ("refused", sorted(refused)))
         for percent in (50, 99)
     }
 
@@ -113,7 +118,8 @@ def main() -> None:
     """Read the request, send it at the rate asked for, print what came of it."""
     ctypes.CDLL(None).prctl(PR_SET_TIMERSLACK, 1)  # wake at the time asked for, not up to 50 us after it
     port, rate, seconds = int(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3])
-    print(json.dumps(run(port, sys.stdin.buffer.read(), rate, seconds)))
+    count = int(sys.argv[4]) if len(sys.argv) > 4 else CONNECTIONS
+    print(json.dumps(run(port, sys.stdin.buffer.read(), rate, seconds, count)))
 
 
 if __name__ == "__main__":

@@ -142,12 +142,14 @@ def read_form(body: Body, form: type[Form]) -> Form:
         raise _invalid(error) from error
 
 
-def read_images(body: Body, registry: Registry, settings: Settings) -> ImageBatch:
+def read_images(body: Body, registry: Registry, settings: Settings, ticket: Ticket) -> ImageBatch:
     """The images of a request in any of its forms, fitted to the model that it names.
 
-    Raises InvalidInput, LimitExceeded, Unknown, and HTTPException (400) for a body that does not keep its own format.
+    Raises InvalidInput, LimitExceeded, Unknown, and HTTPException (400) for a body that does not keep its own format;
+    Overloaded, before a picture is decoded, when there is no room for so many.
     """
     options, pictures = _options_and_pictures(body)
+    ticket.expect(len(pictures))
     model = registry.find(options.model)
     contract = model.autoencoder.contract
     images = _quick_images(body, options, pictures, contract, settings)
@@ -174,9 +176,10 @@ def read_images(body: Body, registry: Registry, settings: Settings) -> ImageBatc
     return ImageBatch(model, options, images)
 
 
-def read_quick_images(body: Body, registry: Registry, settings: Settings) -> ImageBatch | None:
+def read_quick_images(body: Body, registry: Registry, settings: Settings, ticket: Ticket) -> ImageBatch | None:
     """As `read_images` where that takes no more time than the bytes of its images; else None."""
     options, pictures = _options_and_pictures(body)
+    ticket.expect(len(pictures))
     model = registry.find(options.model)
     images = _quick_images(body, options, pictures, model.autoencoder.contract, settings)
     return None if images is None else ImageBatch(model, options, images)

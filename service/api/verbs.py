@@ -160,9 +160,9 @@ VERBS: Final[Mapping[str, Verb]] = {
 async def _read_images(rooms: Rooms, body: Body, ticket: Ticket) -> ImageBatch:
     batch = None
     if len(body.data) <= _INLINE_BYTES or body.media_type == NPY:
-        batch = read_quick_images(body, rooms.registry, rooms.settings)
+        batch = read_quick_images(body, rooms.registry, rooms.settings, ticket)
     if batch is None:
-        batch = await rooms.off_loop(ticket, read_images, body, rooms.registry, rooms.settings)
+        batch = await rooms.off_loop(ticket, read_images, body, rooms.registry, rooms.settings, ticket)
     ticket.was_read(len(batch.images))
     return batch
 

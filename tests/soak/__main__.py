@@ -1,0 +1,70 @@
+"""`python -m tests.soak [--minutes 30]`: the long form of what tests/e2e/test_soak.py does for seconds.
+
+Starts a server of its own, with default settings, on a free port. First mixed traffic, with every answer checked and
+the memory watched; then twice the capacity for a minute. Prints the figures of docs/reliability.md; exit status 1 when
+a promise does not hold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import subprocess
+import sys
+
+import httpx2 as httpx
+
+from tests.e2e.conftest import ROOT, free_port, wait_for
+from tests.soak import mixed, overload
+
+
+def main() -> int:
+    """Run, print, judge."""
+    parser = argparse.ArgumentParser(prog="python -m tests.soak")
+    parser.add_argument("--minutes", type=float, default=30, help="of mixed traffic; twice the capacity takes one more")
+    minutes = parser.parse_args().minutes
+    port = free_port()
+    with subprocess.Popen(
+        [sys.executable, "-m", "service"], cwd=ROOT, env=os.environ | {"VAE_PORT": str(port)}
+    ) as server:
+        try:
+            wait_for(lambda: _ready(port))
+            return _soak(port, server.pid, minutes)
+        finally:
+            server.terminate()
+
+
+def _soak(port: int, pid: int, minutes: float) -> int:
+    def say(report: mixed.Report) -> None:
+        seconds, size = report.resident[-1]
+        line = f"{seconds:6.0f} s  {report.answers:,} answers, {len(report.wrong)} wrong, {size / 1e6:.0f} MB"
+        print(f"\r{line}", end="", file=sys.stderr, flush=True)
+
+    report = asyncio.run(mixed.run(f"http://127.0.0.1:{port}", pid, minutes * 60, say=say))
+    settled = min(300.0, minutes * 60 / 3)
+    growth = report.growth(settled)
+    print(f"\n{report.answers:,} answers for {report.images:,} images, {report.bad:,} to bad requests; ", end="")
+    print(f"{len(report.wrong)} wrong; memory grew by {growth:.1%} after {settled:.0f} s.")
+    for line in report.wrong[:20]:
+        print(line)
+    found = overload.measure(port, 60)
+    print(
+        f"Offered {found.offered:,.0f} requests/s of {overload.IMAGES} images on {overload.CONNECTIONS} connections, "
+        f"twice the capacity of {found.capacity:,.0f}: goodput {found.goodput / found.capacity:.2f} of it, p99 "
+        f"{found.p99:.0f} ms of {overload.DEADLINE_MS}; {found.refused:,} refused, p99 {found.refused99:.0f} ms; "
+        f"{found.other} others."
+    )
+    good = not report.wrong and growth < 0.05 and found.goodput > 0.8 * found.capacity and found.other == 0
+    return 0 if good and found.p99 < overload.DEADLINE_MS else 1
+
+
+def _ready(port: int) -> bool:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+if __name__ == "__main__":
+    sys.exit(main())

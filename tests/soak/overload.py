@@ -1,0 +1,65 @@
+"""Twice of what the service can do: it goes on doing what it can, in time, and refuses the rest at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from tests.digits import base64_png, digits
+
+ROOT: Final = Path(__file__).parents[2]
+IMAGES: Final = 16  # of a request
+CONNECTIONS: Final = 1000
+DEADLINE_MS: Final = 1000
+
+
+@dataclass(frozen=True)
+class Overload:
+    """What came of it; rates in requests per second, times in milliseconds."""
+
+    capacity: float
+    offered: float
+    goodput: float
+    p99: float
+    refused: int
+    refused99: float
+    other: int  # answers that were neither good nor refusals, and requests without an answer
+
+
+def request(port: int, deadline_ms: int) -> bytes:
+    """A POST of digits to /encode, whole."""
+    images = digits()
+    body = json.dumps({"images": [base64_png(images[number % len(images)]) for number in range(IMAGES)]}).encode()
+    return (
+        f"POST /encode HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
+        f"X-Request-Timeout-Ms: {deadline_ms}\r\nContent-Length: {len(body)}\r\n\r\n"
+    ).encode() + body
+
+
+def measure(port: int, seconds: float) -> Overload:
+    """Find the capacity by asking for more than there can be on few connections, then offer twice of it on many."""
+    capacity = _open_loop(port, 1e6, min(seconds, 10.0), 16, 60_000)["rate"]
+    found = _open_loop(port, 2 * capacity, seconds, CONNECTIONS, DEADLINE_MS)
+    return Overload(
+        capacity=capacity,
+        offered=2 * capacity,
+        goodput=found["rate"],
+        p99=found["p99"],
+        refused=int(found["refused"]),
+        refused99=found["refused99"],
+        other=int(found["failed"] - found["refused"]),
+    )
+
+
+def _open_loop(port: int, rate: float, seconds: float, connections: int, deadline_ms: int) -> dict[str, Any]:
+    command = [sys.executable, "-m", "bench.serving.openloop", *map(str, (port, rate, seconds, connections))]
+    done = subprocess.run(
+        command, cwd=ROOT, env=os.environ, input=request(port, deadline_ms), capture_output=True, check=True
+    )
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found

@@ -1,0 +1,132 @@
+"""What the service must answer, computed beforehand with the engine alone: no server, no batches, no threads."""
+
+from __future__ import annotations
+
+import base64
+import json
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from service.autoencoder import noise, squared_error
+from service.bundle import read_bundle
+from service.codec import npy_bytes
+from service.engine import Engine
+from tests.digits import base64_png, decoded, digits, encoded
+
+BUNDLE: Final = Path(__file__).parents[2] / "models" / "mnist-mlp" / "1"
+
+
+@dataclass(frozen=True)
+class Question:
+    """One request, and whether an answer (status, body) to it is right; `images` is how many it holds."""
+
+    path: str
+    content_type: str
+    body: bytes
+    right: Callable[[int, bytes], bool]
+    images: int
+    good: bool = True
+
+
+class Truth:
+    """Every digit's latents and reconstruction, each computed alone."""
+
+    def __init__(self) -> None:
+        engine = Engine(read_bundle(BUNDLE), provider="cpu", threads=1)
+        self._engine = engine
+        self.digits = digits()
+        self.texts = [base64_png(digit) for digit in self.digits]
+        alone = [engine.encode(digit[None]) for digit in self.digits]
+        self.mu = np.concatenate([mu for mu, _ in alone])
+        self.logvar = np.concatenate([logvar for _, logvar in alone])
+        self.decoded = np.concatenate([engine.decode(mu) for mu, _ in alone])
+        self.mse = squared_error(self.decoded, self.digits)
+
+    def ask(self, draw: random.Random, most: int) -> Question:
+        """A good request of 1 to `most` images, small ones more often; one in a hundred is a bad one."""
+        if draw.random() < 0.01:
+            return self._bad(draw)
+        count = round(most ** draw.random())
+        which = [draw.randrange(len(self.digits)) for _ in range(count)]
+        return draw.choice((self._encode_json, self._encode_npy, self._reconstruct, self._decode, self._sample))(
+            which, draw
+        )
+
+    def _encode_json(self, which: list[int], _: random.Random) -> Question:
+        def right(status: int, body: bytes) -> bool:
+            answer = json.loads(body)
+            return status == 200 and same(answer["mu"], self.mu[which]) and same(answer["logvar"], self.logvar[which])
+
+        return Question("/encode", "application/json", self._pictures(which), right, len(which))
+
+    def _encode_npy(self, which: list[int], _: random.Random) -> Question:
+        def right(status: int, body: bytes) -> bool:
+            answer = json.loads(body)
+            return status == 200 and same(answer["mu"], self.mu[which]) and same(answer["logvar"], self.logvar[which])
+
+        return Question("/encode", "application/x-npy", npy_bytes(self.digits[which]), right, len(which))
+
+    def _reconstruct(self, which: list[int], _: random.Random) -> Question:
+        def right(status: int, body: bytes) -> bool:
+            answer = json.loads(body)
+            return (
+                status == 200
+                and same(answer["mu"], self.mu[which])
+                and same(answer["mse"], self.mse[which])
+                and images(answer, self.decoded[which])
+            )
+
+        return Question("/reconstruct", "application/json", self._pictures(which), right, len(which))
+
+    def _decode(self, which: list[int], _: random.Random) -> Question:
+        def right(status: int, body: bytes) -> bool:
+            return status == 200 and images(json.loads(body), self.decoded[which])
+
+        body = json.dumps({"z": self.mu[which].tolist()}).encode()
+        return Question("/decode", "application/json", body, right, len(which))
+
+    def _sample(self, which: list[int], draw: random.Random) -> Question:
+        count, seed = len(which), draw.randrange(2**53)
+        z = noise((count, self.mu.shape[1]), seed)
+
+        def right(status: int, body: bytes) -> bool:
+            answer = json.loads(body)
+            return status == 200 and same(answer["z"], z) and images(answer, self._engine.decode(z))
+
+        body = json.dumps({"n": count, "seed": seed, "prior": "normal"}).encode()
+        return Question("/sample", "application/json", body, right, count)
+
+    def _bad(self, draw: random.Random) -> Question:
+        picture = encoded(self.digits[0])
+        cut = picture[: draw.randrange(len(picture) - 12)]
+        bodies: tuple[tuple[str, str, bytes, int], ...] = (
+            ("/encode", "application/json", b'{"images": [', 400),
+            ("/encode", "application/json", json.dumps({"images": [self.texts[0], "!"]}).encode(), 422),
+            ("/encode", "application/json", json.dumps({"images": [base64.b64encode(cut).decode()]}).encode(), 422),
+            ("/reconstruct", "image/png", cut, 422),
+            ("/encode", "application/x-npy", npy_bytes(np.zeros((3, 28, 28), np.float64)), 422),
+            ("/encode", "text/plain", b"digits, please", 415),
+            ("/sample", "application/json", b'{"n": 1000000}', 413),
+            ("/sample", "application/json", b'{"model": "nobody"}', 404),
+            ("/decode", "application/json", b'{"z": [[1, 2, 3]]}', 422),
+        )
+        path, content_type, body, wanted = draw.choice(bodies)
+        return Question(path, content_type, body, lambda status, _: status == wanted, 0, good=False)
+
+    def _pictures(self, which: list[int]) -> bytes:
+        return json.dumps({"images": [self.texts[number] for number in which], "preprocess": "none"}).encode()
+
+
+def same(numbers: Any, truth: Any) -> bool:
+    """Whether numbers from JSON are these float32 ones, bit for bit."""
+    return bool(np.array_equal(np.array(numbers, np.float32), truth))
+
+
+def images(answer: dict[str, Any], truth: Any) -> bool:
+    """Whether the answer's pictures are these, pixel for pixel."""
+    return bool(np.array_equal(np.stack([decoded(picture) for picture in answer["images"]]), truth))
