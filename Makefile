@@ -60,5 +60,5 @@ clean: ## Remove .venv and all caches; runs/ and models/ stay
 
 .venv/dev.stamp: pyproject.toml constraints.txt | .venv/bin/python
 	@echo "Installing what training and the tests need into .venv (once) ..."
-	$(PIP) --editable '.[training,test,bench]'
+	$(PIP) --editable '.[training,test,bench,tracing]'
 	@touch .venv/serve.stamp $@

@@ -10,7 +10,8 @@ VaeError
 ├── ClientGone           nobody waits for the answer any more
 ├── RuntimeFailed        onnxruntime raised or returned something that is not a number
 ├── BundleRefused        a bundle disagrees with its contract, its hashes or its golden outputs
-└── ProviderUnavailable  the execution provider asked for cannot be had
+├── ProviderUnavailable  the execution provider asked for cannot be had
+└── TracingUnavailable   traces are asked for, and what makes or sends them is not installed
 """
 
 from __future__ import annotations
@@ -84,3 +85,7 @@ class BundleRefused(VaeError):
 
 class ProviderUnavailable(VaeError):
     """`VAE_PROVIDER` asks for an execution provider that this machine or this onnxruntime has not."""
+
+
+class TracingUnavailable(VaeError):
+    """Tracing is switched on, but OpenTelemetry or the exporter asked for is not installed."""

@@ -8,11 +8,15 @@ from fastapi.testclient import TestClient
 from service.api.error_handlers import OUR_FAULT, STATUSES
 from service.autoencoder import Autoencoder
 from service.engine import Engine
-from service.errors import BundleRefused, ProviderUnavailable, RuntimeFailed, VaeError
+from service.errors import BundleRefused, ProviderUnavailable, RuntimeFailed, TracingUnavailable, VaeError
 
 
 def test_every_error_that_a_request_can_meet_has_a_status() -> None:
-    assert set(STATUSES) == set(VaeError.__subclasses__()) - {BundleRefused, ProviderUnavailable}
+    assert set(STATUSES) == set(VaeError.__subclasses__()) - {
+        BundleRefused,
+        ProviderUnavailable,
+        TracingUnavailable,
+    }
 
 
 @pytest.mark.parametrize(
