@@ -12,6 +12,7 @@ import signal
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -23,11 +24,15 @@ from uvicorn.supervisors import Multiprocess
 
 from service import logs
 from service.app import create_app
+from service.cells import shared_directory
 from service.errors import VaeError
 from service.settings import Settings
 from service.wire import Protocol
 
 log = logging.getLogger("service")
+
+# The workers' folder of metrics, for the workers; not a setting.
+DIRECTORY = "_VAE_METRICS_DIRECTORY"
 
 
 class Server(uvicorn.Server):
@@ -53,21 +58,23 @@ def main() -> None:
             name = "VAE_" + "_".join(map(str, problem["loc"])).upper()
             print(f"{name}={problem['input']}: {problem['msg']}.", file=sys.stderr)
         sys.exit(1)
-    logs.configure(settings.log_level)
+    sink = logs.configure(settings.log_level, settings.log_format)
     for name in sorted(name for name in os.environ if name.startswith("VAE_")):
         if name.removeprefix("VAE_").lower() not in Settings.model_fields:
             log.warning("%s is set, but there is no such setting.", name)
     if settings.workers == 1:
         try:
-            app = create_app(settings)
+            app = create_app(settings, sink=sink)
         except (VaeError, OSError) as error:
             log.critical("%s", error)
             sys.exit(1)
         Server(configuration(settings, app)).run()
     else:
-        config = configuration(settings, "service.__main__:worker", factory=True, workers=settings.workers)
-        supervisor = Multiprocess(config, [config.bind_socket()])
-        supervisor.run()
+        with shared_directory() as directory:
+            os.environ[DIRECTORY] = str(directory)  # to the workers, which share nothing else with this process
+            config = configuration(settings, "service.__main__:worker", factory=True, workers=settings.workers)
+            supervisor = Multiprocess(config, [config.bind_socket()])
+            supervisor.run()
         sys.exit(any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes))
 
 
@@ -92,9 +99,9 @@ def configuration(settings: Settings, app: ASGIApp | str, **options: Any) -> uvi
 def worker() -> FastAPI:
     """The application of one worker process; what is wrong at start-up stops the supervisor, too."""
     settings = Settings()
-    logs.configure(settings.log_level)
+    sink = logs.configure(settings.log_level, settings.log_format)
     try:
-        return create_app(settings)
+        return create_app(settings, Path(os.environ[DIRECTORY]), sink)
     except (VaeError, OSError) as error:
         log.critical("%s", error)
         sys.exit(STARTUP_FAILURE)

@@ -21,7 +21,7 @@ class Ticket:
 
     `arrived`, when its last byte did, and `deadline` are readings of time.perf_counter. `decode`, `queue`, `compute`
     and `encode` are seconds: reading the request, waiting for the engine and being in it, over all of its runs, and
-    the rest, up to the answer's bytes.
+    the rest, up to the answer's bytes. `model` is empty and `images` counts what is held until `was_read`.
     """
 
     __slots__ = (
@@ -34,6 +34,7 @@ class Ticket:
         "encode",
         "gone",
         "images",
+        "model",
         "queue",
     )
 
@@ -44,6 +45,7 @@ class Ticket:
         self.arrived = time.perf_counter()
         self.deadline = math.inf
         self.images = 0
+        self.model = ""
         self.gone = False
         self.decode = self.queue = self.compute = self.encode = 0.0
 
@@ -78,15 +80,18 @@ class Ticket:
             self._admission.images += count - self.images
         self.images = count
 
-    def was_read(self, count: int) -> None:
-        """Note that the request has been read and is about `count` images. Raises Overloaded."""
+    def was_read(self, model: str, count: int) -> None:
+        """Note that the request has been read and asks `model` (name@version) for `count` images. Raises Overloaded."""
+        self.model = model
         if count != self.images:
             self.hold_images(count)
         self.decode = time.perf_counter() - self.arrived
 
-    def was_answered(self) -> None:
-        """Note that the answer's bytes are there."""
-        self.encode = time.perf_counter() - self.arrived - self.decode - self.queue - self.compute
+    def was_answered(self) -> float:
+        """Note that the answer's bytes are there; the seconds since the request's arrival."""
+        seconds = time.perf_counter() - self.arrived
+        self.encode = seconds - self.decode - self.queue - self.compute
+        return seconds
 
     def check(self) -> None:
         """Raise ClientGone or DeadlineExceeded when the work would be for nobody."""

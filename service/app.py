@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from importlib.metadata import version
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -27,8 +28,11 @@ from service.api.verbs import VERBS
 from service.cpus import available_cpus
 from service.health import Health
 from service.keys import Keys
+from service.logs import RequestLog, Sink
+from service.metrics import Metrics, Sources
 from service.registry import Opening, open_registry
 from service.settings import Settings
+from service.tracing import Tracing
 
 log = logging.getLogger(__name__)
 
@@ -74,19 +78,34 @@ def draining_first(health: Health, pause: float) -> Iterator[None]:
         signal.signal(number, handler)
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: Settings, directory: Path | None = None, sink: Sink | None = None) -> FastAPI:
     """Open, verify and warm up the models, and build the application that serves them.
 
+    `directory`: where the workers share their metrics, if there are others. `sink`: where the log goes, if anywhere.
     Models are opened here, not when the server starts: what is wrong at start-up is one exception, raised before any
-    socket listens. Raises BundleRefused when the default model cannot be served, ProviderUnavailable, and OSError when
-    the file of API keys cannot be read.
+    socket listens. Raises BundleRefused when the default model cannot be served, ProviderUnavailable,
+    TracingUnavailable, and OSError when the file of API keys cannot be read or `directory` has no room.
     """
-    opening = Opening(settings.provider, settings.threads or available_cpus(), settings.batch, settings.models)
+    metrics = Metrics(directory)
+    threads = settings.threads or available_cpus()
+    opening = Opening(settings.provider, threads, settings.batch, settings.models, metrics.batch)
     registry = open_registry(settings.models_dir, default=settings.default_model, opening=opening)
     keys = Keys(settings.api_keys_file)
     health = Health(registry, settings.stall_seconds)
     admission = Admission(
         most_images=settings.queue, most_bytes=settings.max_arriving_bytes, deadline=settings.deadline_ms / 1e3
+    )
+    request_log = RequestLog(sink, settings.log_format) if settings.log_requests and sink is not None else None
+    tracing = Tracing() if settings.tracing else None
+    metrics.watch(
+        Sources(
+            queue_depth=lambda: admission.images,
+            ready=lambda: health.ready,
+            models=lambda: [
+                (model.engine.contract.name, model.engine.contract.version, model.engine.provider) for model in registry
+            ],
+            log_lines_lost=lambda: sink.lost if sink is not None else 0,
+        )
     )
 
     @asynccontextmanager
@@ -97,17 +116,21 @@ def create_app(settings: Settings) -> FastAPI:
         companions = [
             asyncio.create_task(watcher.follow(registry, settings.watch_seconds)),
             asyncio.create_task(watcher.guard(settings.stall_seconds)),
+            asyncio.create_task(metrics.keep_fresh()),
         ]
         # Few threads: a picture being decoded may hold a hundred megabytes.
         with (
             ThreadPoolExecutor(min(4, available_cpus()), "codec") as codec,
             draining_first(health, settings.drain_pause_seconds),
         ):
-            yield {"rooms": Rooms(settings, registry, admission, keys, codec, health)}
+            rooms = Rooms(settings, registry, admission, keys, codec, health, metrics, request_log, tracing)
+            yield {"rooms": rooms}
         for companion in companions:
             companion.cancel()
         await asyncio.gather(*companions, return_exceptions=True)
         registry.close()
+        if tracing is not None:
+            tracing.close()
 
     app = Service(
         title="VAE inference service",

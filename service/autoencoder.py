@@ -71,15 +71,15 @@ class Autoencoder:
 
     def __init__(self, contract: Contract, engine: Runs, batcher: Batcher) -> None:
         self.contract = contract
-        self._encode = batcher.lane(engine.encode)
-        self._decode = batcher.lane(lambda z: (engine.decode(z),))
+        self._encode = batcher.lane("encode", engine.encode)
+        self._decode = batcher.lane("decode", lambda z: (engine.decode(z),))
 
         def reconstruct(images: Images) -> tuple[Floats, Floats, Images, Floats]:
             mu, logvar = engine.encode(images)
             decoded = engine.decode(mu)
             return mu, logvar, decoded, squared_error(decoded, images)
 
-        self._reconstruct = batcher.lane(reconstruct)  # one turn of the queue for both graphs
+        self._reconstruct = batcher.lane("reconstruct", reconstruct)  # one turn of the queue for both graphs
 
     async def encode(
         self, images: Images, ticket: Ticket, *, sample: bool = False, seed: int | None = None

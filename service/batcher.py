@@ -30,6 +30,10 @@ Arrays = tuple[Array, ...]
 Run = Callable[[Any], Arrays]
 
 
+def uncounted(*_: object) -> None:
+    """Count nothing."""
+
+
 @dataclass(slots=True)
 class Pulse:
     """How an engine fares.
@@ -48,19 +52,21 @@ class Batcher:
     One thread, because an engine's runs share the machine's cores: two at once would only take turns.
     """
 
-    def __init__(self, name: str, *, most: int, inline: int) -> None:
+    def __init__(self, name: str, *, most: int, inline: int, count: Callable[[str, int], None] = uncounted) -> None:
         """Batch up to `most` rows of different requests, and run up to `inline` rows on the event loop itself.
 
-        `most` of 1 switches batching off: every request is a run of its own.
+        `most` of 1 switches batching off: every request is a run of its own. `count` is told of each batch, on the
+        loop: the kind of its lane, and its rows.
         """
+        self.count = count
         self.pulse = Pulse()
         self.executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
         self.most = most
         self.inline = inline
 
-    def lane(self, run: Run) -> Lane:
+    def lane(self, kind: str, run: Run) -> Lane:
         """A queue of its own for one kind of run: rows [N, ...] in, arrays of N rows out, each row for itself."""
-        return Lane(run, self)
+        return Lane(kind, run, self)
 
     def close(self) -> None:
         """Finish what is running, then let the thread go."""
@@ -88,7 +94,8 @@ class _Waiting:
 class Lane:
     """A queue of rows for one kind of run."""
 
-    def __init__(self, run: Run, batcher: Batcher) -> None:
+    def __init__(self, kind: str, run: Run, batcher: Batcher) -> None:
+        self._kind = kind
         self._run = run
         self._batcher = batcher
         self._waiting: list[_Waiting] = []
@@ -120,7 +127,10 @@ class Lane:
     def _flush(self, loop: asyncio.AbstractEventLoop) -> None:
         batch = self._take()
         parts = [waiting.rows for waiting in batch]
-        if sum(map(len, parts)) <= self._batcher.inline:
+        rows = sum(map(len, parts))
+        if rows:
+            self._batcher.count(self._kind, rows)
+        if rows <= self._batcher.inline:
             self._answer(batch, *self._timed(parts))
             self._go_on(loop)
         else:

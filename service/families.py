@@ -71,7 +71,7 @@ BATCH_SIZE: Final = Family(
 IMAGES: Final = Family("vae_images", "counter", ("model", "verb"), "Images or latents in answered requests.")
 REJECTED: Final = Family("vae_rejected", "counter", ("reason",), "Requests that were given up before they were done.")
 QUEUE_DEPTH: Final = Family(
-    "vae_queue_depth_images", "gauge", (_WORKER,), "Images or latents that wait for a run, in one worker."
+    "vae_queue_depth_images", "gauge", (_WORKER,), "Images that one worker holds, waiting or being worked on."
 )
 READY: Final = Family("vae_ready", "gauge", (_WORKER,), "1 when the worker's /readyz says 200, else 0.")
 MODEL_INFO: Final = Family(

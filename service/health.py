@@ -39,22 +39,30 @@ class Health:
                 return f"{model.engine.contract.id}: a run has not ended for more than {self.stall_seconds:g} s."
         return None
 
+    @property
+    def ready(self) -> bool:
+        """What is known without a self-test: a model whose last run failed is not ready."""
+        return self._trouble() is None and all(model.batcher.pulse.failure is None for model in self.registry)
+
     async def unready(self) -> str | None:
         """Why no request should be sent here now, in one sentence; None when they should."""
-        if self.draining:
-            return "Draining: the process has been asked to stop."
-        try:
-            _ = self.registry.default
-        except BundleRefused:
-            return "The default model is not served."
-        if (stuck := self.stuck()) is not None:
-            return stuck
+        if (trouble := self._trouble()) is not None:
+            return trouble
         for model in self.registry:
             if model.batcher.pulse.failure is not None:
                 failure = await self._check(model)
                 if failure is not None:
                     return failure
         return None
+
+    def _trouble(self) -> str | None:
+        if self.draining:
+            return "Draining: the process has been asked to stop."
+        try:
+            _ = self.registry.default
+        except BundleRefused:
+            return "The default model is not served."
+        return self.stuck()
 
     async def _check(self, model: Model) -> str | None:
         """Run a failing model's self-test behind what its thread is running already; probes that meet share one."""

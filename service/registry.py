@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from service.autoencoder import Autoencoder
-from service.batcher import Batcher
+from service.batcher import Batcher, uncounted
 from service.bundle import read_bundle
 from service.contract import NAME_PATTERN
 from service.engine import CPU, Engine, ProviderPolicy
@@ -44,12 +45,16 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """How bundles are opened: see Settings. `pins` names the only models wanted, "name" or "name@version"; or all."""
+    """How bundles are opened: see Settings. `pins` names the only models wanted, "name" or "name@version"; or all.
+
+    `count` is told of every batch: the model's id, the kind of run, its rows.
+    """
 
     provider: ProviderPolicy
     threads: int
     batch: int
     pins: tuple[str, ...] = ()
+    count: Callable[[str, str, int], None] = uncounted
 
 
 class Registry:
@@ -168,5 +173,6 @@ def _look(folder: Path) -> Look:
 def _open(folder: Path, opening: Opening) -> Model:
     engine = Engine(read_bundle(folder), provider=opening.provider, threads=opening.threads)
     inline = int(INLINE_SECONDS / engine.seconds_per_image()) if engine.provider == CPU else 0
-    batcher = Batcher(engine.contract.id, most=opening.batch, inline=inline)
+    name = engine.contract.id
+    batcher = Batcher(name, most=opening.batch, inline=inline, count=partial(opening.count, name))
     return Model(Autoencoder(engine.contract, engine, batcher), engine, batcher)

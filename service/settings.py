@@ -98,6 +98,9 @@ class Settings(BaseSettings):
         ge=1,
         description="Seconds that a connection may be idle; have it longer than a load balancer's.",
     )
+    log_format: Literal["text", "json"] = Field("text", description="text or json: how a line of the log looks.")
+    log_requests: bool = Field(False, description="Whether each request gets a line in the log.")
+    tracing: bool = Field(False, description="Whether OpenTelemetry gets a trace of each request (docs/metrics.md).")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level logged.")
 
     @field_validator("models", "cors_origins", mode="before")

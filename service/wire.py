@@ -150,7 +150,7 @@ class Protocol(HttpToolsProtocol):
         if exchange is None:
             super().on_message_complete()
         elif self._rooms.admission.full:
-            self._send(exchange, exchange.verb.refusal(exchange.head, exchange.ticket))
+            self._send(exchange, exchange.verb.refusal(self._rooms, exchange.head, exchange.ticket))
         else:
             exchange.ticket.arrive()
             self.tasks.add(self.loop.create_task(self._answer(exchange)))

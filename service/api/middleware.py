@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import re
+import time
 from collections.abc import Mapping
 from typing import Final
 
@@ -17,6 +18,7 @@ from service.admission import Ticket
 from service.api.error_handlers import error_response
 from service.errors import Unauthorized
 from service.keys import Keys
+from service.metrics import UNMATCHED
 
 # An id goes into logs and headers as it is, so only what cannot break either is taken over from a client.
 _SANE_ID: Final = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
@@ -38,6 +40,8 @@ def stamps(request_id: str, ticket: Ticket) -> list[tuple[bytes, bytes]]:
 
 # Whoever looks after the service has no key of it.
 _OPEN: Final = frozenset({"/livez", "/readyz", "/metrics"})
+
+_COUNTED_BY_THEMSELVES: Final = frozenset({"/encode", "/reconstruct", "/sample", "/decode"})
 
 # For pages. /docs loads its scripts and styles from where Swagger UI's makers publish them.
 _PAGE_HEADERS: Final = [
@@ -85,11 +89,16 @@ class Gate:
         request_id = identify(dict(scope["headers"]))
         scope.setdefault("state", {})["request_id"] = request_id
         started = False
+        began = time.perf_counter()
 
         async def send_stamped(message: Message) -> None:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
+                template = getattr(scope.get("route"), "path", UNMATCHED)
+                if template not in _COUNTED_BY_THEMSELVES:
+                    seconds = time.perf_counter() - began
+                    scope["state"]["rooms"].metrics.request(template, scope["method"], message["status"], seconds)
                 headers = list(message.get("headers", ()))
                 if not any(name == b"x-request-id" for name, _ in headers):  # a verb stamps its own
                     headers += stamps(request_id, Ticket())

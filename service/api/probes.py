@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from service.api.schemas import Live, Ready
@@ -27,3 +27,10 @@ async def readyz(request: Request) -> JSONResponse:
     if reason is not None:
         return JSONResponse(Ready(ready=False, reason=reason).model_dump(), 503, headers={"Retry-After": "1"})
     return JSONResponse(Ready(ready=True, reason="Models loaded, verified, warm and working.").model_dump())
+
+
+@router.get("/metrics", summary="Metrics for Prometheus", response_class=Response)
+async def metrics(request: Request) -> Response:
+    """Every metric of all workers; docs/metrics.md lists them."""
+    content, media_type = request.state.rooms.metrics.exposition(request.headers.get("accept", ""))
+    return Response(content, headers={"content-type": media_type})

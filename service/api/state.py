@@ -14,8 +14,11 @@ from service.admission import Admission, Ticket
 from service.errors import DeadlineExceeded
 from service.health import Health
 from service.keys import Keys
+from service.logs import RequestLog
+from service.metrics import Metrics
 from service.registry import Registry
 from service.settings import Settings
+from service.tracing import Tracing
 
 Done = TypeVar("Done")
 
@@ -30,6 +33,9 @@ class Rooms:
     keys: Keys
     codec: Executor
     health: Health
+    metrics: Metrics
+    request_log: RequestLog | None
+    tracing: Tracing | None
 
     async def off_loop(self, ticket: Ticket, work: Callable[..., Done], *arguments: object) -> Done:
         """Run work that may take milliseconds where it does not keep other requests and the probes waiting.

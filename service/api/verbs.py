@@ -46,6 +46,10 @@ _INLINE_BYTES: Final = 16 * 1024
 _INLINE_IMAGES: Final = 16
 
 
+# Why a request with this status was not worked on, in the metrics' words.
+_REJECTED: Final = {499: "disconnected", 503: "queue_full", 504: "deadline"}
+
+
 class Verb:
     """A POST route: negotiate, read, work, answer; whatever goes wrong is answered by the one table of errors."""
 
@@ -63,19 +67,16 @@ class Verb:
             body = await read_body(head, read, self._takes, rooms.settings.max_body_bytes)
             ticket.due_within(wanted)
             answer = await self._work(rooms, body, media_type, ticket)
-            ticket.was_answered()
         except Exception as error:  # the table knows what to say of any
             answer = error_answer(error, head.request_id, head.path)
         finally:
             ticket.leave()
-        answer.headers += stamps(head.request_id, ticket)
-        return answer
+        return _finish(rooms, head, ticket, answer)
 
-    def refusal(self, head: Head, ticket: Ticket) -> Answer:
+    def refusal(self, rooms: Rooms, head: Head, ticket: Ticket) -> Answer:
         """The answer to a request that comes when the queue is full."""
-        answer = error_answer(Overloaded("The queue is full."), head.request_id, head.path)
-        answer.headers += stamps(head.request_id, ticket)
-        return answer
+        error = Overloaded("The queue is full.")
+        return _finish(rooms, head, ticket, error_answer(error, head.request_id, head.path))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request as an ASGI application."""
@@ -100,6 +101,34 @@ class Verb:
                 watch.cancel()
         await send({"type": "http.response.start", "status": answer.status, "headers": answer.all_headers()})
         await send({"type": "http.response.body", "body": answer.content})
+
+
+def _finish(rooms: Rooms, head: Head, ticket: Ticket, answer: Answer) -> Answer:
+    """Stamp the answer, and count, log and trace its request."""
+    seconds = ticket.was_answered()
+    status, images = answer.status, ticket.images
+    answer.headers += stamps(head.request_id, ticket)
+    if status == 200:
+        rooms.metrics.answered(
+            head.path, ticket.model, images, seconds, ticket.decode, ticket.queue, ticket.compute, ticket.encode
+        )
+    else:
+        rooms.metrics.request(head.path, "POST", status, seconds)
+        if status in _REJECTED:
+            rooms.metrics.rejected(_REJECTED[status])
+    if rooms.request_log is not None or rooms.tracing is not None:
+        times = seconds, ticket.decode, ticket.queue, ticket.compute, ticket.encode
+        if rooms.request_log is not None:
+            announced = head.headers.get(b"content-length", b"")
+            sizes = int(announced) if announced.isdigit() else 0, len(answer.content)
+            rooms.request_log.write(
+                head.request_id, "POST", head.path, status, ticket.model or None, images, *sizes, *times
+            )
+        if rooms.tracing is not None:
+            rooms.tracing.request(
+                head.headers, head.request_id, "POST", head.path, status, ticket.model or None, images, *times
+            )
+    return answer
 
 
 async def _watch(receive: Receive, ticket: Ticket) -> None:
@@ -128,8 +157,8 @@ async def _reconstruct(rooms: Rooms, body: Body, media_type: str, ticket: Ticket
 async def _sample(rooms: Rooms, body: Body, media_type: str, ticket: Ticket) -> Answer:
     form = await _off_loop_if_large(rooms, ticket, body, read_form, body, SampleRequest)
     check_batch(form.n, rooms.settings.max_batch, "n")
-    ticket.was_read(form.n)
     autoencoder = rooms.registry.find(form.model).autoencoder
+    ticket.was_read(autoencoder.contract.id, form.n)
     result = await autoencoder.sample(
         form.n, ticket, seed=form.seed, temperature=form.temperature, prior=form.prior, label=form.label
     )
@@ -139,7 +168,7 @@ async def _sample(rooms: Rooms, body: Body, media_type: str, ticket: Ticket) -> 
 
 async def _decode(rooms: Rooms, body: Body, media_type: str, ticket: Ticket) -> Answer:
     model, z = await _off_loop_if_large(rooms, ticket, body, read_latents, body, rooms.registry, rooms.settings)
-    ticket.was_read(len(z))
+    ticket.was_read(model.autoencoder.contract.id, len(z))
     images = await model.autoencoder.decode(z, ticket)
     return await _images(rooms, ticket, media_type, model.autoencoder.contract, images, {})
 
@@ -163,7 +192,7 @@ async def _read_images(rooms: Rooms, body: Body, ticket: Ticket) -> ImageBatch:
         batch = read_quick_images(body, rooms.registry, rooms.settings, ticket)
     if batch is None:
         batch = await rooms.off_loop(ticket, read_images, body, rooms.registry, rooms.settings, ticket)
-    ticket.was_read(len(batch.images))
+    ticket.was_read(batch.model.autoencoder.contract.id, len(batch.images))
     return batch
 
 

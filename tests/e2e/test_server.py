@@ -155,3 +155,26 @@ def test_another_models_folder_and_default_are_honoured(serve: Callable[..., Ser
     write_bundle(tmp_path, "mine", 3)
     server = serve(models_dir=tmp_path, default_model="mine")
     assert httpx.post(f"{server.url}/sample", json={"n": 1}).json()["model"] == "mine@3"
+
+
+def test_requests_are_logged_when_asked_for_and_never_what_they_hold(
+    serve: Callable[..., Server], tmp_path: Path
+) -> None:
+    (tmp_path / "keys").write_text("sesame")
+    server = serve(log_format="json", log_requests=True, api_keys_file=tmp_path / "keys")
+    text = base64_png(digits()[0])
+    sent = {"X-API-Key": "sesame", "X-Request-ID": "mine"}
+    assert httpx.post(f"{server.url}/encode", json={"images": [text]}, headers=sent).status_code == 200
+    assert httpx.post(f"{server.url}/encode", json={"images": [text + "!"]}, headers=sent).status_code == 422
+    server.process.terminate()
+    assert server.process.wait(30) == 0
+    lines = [json.loads(line) for line in server.log.read_text().splitlines()]
+    requests = [line for line in lines if line.get("request_id") == "mine"]
+    assert [(line["route"], line["status"], line["model"]) for line in requests] == [
+        ("/encode", 200, "mnist-mlp@1"),
+        ("/encode", 422, None),
+    ]
+    assert requests[0]["images"] == 1
+    assert requests[0]["compute_ms"] > 0
+    assert "sesame" not in server.log.read_text()
+    assert text[:20] not in server.log.read_text()

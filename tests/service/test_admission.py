@@ -34,7 +34,7 @@ def test_a_request_that_is_refused_holds_nothing() -> None:
     first.hold_images(6)
     second.arrive()
     with pytest.raises(Overloaded):
-        second.was_read(5)
+        second.was_read("tiny@1", 5)
     second.leave()
     assert house.images == 6
 
@@ -93,7 +93,7 @@ def test_work_that_nobody_waits_for_is_refused() -> None:
 
 def test_times_add_up_to_the_whole() -> None:
     ticket = Ticket()
-    ticket.was_read(1)
+    ticket.was_read("tiny@1", 1)
     ticket.queue, ticket.compute = 0.0, 0.0
     ticket.was_answered()
     assert ticket.decode >= 0

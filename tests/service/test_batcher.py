@@ -56,8 +56,8 @@ class Lanes:
     """A lane for each graph of the fake engine."""
 
     def __init__(self, batcher: Batcher, engine: FakeEngine) -> None:
-        self.encode = batcher.lane(engine.encode).submit
-        self.decode = batcher.lane(lambda z: (engine.decode(z),)).submit
+        self.encode = batcher.lane("encode", engine.encode).submit
+        self.decode = batcher.lane("decode", lambda z: (engine.decode(z),)).submit
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def run(engine: FakeEngine) -> Iterator[Callable[..., Any]]:
 
     def run(scenario: Callable[[Lanes], Coroutine[Any, Any, Any]], most: int = 8, inline: int = 4) -> Any:
         made.append(Batcher("fake", most=most, inline=inline))
-        return asyncio.run(scenario(Lanes(made[0], engine)))
+        return asyncio.run(asyncio.wait_for(scenario(Lanes(made[0], engine)), 20))
 
     yield run
     made[0].close()
@@ -222,7 +222,7 @@ def test_only_the_guilty_of_a_batch_fail(
 
 def test_an_engine_that_answers_anybody_is_not_failing(engine: FakeEngine) -> None:
     batcher = Batcher("fake", most=8, inline=8)
-    lane = batcher.lane(engine.encode)
+    lane = batcher.lane("encode", engine.encode)
 
     async def ask(*values: int) -> Exception | None:
         await asyncio.gather(*(lane.submit(rows(1, value), Ticket()) for value in values), return_exceptions=True)
@@ -308,7 +308,7 @@ def test_an_answer_that_is_ready_too_late_is_no_answer(engine: FakeEngine, run: 
 
 def test_a_run_that_is_going_on_off_the_loop_can_be_seen(engine: FakeEngine) -> None:
     batcher = Batcher("fake", most=8, inline=0)
-    lane = batcher.lane(engine.encode)
+    lane = batcher.lane("encode", engine.encode)
     seen: list[float | None] = [batcher.pulse.since]
 
     async def scenario() -> None:
