@@ -71,6 +71,7 @@ class Autoencoder:
 
     def __init__(self, contract: Contract, engine: Runs, batcher: Batcher) -> None:
         self.contract = contract
+        self.id = contract.id  # made once: requests ask for it
         self._encode = batcher.lane("encode", engine.encode)
         self._decode = batcher.lane("decode", lambda z: (engine.decode(z),))
 

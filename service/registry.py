@@ -67,6 +67,7 @@ class Registry:
         self._default = default
         self._opening = opening
         self._models: dict[str, dict[int, Model]] = {}
+        self._default_model: Model | None = None  # found once: most requests name none
         self.opened: dict[Path, Look] = {}  # what every bundle looked like when it was last opened or refused
 
     def find(self, reference: str | None) -> Model:
@@ -74,7 +75,13 @@ class Registry:
 
         Raises Unknown.
         """
-        reference = self._default if reference is None else reference
+        if reference is None:
+            if self._default_model is not None:
+                return self._default_model
+            reference = self._default
+        return self._find(reference)
+
+    def _find(self, reference: str) -> Model:
         match = _REFERENCE.fullmatch(reference)
         versions = self._models.get(match["name"], {}) if match else {}
         if match and versions:
@@ -132,6 +139,10 @@ class Registry:
         for name, version in served:
             log.info("No longer serving %s@%d: its bundle is gone.", name, version)
         self._models, self.refused, self.opened = models, refused, looks
+        try:
+            self._default_model = self._find(self._default)
+        except Unknown:
+            self._default_model = None
 
     def close(self) -> None:
         """Finish every model's queued runs and let its thread go."""

@@ -10,9 +10,10 @@ through ASGI, and if it is for a verb it ends at the very same one.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
-from collections.abc import Mapping
-from typing import Final, cast
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, Final, cast
 
 from starlette.exceptions import HTTPException
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
@@ -32,9 +33,13 @@ _VERBS: Final = {path.encode("ascii"): verb for path, verb in VERBS.items()}
 
 
 class Exchange:
-    """One request on the short way. To uvicorn's protocol it is a cycle, with an event that nobody waits for."""
+    """One request on the short way. To uvicorn's protocol it is a cycle, with an event that nobody waits for.
 
-    __slots__ = ("body", "head", "keep_alive", "response_complete", "ticket", "verb")
+    It is also the task of its own answer, for much less than asyncio's: begun at once, and gone on with when the future
+    that it waits for is done. So a verb may wait for futures, and for nothing that asks asyncio for the current task.
+    """
+
+    __slots__ = ("_answering", "_done", "body", "head", "keep_alive", "response_complete", "ticket", "verb")
 
     def __init__(self, verb: Verb, head: Head, ticket: Ticket, *, keep_alive: bool) -> None:
         self.verb = verb
@@ -43,6 +48,37 @@ class Exchange:
         self.body = b""
         self.keep_alive = keep_alive
         self.response_complete = False
+        self._answering: Coroutine[asyncio.Future[Any], None, Answer] | None = None
+
+    def begin(self, rooms: Rooms, done: Callable[[Exchange, Answer | None], None]) -> None:
+        """Have the verb answer; `done` gets the answer, or None when there is none because of `cancel`."""
+        self._done = done
+        self._answering = self.verb.answer(rooms, self.head, self.read, self.ticket)
+        self._go_on()
+
+    def _go_on(self, _: object = None) -> None:
+        if self._answering is None:
+            return
+        try:
+            waits_for = self._answering.send(None)
+        except StopIteration as ended:
+            self._end(ended.value)
+        except BaseException:
+            self._end(None)
+            raise
+        else:
+            waits_for.add_done_callback(self._go_on)
+
+    def cancel(self, msg: str | None = None) -> None:
+        """End the work without an answer, as the server does when a drain takes too long."""
+        if self._answering is not None:
+            with contextlib.suppress(asyncio.CancelledError):
+                self._answering.throw(asyncio.CancelledError(msg))
+            self._end(None)
+
+    def _end(self, answer: Answer | None) -> None:
+        self._answering = None
+        self._done(self, answer)
 
     async def read(self, _: int) -> bytes:
         """The body, which is here already and within any limit on it: its length was announced and found short."""
@@ -153,7 +189,8 @@ class Protocol(HttpToolsProtocol):
             self._send(exchange, exchange.verb.refusal(self._rooms, exchange.head, exchange.ticket))
         else:
             exchange.ticket.arrive()
-            self.tasks.add(self.loop.create_task(self._answer(exchange)))
+            self.tasks.add(cast("asyncio.Task[None]", exchange))
+            exchange.begin(self._rooms, self._end)
 
     def on_response_complete(self) -> None:
         """Make ready for what follows. Unlike uvicorn's, this sets no timer for each answer."""
@@ -199,13 +236,9 @@ class Protocol(HttpToolsProtocol):
         else:
             self.transport.close()
 
-    async def _answer(self, exchange: Exchange) -> None:
-        answer = None
-        try:
-            answer = await exchange.verb.answer(self._rooms, exchange.head, exchange.read, exchange.ticket)
-        finally:
-            self.tasks.discard(cast("asyncio.Task[None]", asyncio.current_task()))
-            self._send(exchange, answer)
+    def _end(self, exchange: Exchange, answer: Answer | None) -> None:
+        self.tasks.discard(cast("asyncio.Task[None]", exchange))
+        self._send(exchange, answer)
 
     def _send(self, exchange: Exchange, answer: Answer | None) -> None:
         """Write the answer, if there is one and somebody to read it."""

@@ -49,9 +49,22 @@ class Rooms:
             return work(*arguments)
 
         loop = asyncio.get_running_loop()
+        running = loop.run_in_executor(self.codec, unless_in_vain)
+        late = False
+
+        def expire() -> None:
+            nonlocal late
+            late = True
+            running.cancel()
+
         left = ticket.deadline - time.perf_counter()
+        timer = loop.call_later(left, expire) if left < math.inf else None
         try:
-            async with asyncio.timeout(left if left < math.inf else None):
-                return await loop.run_in_executor(self.codec, unless_in_vain)
-        except TimeoutError:
-            raise DeadlineExceeded from None
+            return await running
+        except asyncio.CancelledError:
+            if late:
+                raise DeadlineExceeded from None
+            raise
+        finally:
+            if timer is not None:
+                timer.cancel()

@@ -158,7 +158,7 @@ async def _sample(rooms: Rooms, body: Body, media_type: str, ticket: Ticket) -> 
     form = await _off_loop_if_large(rooms, ticket, body, read_form, body, SampleRequest)
     check_batch(form.n, rooms.settings.max_batch, "n")
     autoencoder = rooms.registry.find(form.model).autoencoder
-    ticket.was_read(autoencoder.contract.id, form.n)
+    ticket.was_read(autoencoder.id, form.n)
     result = await autoencoder.sample(
         form.n, ticket, seed=form.seed, temperature=form.temperature, prior=form.prior, label=form.label
     )
@@ -168,7 +168,7 @@ async def _sample(rooms: Rooms, body: Body, media_type: str, ticket: Ticket) -> 
 
 async def _decode(rooms: Rooms, body: Body, media_type: str, ticket: Ticket) -> Answer:
     model, z = await _off_loop_if_large(rooms, ticket, body, read_latents, body, rooms.registry, rooms.settings)
-    ticket.was_read(model.autoencoder.contract.id, len(z))
+    ticket.was_read(model.autoencoder.id, len(z))
     images = await model.autoencoder.decode(z, ticket)
     return await _images(rooms, ticket, media_type, model.autoencoder.contract, images, {})
 
@@ -192,7 +192,7 @@ async def _read_images(rooms: Rooms, body: Body, ticket: Ticket) -> ImageBatch:
         batch = read_quick_images(body, rooms.registry, rooms.settings, ticket)
     if batch is None:
         batch = await rooms.off_loop(ticket, read_images, body, rooms.registry, rooms.settings, ticket)
-    ticket.was_read(batch.model.autoencoder.contract.id, len(batch.images))
+    ticket.was_read(batch.model.autoencoder.id, len(batch.images))
     return batch
 
 
