@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -24,6 +25,8 @@ RAW: Final = "application/octet-stream"
 # What each kind of answer can be sent as, the default first.
 LATENT_TYPES: Final = (JSON, NPY, RAW)
 IMAGE_TYPES: Final = (JSON, PNG, NPY, RAW)
+
+_QUALITY: Final = re.compile(r"0(\.[0-9]*)?|1(\.0*)?|\.[0-9]+")
 
 
 @dataclass(slots=True)
@@ -114,8 +117,7 @@ def _media_range(item: str) -> tuple[str, float]:
     for parameter in parameters:
         key, _, value = parameter.partition("=")
         if key.strip() == "q":
-            try:
-                quality = float(value)
-            except ValueError as error:
-                raise HTTPException(400, "The Accept header has a quality that is not a number.") from error
+            if not _QUALITY.fullmatch(value.strip()):
+                raise HTTPException(400, "The Accept header has a quality that is not a number between 0 and 1.")
+            quality = float(value)
     return name, quality
