@@ -382,7 +382,9 @@ def _npy_header(header: bytes) -> tuple[tuple[int, ...], bool, np.dtype[np.gener
     stream = io.BytesIO(header)
     version = np.lib.format.read_magic(stream)
     read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
-    return read(stream)
+    shape, column_major, dtype = read(stream)
+    np.broadcast_to(np.uint8(0), shape)  # takes no memory, and raises for a shape that no array can have
+    return shape, column_major, dtype
 
 
 def _size(shape: Sequence[int]) -> str:
