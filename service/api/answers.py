@@ -15,7 +15,7 @@ from pybase64 import b64encode_as_string
 from starlette.exceptions import HTTPException
 
 from service import codec
-from service.api.requests import JSON, NPY
+from service.api.requests import JSON, LONGEST_TEXT, NPY
 from service.codec import Images
 from service.contract import Contract
 
@@ -51,10 +51,12 @@ class Answer:
 def negotiate(accept: bytes, offered: tuple[str, ...]) -> str:
     """The media type that an Accept header likes best (RFC 9110, section 12.5.1); on a tie, the first one offered.
 
-    Raises HTTPException, 406 when it likes none and 400 when it is not an Accept header.
+    Raises HTTPException, 406 when it likes none and 400 when it is not an Accept header or too long for one.
     """
     if not accept:
         return offered[0]
+    if len(accept) > LONGEST_TEXT:
+        raise HTTPException(400, f"The Accept header is longer than {LONGEST_TEXT} bytes.")
     ranges = [_media_range(item) for item in accept.decode("latin-1").split(",") if item.strip()]
     best, best_quality = "", 0.0
     for media_type in offered:

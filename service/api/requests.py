@@ -34,6 +34,9 @@ NPY: Final = "application/x-npy"
 PICTURES: Final = ("image/png", "image/jpeg", "image/webp", "image/gif", "image/bmp")
 IMAGE_BODIES: Final = (JSON, MULTIPART, *PICTURES, NPY)
 
+# The longest header or query that is read. What is read is also remembered, so this bounds the memory of a cache, too.
+LONGEST_TEXT: Final = 8 * 1024
+
 # A refusal that names more than this helps nobody, and a request of a million wrong fields must not cost a million.
 _MOST_FAULTS: Final = 100
 
@@ -80,8 +83,8 @@ async def read_body(
 ) -> Body:
     """Read the body by `read(max_bytes)`, once the head has been found to announce one that the route takes.
 
-    Raises HTTPException (415 when the media type is none of `media_types`), LimitExceeded when more than `max_bytes`
-    are announced, and what `read` raises.
+    Raises HTTPException (415 when the media type is none of `media_types`, 400 when the head is too long to look into),
+    LimitExceeded when more than `max_bytes` are announced, and what `read` raises.
     """
     media_type, parameters = _media_type(head.headers.get(b"content-type", b""))
     if media_type not in media_types:
@@ -90,6 +93,8 @@ async def read_body(
     # Compared as digits: a length may be written with more zeros before it than Python would read as a number.
     if announced.isdigit() and (len(announced), announced) > (len(limit), limit):
         raise _too_large(max_bytes)
+    if len(head.query) > LONGEST_TEXT:
+        raise HTTPException(400, f"The query is longer than {LONGEST_TEXT} bytes.")
     data = await read(max_bytes)
     return Body(data, media_type, parameters, QueryParams(head.query).multi_items() if head.query else [])
 
@@ -120,6 +125,8 @@ def _too_large(max_bytes: int) -> LimitExceeded:
 
 @lru_cache(maxsize=256)
 def _media_type(content_type: bytes) -> tuple[str, Mapping[bytes, bytes]]:
+    if len(content_type) > LONGEST_TEXT:
+        raise HTTPException(400, f"The Content-Type is longer than {LONGEST_TEXT} bytes.")
     name, parameters = parse_options_header(content_type)
     return name.decode("latin-1"), parameters
 
