@@ -30,7 +30,7 @@ LONG = os.environ.get("FUZZ") == "long"
 
 settings.register_profile("ci", derandomize=True, deadline=None, database=None, max_examples=100)
 settings.register_profile(
-    "long", deadline=None, database=None, max_examples=20_000, suppress_health_check=[HealthCheck.too_slow]
+    "long", deadline=None, database=None, max_examples=5_000, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("long" if LONG else "ci")
 

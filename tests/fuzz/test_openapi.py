@@ -6,6 +6,7 @@ from typing import Any
 
 import schemathesis
 from schemathesis.checks import positive_data_acceptance
+from starlette.types import Receive, Scope, Send
 
 from service.app import create_app
 from service.settings import Settings
@@ -15,9 +16,22 @@ from tests.fuzz.conftest import Target
 # Every check but this one: no schema can say which strings are pictures, and how many numbers a model's latents have.
 BEYOND_SCHEMAS = [positive_data_acceptance]
 
-app = create_app(Settings(models_dir=ROOT / "models"))
-in_process = schemathesis.openapi.from_asgi("/openapi.json", app)
-over_a_socket = schemathesis.openapi.from_dict(app.openapi())
+
+class MadeAnew:
+    """The application, another for each lifespan: Schemathesis ends one with every test, and ours has but one."""
+
+    def __init__(self) -> None:
+        self.app = create_app(Settings(models_dir=ROOT / "models"))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            self.app = create_app(Settings(models_dir=ROOT / "models"))
+        await self.app(scope, receive, send)
+
+
+made_anew = MadeAnew()
+in_process = schemathesis.openapi.from_asgi("/openapi.json", made_anew)
+over_a_socket = schemathesis.openapi.from_dict(made_anew.app.openapi())
 
 
 @schemathesis.serializer("application/x-npy", "image/bmp")
