@@ -138,6 +138,7 @@ def create_app(settings: Settings, directory: Path | None = None, sink: Sink | N
         version=version("vae-service"),
         lifespan=lifespan,
         redoc_url=None,
+        redirect_slashes=False,  # a redirect would lead to whatever host the client names
         separate_input_output_schemas=False,
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )

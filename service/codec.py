@@ -30,6 +30,7 @@ from PIL import (
 from pybase64 import b64decode
 from zlib_ng.zlib_ng import compress, crc32
 
+from service.blocks import check_blocks
 from service.errors import Fault, InvalidInput, LimitExceeded
 
 Images = npt.NDArray[np.uint8]
@@ -59,6 +60,10 @@ _DIGIT_SEARCH_SIDE: Final = 512
 _DIGIT_LEAST_CONTRAST: Final = 24
 # Of the darkest ink, the share above which a pixel belongs to the digit when its edges are looked for.
 _DIGIT_INK: Final = 0.25
+
+
+class _Unfit(ValueError):
+    """A picture cannot be used. The sentence is for the client, as those of Pillow's own errors are not."""
 
 
 def base64_bytes(text: str) -> bytes:
@@ -123,6 +128,8 @@ def images_from_small_pngs(
             if not (file.startswith(start) and file[37:41] == b"IDAT" and file.endswith(_IEND)):
                 return None
             if len(file) != 57 + int.from_bytes(file[33:37], "big"):
+                return None
+            if crc32(file[37:-16]) != int.from_bytes(file[-16:-12], "big"):  # pyspng passes over it
                 return None
             images[index] = pyspng.load(file)
         except (ValueError, RuntimeError):
@@ -239,10 +246,14 @@ def _large_png(image: Images) -> bytes:
 
 
 def _open(data: bytes) -> Image.Image:
+    check_blocks(data)
     try:
-        return Image.open(io.BytesIO(data), formats=FORMATS)
+        picture = Image.open(io.BytesIO(data), formats=FORMATS)
     except Exception as error:  # on hostile bytes Pillow's parsers raise whatever they stumble over
-        raise ValueError(f"Not a picture that can be read ({', '.join(FORMATS)}).") from error
+        raise _Unfit(f"Not a picture that can be read ({', '.join(FORMATS)}).") from error
+    if picture.format == "BMP" and picture.info["compression"] in (1, 2):  # Pillow's decoder is a loop in Python
+        raise _Unfit("BMP files with run-length encoding are not read.")
+    return picture
 
 
 def _fit(picture: Image.Image, shape: tuple[int, ...], preprocess: Preprocess, background: int) -> Images:
@@ -258,16 +269,16 @@ def _fit(picture: Image.Image, shape: tuple[int, ...], preprocess: Preprocess, b
         if preprocess == "digit":
             return _digit(picture, shape)
         return _resize(picture, shape, mode, background)
-    except ValueError:
+    except _Unfit:
         raise
     except Exception as error:  # as in _open: decoding meets the rest of the hostile bytes
-        raise ValueError("The picture is broken and cannot be decoded.") from error
+        raise _Unfit("The picture is broken and cannot be decoded.") from error
 
 
 def _as_it_is(picture: Image.Image, shape: tuple[int, ...], mode: str) -> Images:
     if picture.mode != mode or picture.size != (shape[1], shape[0]):
         found = f"{picture.height}x{picture.width} {picture.mode}"
-        raise ValueError(
+        raise _Unfit(
             f"The picture is {found}, not {_size(shape[:2])} {mode}; preprocess 'resize' or 'digit' would make it so."
         )
     return np.asarray(picture)
@@ -317,7 +328,7 @@ def _digit(picture: Image.Image, shape: tuple[int, ...]) -> Images:
     is the pixel at 14, counted from 0: on average 13.99 down and 14.01 across.
     """
     if len(shape) != 2:
-        raise ValueError("preprocess 'digit' is for models of grey images.")
+        raise _Unfit("preprocess 'digit' is for models of grey images.")
     ink = _ink(_scale(picture, min(1.0, _DIGIT_SEARCH_SIDE / max(picture.size))))
     rows, columns = (np.flatnonzero((ink >= _DIGIT_INK).any(axis=axis)) for axis in (1, 0))
     ink = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
@@ -325,7 +336,9 @@ def _digit(picture: Image.Image, shape: tuple[int, ...]) -> Images:
     height, width = shape
     factor = min(height * _DIGIT_BOX / ink.shape[0], width * _DIGIT_BOX / ink.shape[1])
     digit = np.asarray(_scale(Image.fromarray(np.rint(ink * 255).astype(np.uint8)), factor))
-    digit = np.rint(digit * (255 / max(int(digit.max()), 1))).astype(np.uint8)
+    if not digit.any():  # a few specks far apart, each a small part of a pixel now
+        raise _Unfit("There is no ink in the picture.")
+    digit = np.rint(digit * (255 / int(digit.max()))).astype(np.uint8)
 
     field = np.zeros(shape, np.uint8)
     top, left = (_start(digit, axis, side) for axis, side in enumerate(shape))
@@ -344,7 +357,7 @@ def _ink(picture: Image.Image) -> npt.NDArray[np.float64]:
     level = float(np.median(np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])))
     lighter, darker = grey.max() - level, level - grey.min()
     if max(lighter, darker) < _DIGIT_LEAST_CONTRAST:
-        raise ValueError("There is no ink in the picture.")
+        raise _Unfit("There is no ink in the picture.")
     ink: npt.NDArray[np.float64] = (grey - level) / lighter if lighter >= darker else (level - grey) / darker
     return ink.clip(0, 1)
 
@@ -382,7 +395,9 @@ def _npy_header(header: bytes) -> tuple[tuple[int, ...], bool, np.dtype[np.gener
     stream = io.BytesIO(header)
     version = np.lib.format.read_magic(stream)
     read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
-    return read(stream)
+    shape, column_major, dtype = read(stream)
+    np.broadcast_to(np.uint8(0), shape)  # takes no memory, and raises for a shape that no array can have
+    return shape, column_major, dtype
 
 
 def _size(shape: Sequence[int]) -> str:

@@ -258,6 +258,12 @@ class Protocol(HttpToolsProtocol):
 
     def _refuse_head(self, status: int) -> None:
         self._in_head = False
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete and self._arriving is None:
+            whole = not isinstance(cycle, RequestResponseCycle) or not cycle.more_body
+            if whole:  # the request before this one is answered, and then the connection closes
+                cycle.keep_alive = False
+                return
         most = self._rooms.settings.max_header_bytes
         detail = "This is not HTTP/1.1." if status == 400 else f"The request's head is longer than {most} bytes."
         request_id = identify({})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,7 +15,7 @@ from pybase64 import b64encode_as_string
 from starlette.exceptions import HTTPException
 
 from service import codec
-from service.api.requests import JSON, NPY
+from service.api.requests import JSON, LONGEST_TEXT, NPY
 from service.codec import Images
 from service.contract import Contract
 
@@ -24,6 +25,8 @@ RAW: Final = "application/octet-stream"
 # What each kind of answer can be sent as, the default first.
 LATENT_TYPES: Final = (JSON, NPY, RAW)
 IMAGE_TYPES: Final = (JSON, PNG, NPY, RAW)
+
+_QUALITY: Final = re.compile(r"0(\.[0-9]*)?|1(\.0*)?|\.[0-9]+")
 
 
 @dataclass(slots=True)
@@ -48,10 +51,12 @@ class Answer:
 def negotiate(accept: bytes, offered: tuple[str, ...]) -> str:
     """The media type that an Accept header likes best (RFC 9110, section 12.5.1); on a tie, the first one offered.
 
-    Raises HTTPException, 406 when it likes none and 400 when it is not an Accept header.
+    Raises HTTPException, 406 when it likes none and 400 when it is not an Accept header or too long for one.
     """
     if not accept:
         return offered[0]
+    if len(accept) > LONGEST_TEXT:
+        raise HTTPException(400, f"The Accept header is longer than {LONGEST_TEXT} bytes.")
     ranges = [_media_range(item) for item in accept.decode("latin-1").split(",") if item.strip()]
     best, best_quality = "", 0.0
     for media_type in offered:
@@ -114,8 +119,7 @@ def _media_range(item: str) -> tuple[str, float]:
     for parameter in parameters:
         key, _, value = parameter.partition("=")
         if key.strip() == "q":
-            try:
-                quality = float(value)
-            except ValueError as error:
-                raise HTTPException(400, "The Accept header has a quality that is not a number.") from error
+            if not _QUALITY.fullmatch(value.strip()):
+                raise HTTPException(400, "The Accept header has a quality that is not a number between 0 and 1.")
+            quality = float(value)
     return name, quality

@@ -95,7 +95,7 @@ def error_response(error: Exception, request_id: str, path: str) -> Response:
 
 
 def _on_error(request: Request, error: Exception) -> Response:
-    return error_response(error, request.state.request_id, request.url.path)
+    return error_response(error, request.state.request_id, request.scope["path"])
 
 
 def _status(error: Exception) -> int:
@@ -103,5 +103,5 @@ def _status(error: Exception) -> int:
 
 
 def _pointer(path: tuple[str | int, ...]) -> str:
-    """RFC 6901: "~" and "/" in names are escaped."""
-    return "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in path)
+    """RFC 6901: "~" and "/" in names are escaped. Of a name that no field of ours could have, the start will do."""
+    return "".join("/" + str(step)[:100].replace("~", "~0").replace("/", "~1") for step in path)

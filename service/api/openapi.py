@@ -73,7 +73,17 @@ def image_body() -> dict[str, Any]:
 
 
 def add_problem_schema(document: dict[str, Any]) -> None:
-    """Put the schemas that `problems` refers to into the document's components."""
+    """Put the schemas that `problems` refers to into the document's components.
+
+    And take FastAPI's own validation error out, which it foretells for every route with a parameter: none of ours can
+    have it.
+    """
+    for path in document["paths"].values():
+        for operation in path.values():
+            if "HTTPValidationError" in str(operation["responses"].get("422")):
+                del operation["responses"]["422"]
+    for name in ("HTTPValidationError", "ValidationError"):
+        document["components"]["schemas"].pop(name, None)
     schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
     document["components"]["schemas"] |= {**schema.pop("$defs"), "Problem": schema}
 

@@ -6,6 +6,7 @@ Reading the body is the only thing here that waits. The rest is plain functions 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -34,6 +35,16 @@ MULTIPART: Final = "multipart/form-data"
 NPY: Final = "application/x-npy"
 PICTURES: Final = ("image/png", "image/jpeg", "image/webp", "image/gif", "image/bmp")
 IMAGE_BODIES: Final = (JSON, MULTIPART, *PICTURES, NPY)
+
+# The longest header or query that is read. What is read is also remembered, so this bounds the memory of a cache, too.
+LONGEST_TEXT: Final = 8 * 1024
+
+# A refusal that names more than this helps nobody, and a request of a million wrong fields must not cost a million.
+_MOST_FAULTS: Final = 100
+
+# The most values in a JSON body, whatever its size in bytes: of latents' numbers more than of anything else.
+_MOST_NUMBERS: Final = 2**20
+_MOST_VALUES: Final = 2**17
 
 _DEFAULT_OPTIONS: Final = ImageOptions.model_validate({})
 
@@ -75,15 +86,18 @@ class ImageBatch:
 async def read_body(head: Head, read: Read, media_types: tuple[str, ...], max_bytes: int) -> Body:
     """Read the body by `read(max_bytes)`, once the head has been found to announce one that the route takes.
 
-    Raises HTTPException (415 when the media type is none of `media_types`), LimitExceeded when more than `max_bytes`
-    are announced, and what `read` raises.
+    Raises HTTPException (415 when the media type is none of `media_types`, 400 when the head is too long to look into),
+    LimitExceeded when more than `max_bytes` are announced, and what `read` raises.
     """
     media_type, parameters = _media_type(head.headers.get(b"content-type", b""))
     if media_type not in media_types:
         raise HTTPException(415, f"The body must be {_either(media_types)}, by its Content-Type.")
-    announced = head.headers.get(b"content-length", b"")
-    if announced.isdigit() and int(announced) > max_bytes:
+    announced, limit = head.headers.get(b"content-length", b"").lstrip(b"0"), b"%d" % max_bytes
+    # Compared as digits: a length may be written with more zeros before it than Python would read as a number.
+    if announced.isdigit() and (len(announced), announced) > (len(limit), limit):
         raise _too_large(max_bytes)
+    if len(head.query) > LONGEST_TEXT:
+        raise HTTPException(400, f"The query is longer than {LONGEST_TEXT} bytes.")
     data = await read(max_bytes)
     return Body(data, media_type, parameters, QueryParams(head.query).multi_items() if head.query else [])
 
@@ -125,21 +139,20 @@ def _too_large(max_bytes: int) -> LimitExceeded:
 
 @lru_cache(maxsize=256)
 def _media_type(content_type: bytes) -> tuple[str, Mapping[bytes, bytes]]:
+    if len(content_type) > LONGEST_TEXT:
+        raise HTTPException(400, f"The Content-Type is longer than {LONGEST_TEXT} bytes.")
     name, parameters = parse_options_header(content_type)
     return name.decode("latin-1"), parameters
 
 
 def read_form(body: Body, form: type[Form]) -> Form:
     """A JSON body as one of the request schemas. Raises HTTPException (400, not JSON) and InvalidInput."""
-    if body.query:
-        raise InvalidInput([Fault((name,), "A JSON request takes no query parameters.") for name, _ in body.query])
+    _refuse_query(body, "A JSON request takes no query parameters.")
+    _check_values(body.data, _MOST_NUMBERS if form is DecodeRequest else _MOST_VALUES)
     try:
         return form.model_validate_json(body.data, strict=True)
     except ValidationError as error:
-        for problem in error.errors(include_url=False, include_input=False):
-            if problem["type"] == "json_invalid":
-                raise HTTPException(400, f"The body is not JSON. {problem['msg']}.") from error
-        raise _invalid(error) from error
+        raise _refusal(error) from error
 
 
 def read_images(body: Body, registry: Registry, settings: Settings, ticket: Ticket) -> ImageBatch:
@@ -148,7 +161,7 @@ def read_images(body: Body, registry: Registry, settings: Settings, ticket: Tick
     Raises InvalidInput, LimitExceeded, Unknown, and HTTPException (400) for a body that does not keep its own format;
     Overloaded, before a picture is decoded, when there is no room for so many.
     """
-    options, pictures = _options_and_pictures(body)
+    options, pictures = _options_and_pictures(body, settings.max_batch)
     ticket.expect(len(pictures))
     model = registry.find(options.model)
     contract = model.autoencoder.contract
@@ -178,7 +191,7 @@ def read_images(body: Body, registry: Registry, settings: Settings, ticket: Tick
 
 def read_quick_images(body: Body, registry: Registry, settings: Settings, ticket: Ticket) -> ImageBatch | None:
     """As `read_images` where that takes no more time than the bytes of its images; else None."""
-    options, pictures = _options_and_pictures(body)
+    options, pictures = _options_and_pictures(body, settings.max_batch)
     ticket.expect(len(pictures))
     model = registry.find(options.model)
     images = _quick_images(body, options, pictures, model.autoencoder.contract, settings)
@@ -219,17 +232,14 @@ def read_latents(body: Body, registry: Registry, settings: Settings) -> tuple[Mo
         return model, np.array(form.z, np.float32)
 
 
-def _options_and_pictures(body: Body) -> tuple[ImageOptions, Sequence[bytes | str]]:
+def _options_and_pictures(body: Body, max_batch: int) -> tuple[ImageOptions, Sequence[bytes | str]]:
     """What is said about the images, and the picture files: base64 texts from JSON, else bytes."""
     if body.media_type == JSON:
         form = read_form(body, ImageRequest)
         return form, form.images
     if body.media_type == MULTIPART:
-        if body.query:
-            raise InvalidInput(
-                [Fault((name,), "A multipart request takes no query parameters.") for name, _ in body.query]
-            )
-        fields, pictures = _read_multipart(body)
+        _refuse_query(body, "A multipart request takes no query parameters.")
+        fields, pictures = _read_multipart(body, max_batch)
         return _read_options(fields), pictures
     return _read_options(body.query), [body.data]
 
@@ -237,45 +247,63 @@ def _options_and_pictures(body: Body) -> tuple[ImageOptions, Sequence[bytes | st
 def _read_options(items: list[tuple[str, str]]) -> ImageOptions:
     if not items:
         return _DEFAULT_OPTIONS
-    twice = {name for name, _ in items if [other for other, _ in items].count(name) > 1}
-    if twice:
-        raise InvalidInput([Fault((name,), "Given more than once.") for name in sorted(twice)])
+    options = dict(items)
+    if len(options) < len(items):
+        counts = Counter(name for name, _ in items)
+        twice = sorted(name for name, count in counts.items() if count > 1)
+        raise InvalidInput([Fault((name,), "Given more than once.") for name in twice[:_MOST_FAULTS]])
     try:
-        return ImageOptions.model_validate_strings(dict(items))
+        return ImageOptions.model_validate_strings(options)
     except ValidationError as error:
-        raise _invalid(error) from error
+        raise _refusal(error) from error
 
 
-def _read_multipart(body: Body) -> tuple[list[tuple[str, str]], list[bytes]]:
-    """The fields of a multipart body, but for `images`, and the pictures in `images`, all in memory."""
+def _refuse_query(body: Body, reason: str) -> None:
+    if body.query:
+        raise InvalidInput([Fault((name,), reason) for name, _ in body.query[:_MOST_FAULTS]])
+
+
+def _read_multipart(body: Body, max_batch: int) -> tuple[list[tuple[str, str]], list[bytes]]:
+    """The fields of a multipart body, but for `images`, and the pictures in `images`, all in memory.
+
+    Of a body of a hundred thousand small parts it reads no more than those that decide that it is refused.
+    """
     fields: list[tuple[str, str]] = []
     pictures: list[bytes] = []
     ended = False
 
+    def add_picture(file: bytes) -> None:
+        pictures.append(file)
+        codec.check_batch(len(pictures), max_batch, "images")
+
     def on_field(field: Field) -> None:
         name, value = (field.field_name or b"").decode("utf-8", "replace"), field.value or b""
         if name == "images":
-            pictures.append(value)
-        else:
-            fields.append((name, value.decode("utf-8", "replace")))
+            add_picture(value)
+            return
+        fields.append((name, value.decode("utf-8", "replace")))
+        if len(fields) > len(ImageOptions.model_fields):
+            _read_options(fields)  # which refuses them: one is given twice, or there is no such option
 
     def on_file(file: File) -> None:
         if file.field_name != b"images":
             name = (file.field_name or b"").decode("utf-8", "replace")
             raise InvalidInput([Fault((name,), "Pictures belong into the field images.")])
-        pictures.append(file.file_object.getvalue())  # type: ignore[union-attr]  # in memory, as configured below
+        add_picture(file.file_object.getvalue())  # type: ignore[union-attr]  # in memory, as configured below
 
     def on_end() -> None:
         nonlocal ended
         ended = True
 
     try:
+        if b"boundary" not in body.parameters:
+            raise FormParserError  # as the parser would, which would also log it as an error of ours
         parser = FormParser(
             MULTIPART,
             on_field,
             on_file,
             on_end,
-            boundary=body.parameters.get(b"boundary"),
+            boundary=body.parameters[b"boundary"],
             # The body is in memory and within its limit already; a second copy on disk would need a disk to write to.
             config={"MAX_MEMORY_FILE_SIZE": float("inf"), "UPLOAD_ERROR_ON_BAD_CTE": True},
         )
@@ -288,9 +316,22 @@ def _read_multipart(body: Body) -> tuple[list[tuple[str, str]], list[bytes]]:
     return fields, pictures
 
 
-def _invalid(error: ValidationError) -> InvalidInput:
+def _check_values(data: bytes, most: int) -> None:
+    """Raise LimitExceeded when JSON holds more than `most` values: in memory each takes up to a hundred bytes."""
+    if len(data) > most and data.count(b",") + data.count(b"[") + data.count(b"{") > most:
+        raise LimitExceeded(f"The body holds more than {most} values.")
+
+
+def _refusal(error: ValidationError) -> Exception:
     """Our error for pydantic's, with its paths and its sentences, and never with the client's values."""
+    if error.error_count() > _MOST_FAULTS:
+        return InvalidInput([Fault((), f"{error.error_count()} things in it cannot be used, too many to name.")])
     problems = error.errors(include_url=False, include_input=False, include_context=False)
+    kind, place, sentence = problems[0]["type"], tuple(problems[0]["loc"]), f"{problems[0]['msg']}."
+    if kind == "json_invalid":
+        return HTTPException(400, f"The body is not JSON. {sentence}")
+    if kind == "too_long" and place in (("images",), ("z",)):
+        return LimitExceeded(sentence, place)
     return InvalidInput([Fault(tuple(problem["loc"]), f"{problem['msg']}.") for problem in problems])
 
 

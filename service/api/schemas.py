@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, FailFast, Field
 
@@ -20,10 +20,12 @@ Seed = Annotated[
     ),
 ]
 Png = Annotated[str, Field(description="A PNG, in base64.", json_schema_extra={"contentEncoding": "base64"})]
-Latent = Annotated[list[float], Field(description="`latent_dim` numbers.")]
-
 
 # Lists fail at their first bad item (FailFast): a body of a million wrong items must not become a million errors.
+# And they fail at so many items, whatever VAE_MAX_BATCH allows: before there are millions of Python's objects.
+_MOST_ITEMS: Final = 2**16
+
+Latent = Annotated[list[float], Field(description="`latent_dim` numbers.")]
 
 
 class _Request(BaseModel):
@@ -48,7 +50,9 @@ class ImageRequest(ImageOptions):
     """A batch of pictures in JSON."""
 
     images: Annotated[list[str], FailFast()] = Field(
-        description="PNG, JPEG, WebP, GIF or BMP files in base64, bare or as data: URIs.", min_length=1
+        description="PNG, JPEG, WebP, GIF or BMP files in base64, bare or as data: URIs.",
+        min_length=1,
+        max_length=_MOST_ITEMS,
     )
 
 
@@ -66,8 +70,8 @@ class SampleRequest(_Request):
 class DecodeRequest(_Request):
     """Latents to decode."""
 
-    z: Annotated[list[Annotated[Latent, FailFast()]], FailFast()] = Field(
-        min_length=1, description="One latent for each image."
+    z: Annotated[list[Annotated[Latent, FailFast(), Field(max_length=_MOST_ITEMS)]], FailFast()] = Field(
+        min_length=1, max_length=_MOST_ITEMS, description="One latent for each image."
     )
     model: ModelReference
 

@@ -15,6 +15,7 @@ from service import codec
 from service.codec import Images, Preprocess
 from service.errors import InvalidInput, LimitExceeded
 from tests.digits import decoded, digits, encoded
+from tests.fuzz.pictures import run_length_bmp
 
 SHAPE = (28, 28)
 DIGIT = digits()[0]
@@ -178,6 +179,11 @@ class TestDigit:
         images = read(*pictures, preprocess="digit")
         return float(np.abs(images.astype(int) - digits()[:count]).mean())
 
+    def test_specks_that_vanish_when_scaled_are_no_ink(self) -> None:
+        page = np.zeros((500, 500), np.uint8)
+        page[0, 0] = page[499, 499] = 255
+        assert faults(encoded(page), preprocess="digit") == {("images", 0): "There is no ink in the picture."}
+
     def test_mnist_itself_comes_out_as_it_went_in(self) -> None:
         assert self.off([encoded(digit) for digit in digits()[:50]], 50) < 0.5
 
@@ -260,7 +266,21 @@ class TestBadPictures:
 
     def test_a_text_chunk_that_inflates_without_end_is_refused(self) -> None:
         bomb = b"zTXt", b"comment\0\0" + zlib.compress(bytes(100_000_000), 9)
-        assert list(faults(png(DIGIT, bomb))) == [("images", 0)]
+        assert faults(png(DIGIT, bomb)) == {
+            ("images", 0): "Not a picture that can be read (PNG, JPEG, WEBP, GIF, BMP)."
+        }
+
+    def test_what_pillow_says_of_a_broken_picture_is_not_passed_on(self) -> None:
+        late = png(DIGIT)[:-12] + chunk(b"zTXt", b"comment\0\0" + zlib.compress(bytes(10_000_000))) + png(DIGIT)[-12:]
+        assert faults(late) == {("images", 0): "The picture is broken and cannot be decoded."}
+
+    def test_pixels_whose_checksum_is_wrong_are_refused_by_both_readers(self) -> None:
+        damaged = png(DIGIT)[:-16] + bytes(4) + png(DIGIT)[-12:]
+        assert codec.images_from_small_pngs([damaged], SHAPE, max_pixels=784) is None
+        assert "checksum" in faults(damaged)[("images", 0)]
+
+    def test_a_run_length_bmp_which_takes_seconds_to_read_is_refused(self) -> None:
+        assert "run-length" in faults(run_length_bmp(4_000, 4_000, b"\0\0\0\1"))[("images", 0)]
 
 
 class TestNpy:
@@ -309,10 +329,23 @@ class TestNpy:
         with pytest.raises(InvalidInput):
             self.read(stream.getvalue())
 
-    @pytest.mark.parametrize("shape", ["(1000000000000, 28, 28)", "(-1, 28, 28)", "(2, 28, 28)", "(0, 28, 28)"])
+    @pytest.mark.parametrize(
+        "shape",
+        [
+            "(1000000000000, 28, 28)",
+            "(-1, 28, 28)",
+            "(2, 28, 28)",
+            "(0, 28, 28)",
+            f"(0x{'f' * 9000}, 28, 28)",  # more digits than Python writes
+        ],
+    )
     def test_a_header_that_lies_about_its_size_allocates_nothing(self, shape: str) -> None:
         with pytest.raises(InvalidInput):
             self.read(npy_header(f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}") + bytes(784))
+
+    def test_no_images_of_a_size_that_no_array_can_have_are_refused(self) -> None:
+        with pytest.raises(InvalidInput):
+            self.read(npy_header("{'descr': '|u1', 'fortran_order': False, 'shape': (0, 9223372036854775807, 28), }"))
 
     @pytest.mark.parametrize(
         "data",

@@ -41,9 +41,10 @@ def test_nothing_that_can_be_had_is_406(accept: str) -> None:
     assert caught.value.status_code == 406
 
 
-def test_a_quality_that_is_no_number_is_400() -> None:
+@pytest.mark.parametrize("quality", ["high", "", "nan", "inf", "-1", "2", "1.5", "1e0", "1_0"])
+def test_a_quality_that_is_no_number_between_0_and_1_is_400(quality: str) -> None:
     with pytest.raises(HTTPException) as caught:
-        negotiate(b"image/png;q=high", IMAGE_TYPES)
+        negotiate(f"image/png;q={quality}".encode(), IMAGE_TYPES)
     assert caught.value.status_code == 400
 
 

@@ -27,6 +27,10 @@ def test_every_reference_leads_somewhere(client: TestClient) -> None:
     assert references <= set(schemas)
 
 
+def test_no_answer_is_foretold_that_cannot_come(client: TestClient) -> None:
+    assert "ValidationError" not in client.get("/openapi.json").text
+
+
 def test_every_verb_documents_its_bodies_its_answers_and_its_problems(client: TestClient) -> None:
     paths = client.get("/openapi.json").json()["paths"]
     for route in ("/encode", "/reconstruct", "/sample", "/decode"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,6 +13,8 @@ from fastapi.testclient import TestClient
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
+from service.api.answers import negotiate
+from service.api.requests import _media_type
 from service.codec import npy_bytes
 from tests.digits import base64_png, digits, encoded
 
@@ -182,6 +185,13 @@ class TestLimits:
         assert answer.status_code == 413
         assert answer.json()["detail"] == "The body is larger than 100 bytes."
 
+    @pytest.mark.parametrize(("digits", "status"), [(b"2", 200), (b"101", 413), (b"9" * 5_000, 413)])
+    def test_a_length_may_be_announced_with_thousands_of_zeros_before_it(
+        self, start: Callable[..., TestClient], digits: bytes, status: int
+    ) -> None:
+        headers = {"content-type": "application/json", "content-length": "0" * 5_000 + digits.decode()}
+        assert start(max_body_bytes=100).post("/sample", content=b"{}", headers=headers).status_code == status
+
     def test_a_body_of_unknown_length_is_cut_off_as_it_comes(self, start: Callable[..., TestClient]) -> None:
         sent = 0
 
@@ -217,6 +227,84 @@ class TestLimits:
         answer = client.post("/encode", json={"images": [picture] * 3})
         assert answer.status_code == 413
         assert answer.json()["errors"][0]["pointer"] == "/images"
+
+
+class TestLongTexts:
+    """Headers and queries are remembered or split into pieces, so there is a longest one."""
+
+    @pytest.mark.parametrize("name", ["accept", "content-type"])
+    def test_a_header_that_is_too_long_is_400_and_not_remembered(self, client: TestClient, name: str) -> None:
+        before = negotiate.cache_info().currsize, _media_type.cache_info().currsize
+        headers = {"content-type": "application/json", name: "application/json;" + "a" * 10_000}
+        answer = client.post("/sample", content=b"{}", headers=headers)
+        assert answer.status_code == 400
+        assert "longer than 8192 bytes" in answer.json()["detail"]
+        after = negotiate.cache_info().currsize, _media_type.cache_info().currsize
+        assert sum(after) - sum(before) <= 2  # those of the shorter headers
+
+    def test_a_query_that_is_too_long_is_400(self, client: TestClient) -> None:
+        answer = post(client, PNG, "image/png", seed="1" * 10_000)
+        assert answer.status_code == 400
+
+
+class TestManyFaults:
+    """A request that is wrong a hundred thousand times is refused in a moment, and in few words."""
+
+    MANY = 100_000
+
+    @staticmethod
+    def refused(answer: Any, start: float) -> int:
+        assert time.monotonic() - start < 5
+        assert len(answer.content) < 20_000
+        status: int = answer.status_code
+        return status
+
+    def test_unknown_fields(self, client: TestClient) -> None:
+        fields = {str(number): 0 for number in range(self.MANY)}
+        start = time.monotonic()
+        assert self.refused(client.post("/sample", json=fields), start) == 422
+
+    def test_a_name_of_a_million_letters(self, client: TestClient) -> None:
+        start = time.monotonic()
+        answer = client.post("/sample", json={"n" * 1_000_000: 0})
+        assert self.refused(answer, start) == 422
+        assert answer.json()["errors"][0]["pointer"] == "/" + "n" * 100
+
+    @pytest.mark.parametrize("name", ["a", "a{}"], ids=["one name", "many names"])
+    def test_fields_of_a_form(self, client: TestClient, name: str) -> None:
+        part = f'--b\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n1\r\n'
+        body = "".join(part.format(number) for number in range(self.MANY)) + "--b--\r\n"
+        start = time.monotonic()
+        assert self.refused(post(client, body.encode(), "multipart/form-data; boundary=b"), start) == 422
+
+    def test_pictures_of_a_form(self, client: TestClient) -> None:
+        part = b'--b\r\nContent-Disposition: form-data; name="images"\r\n\r\n\r\n'
+        start = time.monotonic()
+        answer = post(client, part * self.MANY + b"--b--\r\n", "multipart/form-data; boundary=b")
+        assert self.refused(answer, start) == 413
+
+    @pytest.mark.parametrize("media_type", ["image/png", "application/json", "multipart/form-data; boundary=b"])
+    def test_query_parameters(self, client: TestClient, media_type: str) -> None:
+        query = "a&" * 4_000
+        start = time.monotonic()
+        answer = client.post(f"/encode?{query}", content=PNG, headers={"content-type": media_type})
+        assert self.refused(answer, start) == 422
+
+    @pytest.mark.parametrize(
+        ("route", "body"),
+        [
+            ("/encode", b'{"images": [' + b"[]," * 2**17 + b"[]]}"),
+            ("/encode", b'{"images": [' + b'"",' * 2**16 + b'""]}'),
+            ("/sample", b'{"n": [' + b"{}," * 2**17 + b"{}]}"),
+            ("/decode", b'{"z": [' + b"[]," * 2**16 + b"[]]}"),
+            ("/decode", b'{"z": [[' + b"1," * 2**20 + b"1]]}"),
+        ],
+    )
+    def test_more_values_than_a_request_could_need_are_too_large(
+        self, client: TestClient, route: str, body: bytes
+    ) -> None:
+        start = time.monotonic()
+        assert self.refused(post(client, body, "application/json", route), start) == 413
 
 
 class TestBadItems:

@@ -1,0 +1,104 @@
+"""Hostile pictures, sent to a real server in every form that a picture can have."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tests.digits import encoded
+from tests.fuzz.conftest import Target, good_request, is_problem
+from tests.fuzz.connection import Answer, request
+from tests.fuzz.pictures import cut_short, hostile_pictures, largest_pictures
+
+MIB = 2**20
+FORMS = ("JSON", "multipart", "raw")
+
+
+def with_picture(picture: bytes, form: str, preprocess: str = "resize", path: str = "/encode") -> bytes:
+    """A request that has one picture in it."""
+    if form == "JSON":
+        text = base64.b64encode(picture).decode()
+        return request(path, json.dumps({"images": [text], "preprocess": preprocess}).encode())
+    if form == "multipart":
+        parts = [
+            b'--b\r\nContent-Disposition: form-data; name="images"; filename="p"\r\n\r\n' + picture,
+            b'--b\r\nContent-Disposition: form-data; name="preprocess"\r\n\r\n' + preprocess.encode(),
+            b"--b--\r\n",
+        ]
+        return request(path, b"\r\n".join(parts), "multipart/form-data; boundary=b")
+    return request(f"{path}?preprocess={preprocess}", picture, "image/png")
+
+
+def is_answered(answer: Answer, *statuses: int) -> None:
+    """Fail unless the status is one of those, and all but 200 a problem."""
+    assert answer.status in statuses, answer
+    if answer.status != 200:
+        is_problem(answer)
+
+
+def test_each_is_answered_as_it_deserves(target: Target, subtests: pytest.Subtests) -> None:
+    for picture in hostile_pictures():
+        with subtests.test(picture.name), target.connect() as connection:
+            answer = connection.ask(with_picture(picture.data, "raw"))
+            is_answered(answer, picture.status)
+            if picture.pixels is not None:
+                plain = connection.ask(with_picture(encoded(picture.pixels), "raw", "none"))
+                assert answer.body == plain.body
+            target.is_well()
+
+
+@pytest.mark.parametrize("preprocess", ["none", "digit"])
+@pytest.mark.parametrize("form", FORMS)
+def test_in_no_form_and_for_no_purpose_does_one_break_anything(
+    target: Target, subtests: pytest.Subtests, form: str, preprocess: str
+) -> None:
+    for picture in hostile_pictures():
+        with subtests.test(picture.name), target.connect() as connection:
+            is_answered(connection.ask(with_picture(picture.data, form, preprocess)), 200, 413, 422)
+            assert connection.ask(good_request()).body == target.truth
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP"])
+def test_cut_short_at_any_byte_it_is_refused_or_read_in_full(target: Target, kind: str) -> None:
+    with target.connect() as connection:
+        whole = connection.ask(with_picture(cut_short(kind)[-1], "raw"))
+        for picture in cut_short(kind):
+            answer = connection.ask(with_picture(picture, "raw"))
+            is_answered(answer, 200, 422)
+            assert answer.status == 422 or answer.body == whole.body, len(picture)
+            assert connection.ask(good_request()).body == target.truth
+
+
+def test_none_keeps_its_thread_for_longer_than_its_bytes_deserve(target: Target, subtests: pytest.Subtests) -> None:
+    """Pictures in which each byte is work are refused by what they are, not by the work having been done."""
+    for picture in hostile_pictures():
+        with subtests.test(picture.name), target.connect() as connection:
+            start = time.monotonic()
+            connection.ask(with_picture(picture.data, "raw"))
+            assert time.monotonic() - start < 2 + len(picture.data) / MIB
+
+
+class TestMemory:
+    """At default settings one request may need 512 MiB for as long as it lasts, and leaves less than 64 MiB behind."""
+
+    PEAK = 512
+    LEFT = 96
+
+    def test_bombs_grow_the_process_within_its_bounds(
+        self, start: Callable[..., Target], subtests: pytest.Subtests
+    ) -> None:
+        target = start()
+        for _ in range(20):
+            target.is_well()
+        before = target.memory()
+        for picture in (*largest_pictures(), *hostile_pictures()):
+            with subtests.test(picture.name), target.connect() as connection:
+                target.forget_peak()
+                is_answered(connection.ask(with_picture(picture.data, "raw")), picture.status)
+                assert target.memory("VmHWM") - before < self.PEAK
+        assert target.memory() - before < self.LEFT
+        target.is_well()

@@ -1,0 +1,298 @@
+"""Properties of the readers, whatever comes in: what is raised is documented, and what was written is read back."""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from starlette.exceptions import HTTPException
+
+from service import codec
+from service.admission import Ticket
+from service.api.answers import IMAGE_TYPES, LATENT_TYPES, negotiate
+from service.api.error_handlers import error_answer
+from service.api.requests import JSON, MULTIPART, NPY, Body, read_form, read_images, read_latents
+from service.api.schemas import DecodeRequest, ImageRequest, SampleRequest
+from service.codec import Images
+from service.errors import InvalidInput, VaeError
+from service.registry import Opening, Registry, open_registry
+from service.settings import Settings
+from tests.digits import digits, encoded
+from tests.e2e.conftest import ROOT
+from tests.fuzz.pictures import chunk, header, hostile_pictures, rows
+
+SETTINGS = Settings(max_batch=64)
+SHAPES = [(28, 28), (6, 4), (1, 1), (5, 7, 3)]
+
+
+@pytest.fixture(scope="session")
+def registry() -> Registry:
+    return open_registry(ROOT / "models", default="mnist-mlp", opening=Opening("cpu", threads=1, batch=1))
+
+
+def documented(work: Callable[[], Any]) -> Any:
+    """What `work` returns, or None when it raises what its caller answers with a status of the client's fault."""
+    try:
+        return work()
+    except (VaeError, HTTPException) as error:
+        answer = error_answer(error, "id", "/")
+    assert 400 <= answer.status < 500
+    return None
+
+
+@st.composite
+def images(draw: st.DrawFn, shape: tuple[int, ...] | None = None) -> Images:
+    """A few images of one shape, some of them noise and some nearly blank."""
+    shape = shape or draw(st.sampled_from(SHAPES))
+    count, seed, most = draw(st.integers(1, 5)), draw(st.integers(0, 2**32)), draw(st.sampled_from([1, 2, 256]))
+    return np.random.Generator(np.random.PCG64(seed)).integers(0, most, (count, *shape), np.uint8)
+
+
+@st.composite
+def damaged(draw: st.DrawFn, whole: st.SearchStrategy[bytes]) -> bytes:
+    """Bytes with a few of them changed, lost, doubled or swapped for others."""
+    data = bytearray(draw(whole))
+    for _ in range(draw(st.integers(0, 4))):
+        start = draw(st.integers(0, len(data)))
+        end = draw(st.integers(start, min(len(data), start + 20)))
+        data[start:end] = draw(st.one_of(st.binary(max_size=20), st.just(bytes(data[start:end]) * 2)))
+    return bytes(data)
+
+
+KINDS = [encoded(digits()[0], kind) for kind in ("PNG", "JPEG", "WEBP", "GIF", "BMP")]
+SMALL = [picture.data for picture in hostile_pictures() if len(picture.data) < 5_000]
+any_picture = st.one_of(st.binary(max_size=200), damaged(st.sampled_from(KINDS + SMALL)))
+
+
+class TestBase64:
+    @given(st.binary(max_size=300), st.sampled_from(["", "data:image/png;base64,", "data:a/b;x=y;base64,"]))
+    def test_what_was_written_is_read(self, data: bytes, start: str) -> None:
+        assert codec.base64_bytes(start + base64.b64encode(data).decode()) == data
+        assert codec.base64_bytes(start + base64.encodebytes(data).decode()) == data
+
+    @given(st.one_of(st.text(), st.text("AB=/+ \n"), st.text("data:;,base64=/").map(lambda text: f"data:{text}")))
+    def test_what_is_none_is_a_value_error(self, text: str) -> None:
+        try:
+            data = codec.base64_bytes(text)
+        except ValueError:
+            return
+        assert codec.base64_bytes(base64.b64encode(data).decode()) == data
+
+
+class TestPictures:
+    @given(any_picture, st.sampled_from(SHAPES), st.sampled_from(["none", "resize", "digit"]), st.integers(0, 255))
+    def test_bytes_are_an_image_of_the_models_shape_or_refused(
+        self, data: bytes, shape: tuple[int, ...], preprocess: codec.Preprocess, background: int
+    ) -> None:
+        found = documented(
+            lambda: codec.images_from_pictures(
+                [data], shape, preprocess=preprocess, background=background, max_pixels=100_000
+            )
+        )
+        if found is not None:
+            assert (found.shape, found.dtype) == ((1, *shape), np.uint8)
+
+    @given(images(), st.sampled_from(["PNG", "WEBP", "BMP"]))
+    def test_what_was_written_without_loss_is_read(self, written: Images, kind: str) -> None:
+        options = {"lossless": True} if kind == "WEBP" else {}
+        files = [encoded(image, kind, **options) for image in written]
+        shape = written.shape[1:]
+        read = codec.images_from_pictures(files, shape, preprocess="resize", background=0, max_pixels=10**6)
+        np.testing.assert_array_equal(read, written)
+
+    @given(images())
+    def test_our_own_pngs_are_read_alike_by_both_readers(self, written: Images) -> None:
+        files = codec.png_files(written)
+        shape = written.shape[1:]
+        slow = codec.images_from_pictures(files, shape, preprocess="none", background=0, max_pixels=10**6)
+        np.testing.assert_array_equal(slow, written)
+        quick = codec.images_from_small_pngs(files, shape, max_pixels=10**6)
+        if len(shape) == 2:
+            np.testing.assert_array_equal(quick, written)
+
+
+@st.composite
+def plain_pngs(draw: st.DrawFn) -> bytes:
+    """Grey PNGs such as the quick reader takes, with rows filtered in any way, too few, too many, or not packed."""
+    filters = draw(st.lists(st.integers(0, 5), min_size=28, max_size=28))
+    image = digits()[draw(st.integers(0, 9))]
+    filtered = b"".join(bytes([kind]) + row.tobytes() for kind, row in zip(filters, image, strict=True))
+    filtered = draw(st.sampled_from([filtered, rows(image), filtered[:-1], filtered[:-29], filtered * 2, b""]))
+    packed = zlib.compress(filtered, draw(st.integers(0, 9)))
+    packed = draw(
+        st.sampled_from([packed, packed[:-4], packed[:-1], packed[:-20], packed + b"x", packed[:-4] + bytes(4)])
+    )
+    return header(28, 28) + chunk(b"IDAT", draw(st.one_of(st.just(packed), damaged(st.just(packed))))) + END
+
+
+END = chunk(b"IEND", b"")
+
+
+@given(st.one_of(plain_pngs(), damaged(plain_pngs()), any_picture), st.booleans())
+def test_the_quick_reader_reads_as_the_other_or_not_at_all(data: bytes, as_text: bool) -> None:
+    picture = base64.b64encode(data).decode() if as_text else data
+    quick = codec.images_from_small_pngs([picture], (28, 28), max_pixels=784)
+    if quick is None:
+        return
+    try:
+        slow = codec.images_from_pictures([picture], (28, 28), preprocess="none", background=0, max_pixels=784)
+    except InvalidInput:
+        # All pixels were there, under a right CRC: only what the deflate stream says of them at its end is wrong.
+        with pytest.raises(zlib.error, match="incorrect data check"):
+            zlib.decompress(data[41:-16])
+    else:
+        np.testing.assert_array_equal(quick, slow)
+
+
+def latin(data: bytes) -> str:
+    return data.decode("latin-1")
+
+
+@given(st.one_of(st.text("AB=/+ \n-_", max_size=80), damaged(st.just(base64.b64encode(KINDS[0]))).map(latin)))
+def test_the_quick_reader_takes_no_base64_that_the_other_refuses(text: str) -> None:
+    if codec.images_from_small_pngs([text], (28, 28), max_pixels=784) is not None:
+        codec.base64_bytes(text)
+
+
+class TestNpy:
+    @given(images(), st.sampled_from("CF"))
+    def test_what_was_written_is_read(self, written: Images, order: Any) -> None:
+        np.testing.assert_array_equal(codec.parse_npy(codec.npy_bytes(np.asarray(written, order=order))), written)
+
+    @given(st.one_of(st.binary(max_size=200), damaged(images((28, 28)).map(codec.npy_bytes))))
+    def test_bytes_are_a_batch_of_images_or_refused(self, data: bytes) -> None:
+        array = documented(lambda: codec.parse_npy(data))
+        if array is not None:
+            assert array.dtype == np.uint8
+            assert array.ndim in (3, 4)
+
+    @given(
+        shape=st.lists(st.one_of(st.integers(0, 30), st.integers()), max_size=5).map(tuple),
+        kind=st.sampled_from(["|u1", "u1", "B", "<f4", "|O", "|V0", "nonsense", [("a", "|u1")]]),
+        size=st.sampled_from([0, 1, 784, 1000]),
+    )
+    @example(shape=(0, 2**63, 28), kind="|u1", size=0)
+    @example(shape=(16**4000, 28, 28), kind="|u1", size=784)
+    def test_a_header_that_lies_is_refused(self, shape: tuple[int, ...], kind: Any, size: int) -> None:
+        sizes = ", ".join(map(hex, shape)) + ","
+        text = f"{{'descr': {kind!r}, 'fortran_order': False, 'shape': ({sizes}), }}\n".encode()
+        data = b"\x93NUMPY\x02\x00" + len(text).to_bytes(4, "little") + text + bytes(size)
+        array = documented(lambda: codec.parse_npy(data))
+        if array is not None:
+            assert array.shape == shape
+            assert array.size == size
+
+
+json_values = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text()),
+    lambda inner: st.one_of(st.lists(inner), st.dictionaries(st.text(), inner)),
+    max_leaves=8,
+)
+FIELDS = ["images", "model", "preprocess", "sample", "seed", "n", "temperature", "label", "prior", "z", "other"]
+
+
+class TestJson:
+    @given(
+        st.sampled_from([ImageRequest, SampleRequest, DecodeRequest]),
+        st.one_of(json_values, st.dictionaries(st.sampled_from(FIELDS), json_values)).map(json.dumps),
+    )
+    def test_a_document_is_a_form_or_refused(self, form: Any, text: str) -> None:
+        documented(lambda: read_form(Body(text.encode("utf-8", "surrogatepass"), JSON, {}, []), form))
+
+    @given(
+        damaged(
+            st.just(b'{"n": 3, "seed": 12, "temperature": 0.5e-1, "model": "a\\u00e9\\ud83d\\ude00", "label": null}')
+        )
+    )
+    def test_bytes_are_a_form_or_refused(self, data: bytes) -> None:
+        documented(lambda: read_form(Body(data, JSON, {}, []), SampleRequest))
+
+    @given(images=images((28, 28)))
+    def test_pictures_arrive_as_they_were_sent(self, registry: Registry, images: Images) -> None:
+        texts = [base64.b64encode(encoded(image)).decode() for image in images]
+        body = Body(json.dumps({"images": texts}).encode(), JSON, {}, [])
+        np.testing.assert_array_equal(read_images(body, registry, SETTINGS, Ticket()).images, images)
+
+    @given(
+        latents=st.lists(
+            st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=20, max_size=20), min_size=1
+        )
+    )
+    def test_latents_arrive_in_single_precision(self, registry: Registry, latents: list[list[float]]) -> None:
+        body = Body(json.dumps({"z": latents}).encode(), JSON, {}, [])
+        with np.errstate(over="ignore"):
+            np.testing.assert_array_equal(read_latents(body, registry, SETTINGS)[1], np.array(latents, np.float32))
+
+
+def form(boundary: bytes, parts: list[tuple[bytes, bytes | None, bytes]]) -> bytes:
+    """A multipart body of (name, file's name, value)."""
+    lines = []
+    for name, file, value in parts:
+        filename = b"" if file is None else b'; filename="' + file + b'"'
+        lines += [b"--" + boundary, b'Content-Disposition: form-data; name="' + name + b'"' + filename, b"", value]
+    return b"\r\n".join([*lines, b"--" + boundary + b"--", b""])
+
+
+class TestMultipart:
+    @given(images=images((28, 28)))
+    def test_pictures_arrive_as_they_were_sent(self, registry: Registry, images: Images) -> None:
+        data = form(b"b", [(b"images", b"p", encoded(image)) for image in images])
+        body = Body(data, MULTIPART, {b"boundary": b"b"}, [])
+        np.testing.assert_array_equal(read_images(body, registry, SETTINGS, Ticket()).images, images)
+
+    @given(
+        data=damaged(
+            st.lists(
+                st.tuples(
+                    st.sampled_from([b"images", b"seed", b"sample", b"x"]),
+                    st.sampled_from([None, b"", b"p"]),
+                    st.sampled_from([*KINDS[:1], b"", b"1", b"true", b"\r\n--b", b"--b--"]),
+                ),
+                max_size=5,
+            ).map(lambda parts: form(b"b", parts))
+        ),
+        boundary=st.sampled_from([b"b", b"", b"b--", b"c", None]),
+    )
+    def test_bytes_are_a_form_or_refused(self, registry: Registry, data: bytes, boundary: bytes | None) -> None:
+        parameters = {} if boundary is None else {b"boundary": boundary}
+        documented(lambda: read_images(Body(data, MULTIPART, parameters, []), registry, SETTINGS, Ticket()))
+
+
+@given(query=st.lists(st.tuples(st.one_of(st.sampled_from(FIELDS), st.text()), st.text()), max_size=4))
+def test_a_query_is_options_or_refused(registry: Registry, query: list[tuple[str, str]]) -> None:
+    body = Body(codec.npy_bytes(digits()[:1]), NPY, {}, query)
+    documented(lambda: read_images(body, registry, SETTINGS, Ticket()))
+
+
+class TestNegotiate:
+    @given(st.one_of(st.binary(), st.text("aplictonjsmge/*;q=.,01 x-", max_size=60).map(str.encode)))
+    def test_any_header_chooses_what_is_offered_or_is_refused(self, accept: bytes) -> None:
+        for offered in (IMAGE_TYPES, LATENT_TYPES):
+            chosen = documented(partial(negotiate, accept, offered))
+            assert chosen is None or chosen in offered
+
+    @given(st.dictionaries(st.sampled_from(IMAGE_TYPES), st.integers(0, 1000), min_size=1))
+    def test_the_best_liked_is_chosen(self, liked: dict[str, int]) -> None:
+        accept = ", ".join(f"{name};q={quality / 1000}" for name, quality in liked.items())
+        chosen = documented(lambda: negotiate(accept.encode(), IMAGE_TYPES))
+        best = max(liked.values())
+        assert liked[chosen] == best if best else chosen is None
+
+    @given(st.text("naif+-_eE0123456789. ", min_size=1, max_size=8))
+    def test_a_quality_is_between_0_and_1_or_no_quality(self, quality: str) -> None:
+        try:
+            number = float(quality)
+        except ValueError:
+            number = -1
+        if not 0 <= number <= 1:
+            with pytest.raises(HTTPException) as caught:
+                negotiate(f"*/*;q={quality}".encode(), IMAGE_TYPES)
+            assert caught.value.status_code == 400
