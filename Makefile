@@ -5,7 +5,7 @@ PIP := $(RUN) -m pip install --quiet --disable-pip-version-check --constraint co
 RECIPE ?= mnist-mlp
 DATA := $(if $(DATA_DIR),--data-dir $(DATA_DIR))
 
-.PHONY: help serve gpu test check train export bench openapi test-containers clean
+.PHONY: help serve gpu test check soak train export bench openapi test-containers clean
 .DEFAULT_GOAL := help
 
 help: ## Say what can be made
@@ -22,6 +22,10 @@ check: .venv/dev.stamp ## Lint, format, types, import directions
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
 	.venv/bin/lint-imports
+
+soak: .venv/dev.stamp ## Half an hour of mixed traffic, twice the capacity, and new hostile input: docs/reliability.md
+	$(RUN) -m tests.soak $(ARGS)
+	FUZZ=long $(RUN) -m pytest tests/fuzz
 
 gpu: .venv/serve.stamp ## Put the CUDA build of onnxruntime in its place; then VAE_PROVIDER=cuda make serve
 	$(PIP) --editable '.[gpu]'

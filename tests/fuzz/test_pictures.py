@@ -83,7 +83,7 @@ def test_none_keeps_its_thread_for_longer_than_its_bytes_deserve(target: Target,
 
 
 class TestMemory:
-    """At default settings one request may need 512 MiB for as long as it lasts, and leaves less than 64 MiB behind."""
+    """At default settings one request may need 512 MiB for as long as it lasts, and leaves less than 96 MiB behind."""
 
     PEAK = 512
     LEFT = 96

@@ -36,18 +36,21 @@ def main() -> int:
 
 
 def _soak(port: int, pid: int, minutes: float) -> int:
+    shown: list[str] = []
+
     def say(report: mixed.Report) -> None:
         seconds, size = report.resident[-1]
         line = f"{seconds:6.0f} s  {report.answers:,} answers, {len(report.wrong)} wrong, {size / 1e6:.0f} MB"
         print(f"\r{line}", end="", file=sys.stderr, flush=True)
+        while len(shown) < len(report.wrong):
+            shown.append(report.wrong[len(shown)])
+            print(f"\n{shown[-1]}", file=sys.stderr)
 
     report = asyncio.run(mixed.run(f"http://127.0.0.1:{port}", pid, minutes * 60, say=say))
     settled = min(300.0, minutes * 60 / 3)
     growth = report.growth(settled)
     print(f"\n{report.answers:,} answers for {report.images:,} images, {report.bad:,} to bad requests; ", end="")
     print(f"{len(report.wrong)} wrong; memory grew by {growth:.1%} after {settled:.0f} s.")
-    for line in report.wrong[:20]:
-        print(line)
     found = overload.measure(port, 60)
     print(
         f"Offered {found.offered:,.0f} requests/s of {overload.IMAGES} images on {overload.CONNECTIONS} connections, "
