@@ -27,6 +27,7 @@ from tests.e2e.faulty import GUILTY
 
 DIGIT = {"images": [base64_png(digits()[0])]}
 GUILTY_IMAGE = {"images": [base64_png(np.full((28, 28), GUILTY, np.uint8))]}
+HELD_SECONDS = 60 if os.environ.get("FUZZ") == "long" else 1
 SENTENCE = "The service failed on this request; the request is not at fault. Its log has the details."
 
 
@@ -137,7 +138,7 @@ def test_a_full_queue_is_refused_at_once_and_the_probes_are_not(
     serve: Callable[..., Server], fault: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OFF_LOOP", "1")
-    server = serve("tests.e2e.faulty", queue=4)
+    server = serve("tests.e2e.faulty", queue=4, deadline_ms=600_000, stall_seconds=600)
     truth = httpx.post(f"{server.url}/encode", json=DIGIT).json()
     set_fault(fault, "hang")
     with contextlib.ExitStack() as stack, httpx.Client(base_url=server.url, timeout=20) as client:
@@ -146,7 +147,13 @@ def test_a_full_queue_is_refused_at_once_and_the_probes_are_not(
             answer = client.post(path, json=body)
             assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
             assert answer.json()["detail"] == "The queue is full."
-        assert client.get("/livez").status_code == 200
+        until = time.monotonic() + HELD_SECONDS
+        while time.monotonic() < until:
+            began = time.monotonic()
+            assert client.post("/encode", json=DIGIT).status_code == 503
+            assert client.get("/livez").status_code == 200
+            assert client.get("/metrics").status_code == 200
+            assert time.monotonic() - began < 5
         set_fault(fault, "")
         assert [connection.recv(100)[:12] for connection in held] == [b"HTTP/1.1 200"] * 4
         assert client.post("/encode", json=DIGIT).json() == truth
@@ -241,14 +248,46 @@ class TestModelsLive:
         assert httpx.post(f"{server.url}/encode", json=DIGIT).status_code == 200
 
 
-def test_a_worker_that_is_killed_comes_back(serve: Callable[..., Server]) -> None:
+def test_a_worker_that_is_killed_under_load_comes_back_and_only_its_own_clients_notice(
+    serve: Callable[..., Server],
+) -> None:
     server = serve(workers=2)
     wait_for(lambda: len(workers_of(server)) == 2)
-    victim = workers_of(server)[0]
-    os.kill(victim, signal.SIGKILL)
-    wait_for(lambda: victim not in workers_of(server) and len(workers_of(server)) == 2)
+    truth = httpx.post(f"{server.url}/encode", json=DIGIT).json()
+    stop = threading.Event()
+
+    def load() -> int:
+        broken = 0
+        while not stop.is_set():
+            with httpx.Client(timeout=20) as client, contextlib.suppress(httpx.TransportError):
+                broken += 1
+                while not stop.is_set():
+                    assert client.post(f"{server.url}/encode", json=DIGIT).json() == truth
+        return broken
+
+    with ThreadPoolExecutor(4) as threads:
+        loads = [threads.submit(load) for _ in range(4)]
+        victim = workers_of(server)[0]
+        os.kill(victim, signal.SIGKILL)
+        wait_for(lambda: victim not in workers_of(server) and len(workers_of(server)) == 2)
+        stop.set()
+        assert all(done.result() <= 2 for done in loads)  # each lost at most the one connection it had
     for _ in range(20):
-        assert httpx.post(f"{server.url}/encode", json=DIGIT).status_code == 200
+        assert httpx.post(f"{server.url}/encode", json=DIGIT).json() == truth
+
+
+def test_a_batch_that_runs_when_the_service_is_told_to_stop_is_answered(
+    serve: Callable[..., Server], fault: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OFF_LOOP", "1")
+    server = serve("tests.e2e.faulty")
+    set_fault(fault, "hang")
+    with sent(server, DIGIT) as connection:
+        server.process.terminate()
+        wait_for(lambda: "Shutting down" in server.log.read_text())
+        set_fault(fault, "")
+        assert connection.recv(100).startswith(b"HTTP/1.1 200")
+    assert server.process.wait(30) == 0
 
 
 def test_not_ready_comes_first_then_the_pause_then_the_end(serve: Callable[..., Server]) -> None:

@@ -146,7 +146,7 @@ class TestRefresh:
         async def answer(autoencoder: Autoencoder) -> int:
             return len((await autoencoder.encode(images, Ticket())).mu)
 
-        assert asyncio.run(answer(autoencoder)) == 2
+        assert asyncio.run(asyncio.wait_for(answer(autoencoder), 20)) == 2
         assert threads("tiny@1")
         del autoencoder
         gc.collect()
