@@ -120,8 +120,8 @@ def images_from_small_pngs(
     if len(shape) != 2 or len(pictures) * math.prod(shape) > max_pixels:
         return None
     start = _png_start(shape)
-    images = np.empty((len(pictures), *shape), np.uint8)
-    for index, picture in enumerate(pictures):
+    images = []
+    for picture in pictures:
         try:
             file = b64decode(picture, validate=True) if isinstance(picture, str) else picture
             # Header, one IDAT and IEND: no chunk that could turn, tint or animate the picture.
@@ -131,10 +131,11 @@ def images_from_small_pngs(
                 return None
             if crc32(file[37:-16]) != int.from_bytes(file[-16:-12], "big"):  # pyspng passes over it
                 return None
-            images[index] = pyspng.load(file)
+            images.append(pyspng.load(file))
         except (ValueError, RuntimeError):
             return None
-    return images
+    together = images[0] if len(images) == 1 else np.concatenate(images)
+    return together.reshape(len(images), *shape)
 
 
 @lru_cache(maxsize=64)

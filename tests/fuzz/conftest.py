@@ -22,9 +22,9 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.connection import Answer, Connection, request
 from tests.digits import encoded
 from tests.e2e.conftest import ROOT, Server, free_port, wait_until_ready
-from tests.fuzz.connection import Answer, Connection, request
 
 LONG = os.environ.get("FUZZ") == "long"
 

@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.connection import Answer, request
 from tests.digits import base64_png, digits, encoded
 from tests.fuzz.conftest import Target, good_request, is_problem
-from tests.fuzz.connection import Answer, request
 
 PICTURE = base64_png(digits()[0]).encode()
 PNG = encoded(digits()[0])

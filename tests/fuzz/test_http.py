@@ -8,9 +8,9 @@ from contextlib import ExitStack
 
 import pytest
 
+from tests.connection import request
 from tests.digits import base64_png, digits
 from tests.fuzz.conftest import Target, good_request, is_problem
-from tests.fuzz.connection import request
 
 VERBS = ("/encode", "/reconstruct", "/sample", "/decode")
 BODY = json.dumps({"images": [base64_png(digits()[1])]}).encode()

@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.connection import Answer, request
 from tests.digits import encoded
 from tests.fuzz.conftest import Target, good_request, is_problem
-from tests.fuzz.connection import Answer, request
 from tests.fuzz.pictures import cut_short, hostile_pictures, largest_pictures
 
 MIB = 2**20
