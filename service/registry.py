@@ -100,7 +100,9 @@ def open_registry(folder: Path, *, default: str, provider: ProviderPolicy, threa
 
 
 def _open(folder: Path, provider: ProviderPolicy, threads: int, batch: int) -> Model:
-    engine = Engine(read_bundle(folder), provider=provider, threads=threads)
+    bundle = read_bundle(folder)
+    engine = Engine(bundle, provider=provider, threads=threads)
     inline = INLINE_ROWS if engine.provider == CPU else 0
     batcher = Batcher(engine.contract.id, most=batch, inline=inline)
-    return Model(Autoencoder(engine.contract, engine, batcher), engine.card, engine.provider, batcher.close)
+    autoencoder = Autoencoder(engine.contract, engine, batcher, bundle.prior)
+    return Model(autoencoder, engine.card, engine.provider, batcher.close)

@@ -19,6 +19,7 @@ def test_the_list_holds_every_contract_with_its_card_and_provider(client: TestCl
     assert model.pop("card") == (folder / "README.md").read_text()
     assert model.pop("provider") == "CPUExecutionProvider"
     assert model.pop("id") == "mnist-mlp@1"
+    assert (model.pop("priors"), model.pop("labels")) == (["normal"], [])
     assert model == json.loads((folder / "model.json").read_text())
 
 
