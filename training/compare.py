@@ -1,9 +1,10 @@
 """Runs side by side: a table of what each came to, from the metrics.json that it left.
 
-    python -m training compare [--runs-dir runs] [--shipped]
+    python -m training compare                  (the runs under runs/)
+    python -m training compare --shipped        (the table of docs/models.md)
 
-With --shipped the rows are the bundles under models/ and the recorded runs under training/recipes/: docs/models.md is
-made of them.
+With --shipped the rows are the notebook's own figures, the bundles under models/ and the runs that are recorded under
+training/recipes/.
 """
 
 from __future__ import annotations
@@ -11,13 +12,15 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from service.contract import CONTRACT_FILE
+from training.card import NOTEBOOK_BATCH, NOTEBOOK_PRINTED
 from training.recipe import RECIPES, Recipe, command
 
-COLUMNS = {
+COLUMNS: Final = {
     "total": ".2f",
     "distortion": ".2f",
     "rate": ".2f",
@@ -33,6 +36,16 @@ COLUMNS = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What a line of the table says: figures that are missing leave their cells empty."""
+
+    name: str
+    objective: str
+    made_by: str
+    figures: dict[str, Any]
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The program; returns its exit status."""
     parser = argparse.ArgumentParser(prog="python -m training compare", description="A table of runs, in Markdown.")
@@ -41,7 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--shipped", action="store_true", help="bundles and recorded runs instead of runs/")
     options = parser.parse_args(arguments)
     if options.shipped:
-        rows = [shipped(path) for path in sorted(options.models_dir.glob(f"*/*/{CONTRACT_FILE}"))]
+        rows = [notebook()]
+        rows += [shipped(path) for path in sorted(options.models_dir.glob(f"*/*/{CONTRACT_FILE}"))]
         rows += [recorded(path) for path in sorted(RECIPES.glob("*.metrics.json"))]
     else:
         rows = [recorded(path) for path in sorted(options.runs_dir.glob("*/metrics.json"))]
@@ -49,25 +63,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def shipped(path: Path) -> tuple[str, str, dict[str, Any]]:
-    """Name, objective and command, and figures of a bundle, from its model.json."""
+def notebook() -> Row:
+    """What the reference notebook printed, for single validation batches."""
+    printed = [batch / NOTEBOOK_BATCH for batch in NOTEBOOK_PRINTED]
+    made_by = f"as printed, of single validation batches of {NOTEBOOK_BATCH} images"
+    return Row(
+        "the reference notebook", "squared-error", made_by, {"total": f"{min(printed):.1f} to {max(printed):.1f}"}
+    )
+
+
+def shipped(path: Path) -> Row:
+    """A bundle, by its model.json."""
     document = json.loads(path.read_text())
-    made_by = command(Recipe.model_validate(document["recipe"]))
-    return f"{document['name']}@{document['version']}", f"{document['objective']}; `{made_by}`", document["metrics"]
+    name = f"[{document['name']}@{document['version']}](../models/{document['name']}/{document['version']}/README.md)"
+    made_by = f"`{command(Recipe.model_validate(document['recipe']))}`"
+    return Row(name, document["objective"], made_by, document["metrics"])
 
 
-def recorded(path: Path) -> tuple[str, str, dict[str, Any]]:
-    """The same of a run, from its metrics.json."""
+def recorded(path: Path) -> Row:
+    """A run, by its metrics.json."""
     document = json.loads(path.read_text())
     recipe = document["recipe"]
-    return f"run {recipe['name']}", f"{recipe['objective']}; `{document['command']}`", document["metrics"]
+    return Row(f"run {recipe['name']}", recipe["objective"], f"`{document['command']}`", document["metrics"])
 
 
-def table(rows: Sequence[tuple[str, str, dict[str, Any]]]) -> str:
-    """A Markdown table: a row for each name, what made it, and figures; what an older report lacks stays empty."""
-    lines = [f"| | objective; made by | {' | '.join(name.replace('_', ' ') for name in COLUMNS)} |"]
-    lines.append(f"|---|---|{'---|' * len(COLUMNS)}")
-    for name, made_by, metrics in rows:
-        cells = [format(metrics[column], style) if column in metrics else "" for column, style in COLUMNS.items()]
-        lines.append(f"| {name} | {made_by} | {' | '.join(cells)} |")
+def table(rows: Sequence[Row]) -> str:
+    """The rows in Markdown."""
+    lines = [f"| | objective | made by | {' | '.join(name.replace('_', ' ') for name in COLUMNS)} |"]
+    lines.append(f"|---|---|---|{'---|' * len(COLUMNS)}")
+    for row in rows:
+        cells = [_cell(row.figures.get(name, ""), style) for name, style in COLUMNS.items()]
+        lines.append(f"| {row.name} | {row.objective} | {row.made_by} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _cell(value: float | str, style: str) -> str:
+    return value if isinstance(value, str) else format(value, style)

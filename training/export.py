@@ -45,7 +45,6 @@ from training.recipe import Recipe, validated
 PARITY_BATCHES: Final = (1, 2, 7, 64)
 GOLDEN_IMAGES: Final = 16
 GOLDEN_SEED: Final = 0
-PRIOR_SEED: Final = 1
 ROOT: Final = Path(__file__).resolve().parent.parent
 
 Array = npt.NDArray[Any]
@@ -141,10 +140,9 @@ def export(run: Trained, sets: Sets, models_dir: Path, *, overwrite: bool = Fals
 
 
 def fit_prior(graphs: Graphs, recipe: Recipe, sets: Sets) -> Prior:
-    """The mixtures of one draw from each training image's posterior, as the encoder's graph gives it."""
-    mu, logvar = graphs.encode(sets.train_images)
-    z = reparametrise(mu, logvar, torch.Generator().manual_seed(PRIOR_SEED))
-    return Prior.fit(z.numpy(), sets.train_labels.numpy(), recipe.prior_components)
+    """The mixtures of the training images' codes, as the encoder's graph gives them."""
+    mu, _ = graphs.encode(sets.train_images)
+    return Prior.fit(mu.numpy(), sets.train_labels.numpy(), recipe.prior_components)
 
 
 def identity(model: VAE) -> str:

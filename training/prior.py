@@ -1,10 +1,13 @@
 """The aggregate prior: where the codes of the training images lie, as a mixture of Gaussians for each label.
 
-The posteriors of all images together, 1/N sum_n q(z|x_n), are what the decoder has learned to read; N(0, I) is only
-what they were drawn towards (Hoffman & Johnson 2016, ELBO surgery; Tomczak & Welling 2018, VAE with a VampPrior). A
-mixture is fitted to one draw from each image's posterior, after the training (Ghosh et al. 2020, From Variational to
-Deterministic Autoencoders, section 4). The service reads the result, `prior.npz`, and samples in NumPy; so does
-evaluation, by the same two streams of random numbers: a test holds one against the other.
+N(0, I) is only what the codes were drawn towards; where they really lie is what the decoder has learned to read
+(Hoffman & Johnson 2016, ELBO surgery; Tomczak & Welling 2018, VAE with a VampPrior). After the training a mixture is
+fitted to the mu of the training images (Ghosh et al. 2020, From Variational to Deterministic Autoencoders, section 4).
+Not to draws from their posteriors: what `/reconstruct` decodes is mu, and noise that goes into the fit comes out again
+in the samples.
+
+The service reads the result, `prior.npz`, and samples in NumPy; so does evaluation, by the same two streams of random
+numbers: a test holds one against the other.
 """
 
 from __future__ import annotations

@@ -72,7 +72,7 @@ class Recipe(BaseModel):
     checkpoint_every: int = Field(ge=1, description="epochs from one checkpoint to the next")
 
     prior_components: int = Field(
-        20, ge=1, description="Gaussians in the mixture that is fitted to the codes of each label's training images"
+        50, ge=1, description="Gaussians in the mixture that is fitted to the codes of each label's training images"
     )
 
     @model_validator(mode="after")

@@ -18,7 +18,7 @@ def test_every_run_is_a_row_of_its_own_figures(finished: Run, capsys: pytest.Cap
     assert main(["compare", f"--runs-dir={finished.runs}"]) == 0
     head, _, row = rows(capsys.readouterr().out)
     report = json.loads((finished.folder / "metrics.json").read_text())
-    assert row[:2] == ["run mnist-mlp", f"squared-error; `{report['command']}`"]
+    assert row[:3] == ["run mnist-mlp", "squared-error", f"`{report['command']}`"]
     assert row[head.index("total")] == f"{report['metrics']['total']:.2f}"
     assert row[head.index("label accuracy")] == f"{report['metrics']['label_accuracy']:.2%}"
     assert len(row) == len(head)
@@ -27,7 +27,8 @@ def test_every_run_is_a_row_of_its_own_figures(finished: Run, capsys: pytest.Cap
 def test_shipped_bundles_and_recorded_runs_are_compared_too(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", "--shipped", f"--models-dir={subset.ROOT / 'models'}"]) == 0
     names = [row[0] for row in rows(capsys.readouterr().out)[2:]]
-    assert {"mnist-mlp@1", "run mnist-mlp-notebook"} <= set(names)
+    assert names[0] == "the reference notebook"
+    assert {"[mnist-mlp@1](../models/mnist-mlp/1/README.md)", "run mnist-mlp-notebook"} <= set(names)
 
 
 def test_no_runs_make_an_empty_table(tmp_path: object, capsys: pytest.CaptureFixture[str]) -> None:
