@@ -16,9 +16,11 @@ from training.checkpoint import Trained
 from training.data import Sets
 from training.evaluate import IMPORTANCE_SAMPLES, IMPORTANCE_SAMPLES_BERNOULLI, Graphs
 from training.prior import Prior
-from training.recipe import RECIPES, Recipe, command
+from training.recipe import Recipe, command
 
 REPORT: Final = "metrics.json"
+# Reports of runs to compare with. Not beside the code: what is measured later must not change what made a bundle.
+RECORDED: Final = Path(__file__).resolve().parent.parent / "docs" / "runs"
 
 RECONSTRUCTIONS: Final = "reconstructions.png"
 SAMPLES_NORMAL: Final = "samples-normal.png"
@@ -258,8 +260,8 @@ def row(name: str, metrics: dict[str, Any]) -> str:
 
 
 def other_runs(recipe: Recipe) -> list[tuple[str, dict[str, float]]]:
-    """Name and figures of the shipped runs to compare with: other recipes, same data set and objective."""
-    reports = [json.loads(path.read_text()) for path in sorted(RECIPES.glob("*.metrics.json"))]
+    """Name and figures of the recorded runs to compare with: other recipes, same data set and objective."""
+    reports = [json.loads(path.read_text()) for path in sorted(RECORDED.glob("*.json"))]
     return [
         (each["recipe"]["name"], each["metrics"])
         for each in reports

@@ -4,7 +4,7 @@
     python -m training compare --shipped        (the table of docs/models.md)
 
 With --shipped the rows are the notebook's own figures, the bundles under models/ and the runs that are recorded under
-training/recipes/.
+docs/runs/.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from service.contract import CONTRACT_FILE
-from training.card import NOTEBOOK_BATCH, NOTEBOOK_PRINTED
-from training.recipe import RECIPES, Recipe, command
+from training.card import NOTEBOOK_BATCH, NOTEBOOK_PRINTED, RECORDED
+from training.recipe import Recipe, command
 
 COLUMNS: Final = {
     "total": ".2f",
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.shipped:
         rows = [notebook()]
         rows += [shipped(path) for path in sorted(options.models_dir.glob(f"*/*/{CONTRACT_FILE}"))]
-        rows += [recorded(path) for path in sorted(RECIPES.glob("*.metrics.json"))]
+        rows += [recorded(path) for path in sorted(RECORDED.glob("*.json"))]
     else:
         rows = [recorded(path) for path in sorted(options.runs_dir.glob("*/metrics.json"))]
     print(table(rows))

@@ -11,7 +11,7 @@ from PIL import Image
 from service.contract import CARD_FILE, Contract
 from training import card, pictures
 from training.classifier import CLASSIFIERS
-from training.recipe import RECIPES, Recipe, command
+from training.recipe import Recipe, command
 
 from .conftest import Run
 
@@ -49,7 +49,7 @@ def test_the_card_and_metrics_json_agree_with_model_json(finished: Run) -> None:
 
 
 def test_the_notebook_run_stands_beside(finished: Run) -> None:
-    report = json.loads((RECIPES / "mnist-mlp-notebook.metrics.json").read_text())
+    report = json.loads((card.RECORDED / "mnist-mlp-notebook.json").read_text())
     assert report["recipe"]["name"] == "mnist-mlp-notebook"
     assert f"| {report['metrics']['total']:.2f} |" in (finished.bundle / CARD_FILE).read_text()
 
