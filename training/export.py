@@ -161,11 +161,11 @@ def tools() -> dict[str, str]:
 
 
 def git_commit() -> str:
-    """The last commit that changed this code; "-dirty" when its tracked files differ; "unknown" outside a checkout.
+    """The last commit that changed what makes bundles; "-dirty" when it differs now; "unknown" outside a checkout.
 
     Not the commit that is checked out: one elsewhere in the repository must not make another bundle of equal weights.
     """
-    code = ("training", "service/contract.py")
+    code = ("training", "service/contract.py", str(card.NOTEBOOK_RUN.relative_to(card.RECORDED.parent.parent)))
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(ROOT), *arguments]

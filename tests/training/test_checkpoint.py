@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import signal
 from pathlib import Path
 
@@ -87,13 +88,15 @@ class TestStartFrom:
     def arguments(self, finished: Run, tmp_path: Path) -> list[str]:
         mine = tmp_path / "second.toml"
         mine.write_text((RECIPES / "mnist-mlp.toml").read_text())
-        places = [f"--data-dir={subset.DIRECTORY}", f"--runs-dir={finished.runs}", f"--models-dir={tmp_path}"]
+        shutil.copytree(finished.folder, tmp_path / "runs" / "mnist-mlp")
+        places = [f"--data-dir={subset.DIRECTORY}", f"--runs-dir={tmp_path / 'runs'}", f"--models-dir={tmp_path}"]
         return [f"--recipe={mine}", *subset.SMALL_ARGUMENTS, "--start-from=mnist-mlp", "--epochs=1", *places]
 
     def test_the_run_goes_on_where_the_other_ended(self, finished: Run, tmp_path: Path) -> None:
         assert main(self.arguments(finished, tmp_path)) == 0
         first, second = (
-            checkpoint.trained(finished.runs / name / checkpoint.CHECKPOINT).history for name in ("mnist-mlp", "second")
+            checkpoint.trained(tmp_path / "runs" / name / checkpoint.CHECKPOINT).history
+            for name in ("mnist-mlp", "second")
         )
         assert sum(second[0][2:]) < sum(first[-1][2:]) < sum(first[0][2:])
         assert (
@@ -110,7 +113,7 @@ class TestStartFrom:
         self, finished: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         assert main([*self.arguments(finished, tmp_path), "--start-from=nobody"]) == 1
-        assert capsys.readouterr().err == f"There is no checkpoint {finished.runs / 'nobody' / 'checkpoint.pt'}.\n"
+        assert capsys.readouterr().err == f"There is no checkpoint {tmp_path / 'runs' / 'nobody' / 'checkpoint.pt'}.\n"
 
 
 def test_nothing_but_the_checkpoint_is_left_of_writing_it(tmp_path: Path, small: Recipe) -> None:
