@@ -115,8 +115,8 @@ class TestStartUp:
     """What is wrong at start-up is one sentence and exit status 1."""
 
     def test_a_model_that_was_tampered_with(self, tmp_path: Path) -> None:
-        shutil.copytree(ROOT / "models" / "mnist-mlp", tmp_path / "mnist-mlp")
-        with (tmp_path / "mnist-mlp" / "1" / "decoder.onnx").open("ab") as file:
+        shutil.copytree(ROOT / "models" / "mnist-mlp" / "2", tmp_path / "mnist-mlp" / "2")
+        with (tmp_path / "mnist-mlp" / "2" / "decoder.onnx").open("ab") as file:
             file.write(b"\0")
         status, log = start_and_fail(models_dir=tmp_path)
         assert status == 1

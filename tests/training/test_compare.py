@@ -31,6 +31,12 @@ def test_shipped_bundles_and_recorded_runs_are_compared_too(capsys: pytest.Captu
     assert {"[mnist-mlp@1](../models/mnist-mlp/1/README.md)", "run mnist-mlp-notebook"} <= set(names)
 
 
+def test_docs_models_md_has_the_table_as_it_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["compare", "--shipped", f"--models-dir={subset.ROOT / 'models'}"])
+    page = (subset.ROOT / "docs" / "models.md").read_text()
+    assert page.partition("<!-- table -->\n")[2].partition("<!-- /table -->")[0] == capsys.readouterr().out
+
+
 def test_no_runs_make_an_empty_table(tmp_path: object, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", f"--runs-dir={tmp_path}"]) == 0
     assert len(rows(capsys.readouterr().out)) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 
 from service import contract
 from service.contract import Contract
-from training import data
+from training import card, classifier, data, recipe
 from training.evaluate import Graphs, Likelihood
 from training.onnx_graph import session
 from training.recipe import Recipe
@@ -21,7 +22,9 @@ from .subset import FULL
 
 MODELS = subset.ROOT / "models"
 BUNDLES = sorted(path.parent for path in MODELS.glob(f"*/*/{contract.CONTRACT_FILE}"))
+LATEST = [path for path in BUNDLES if int(path.name) == max(int(each.name) for each in path.parent.iterdir())]
 each_bundle = pytest.mark.parametrize("bundle", BUNDLES, ids=lambda path: f"{path.parent.name}-{path.name}")
+each_latest = pytest.mark.parametrize("bundle", LATEST, ids=lambda path: path.parent.name)
 needs_full_mnist = pytest.mark.skipif(
     not FULL.is_dir(), reason="the full MNIST is not here; VAE_MNIST_DIR says where it is"
 )
@@ -31,11 +34,68 @@ def read(bundle: Path) -> Contract:
     return Contract.from_json((bundle / contract.CONTRACT_FILE).read_bytes())
 
 
+def test_what_is_shipped() -> None:
+    assert [f"{path.parent.name}/{path.name}" for path in BUNDLES] == [
+        "fashion-mlp/1",
+        "mnist-mlp/1",
+        "mnist-mlp/2",
+        "mnist-resmlp/1",
+    ]
+    assert sum(path.stat().st_size for path in MODELS.rglob("*") if path.is_file()) < 40e6
+
+
 @each_bundle
 def test_every_file_has_its_hash_and_there_is_no_other(bundle: Path) -> None:
     found = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in bundle.iterdir()}
     del found[contract.CONTRACT_FILE]
     assert found == read(bundle).files
+
+
+@each_latest
+def test_it_was_trained_by_its_recipe_and_its_card_tells_its_figures(bundle: Path) -> None:
+    shipped = read(bundle)
+    assert shipped.recipe == recipe.read(shipped.name).model_dump()
+    assert card.row(f"**{shipped.id}**", shipped.metrics) in (bundle / contract.CARD_FILE).read_text()
+
+
+@each_latest
+def test_it_was_judged_by_the_committed_classifier(bundle: Path) -> None:
+    shipped = read(bundle)
+    judge = (classifier.CLASSIFIERS / f"{shipped.dataset}.onnx").read_bytes()
+    assert shipped.tools["classifier"] == f"sha256:{hashlib.sha256(judge).hexdigest()}"
+
+
+def test_the_notebook_s_network_meets_what_was_asked_of_it() -> None:
+    metrics = read(MODELS / "mnist-mlp" / "2").metrics
+    assert metrics["total"] <= 59.5
+    assert metrics["linear_total"] == pytest.approx(107.85, abs=0.01)
+    assert metrics["frechet_aggregate"] <= metrics["frechet_normal"] / 6
+    assert metrics["label_accuracy"] >= 0.96
+
+
+def test_the_best_model_meets_what_was_asked_of_it() -> None:
+    bundle = MODELS / "mnist-resmlp" / "1"
+    shipped = read(bundle)
+    assert shipped.latent_dim == 20
+    assert shipped.metrics["total"] <= 51.0
+    assert shipped.metrics["onnx_bytes"] <= 12e6
+    assert shipped.metrics["onnx_bytes"] == sum(path.stat().st_size for path in bundle.glob("*.onnx"))
+    assert shipped.metrics["frechet_aggregate"] <= shipped.metrics["frechet_normal"] / 6
+    assert shipped.metrics["frechet_aggregate"] <= 5 * shipped.metrics["frechet_floor"]
+    assert shipped.metrics["label_accuracy"] >= 0.975
+
+
+@pytest.mark.parametrize("path", sorted(card.RECORDED.glob("*.json")), ids=lambda path: path.stem)
+def test_a_recorded_run_was_made_by_its_recipe(path: Path) -> None:
+    report = json.loads(path.read_text())
+    assert report["recipe"] == recipe.read(path.stem).model_dump()
+    assert report["command"] == f"python -m training --recipe {path.stem}"
+
+
+def test_the_calibrated_recipe_s_reconstructions_are_as_sharp_as_was_asked() -> None:
+    report = json.loads((card.RECORDED / "mnist-mlp-calibrated.json").read_text())
+    assert report["recipe"]["latent_dim"] == 20
+    assert report["metrics"]["psnr"] >= 21
 
 
 @each_bundle
@@ -53,7 +113,7 @@ def test_onnxruntime_gives_the_golden_outputs(bundle: Path) -> None:
 
 
 @needs_full_mnist
-@pytest.mark.parametrize("name", ["mnist-mlp/1"])
+@pytest.mark.parametrize("name", ["mnist-mlp/2", "mnist-resmlp/1"])
 def test_its_graphs_score_what_it_says_on_the_full_test_set(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     bundle = MODELS / name
