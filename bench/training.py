@@ -32,8 +32,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from bench.machine import machine
-from training import checkpoint, data, recipe, train
-from training.model import VAE
+from training import checkpoint, data, networks, recipe, train
 from training.progress import Progress
 from training.recipe import Recipe
 
@@ -43,7 +42,7 @@ LEAST_OF_LOADER: Final = 2.5
 
 
 def training_loop(wanted: Recipe, images: Tensor) -> Callable[[], None]:
-    state = checkpoint.start(wanted, torch.device("cpu"))
+    state = checkpoint.start(wanted, tuple(images.shape[1:]), torch.device("cpu"))
 
     def run() -> None:
         with Progress(wanted.epochs, len(images), state.epoch) as progress:
@@ -115,7 +114,7 @@ class SingleImages(Dataset[tuple[Tensor, int]]):
 
 
 def data_loader(wanted: Recipe, images: Tensor, labels: Tensor) -> Callable[[], None]:
-    model = VAE(checkpoint.architecture(wanted))
+    model = networks.build(wanted, tuple(images.shape[1:]))
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
     loader = DataLoader(SingleImages(images, labels), batch_size=wanted.batch_size, shuffle=True)
 

@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from service.admission import Ticket
 from service.batcher import Batcher
 from service.contract import Contract
 from service.engine import Floats, Images
 from service.errors import Fault, InvalidInput, Unknown
+from service.prior import AggregatePrior, Mixture
 
 Prior = Literal["normal", "aggregate"]
 
@@ -69,9 +71,10 @@ class Runs(Protocol):
 class Autoencoder:
     """One model and what it can do."""
 
-    def __init__(self, contract: Contract, engine: Runs, batcher: Batcher) -> None:
+    def __init__(self, contract: Contract, engine: Runs, batcher: Batcher, prior: AggregatePrior | None = None) -> None:
         self.contract = contract
         self.id = contract.id  # made once: requests ask for it
+        self._prior = prior
         self._encode = batcher.lane("encode", engine.encode)
         self._decode = batcher.lane("decode", lambda z: (engine.decode(z),))
 
@@ -81,6 +84,16 @@ class Autoencoder:
             return mu, logvar, decoded, squared_error(decoded, images)
 
         self._reconstruct = batcher.lane("reconstruct", reconstruct)  # one turn of the queue for both graphs
+
+    @property
+    def priors(self) -> list[Prior]:
+        """What `sample` can draw from; the last one is the default."""
+        return ["normal"] if self._prior is None else ["normal", "aggregate"]
+
+    @property
+    def labels(self) -> list[int]:
+        """The labels that `sample` can draw, in rising order."""
+        return [] if self._prior is None else sorted(self._prior.by_label)
 
     async def encode(
         self, images: Images, ticket: Ticket, *, sample: bool = False, seed: int | None = None
@@ -130,17 +143,30 @@ class Autoencoder:
         prior: Prior | None = None,
         label: int | None = None,
     ) -> Sample:
-        """Decode `n` draws from the prior, N(0, temperature^2) in each latent.
+        """Decode `n` draws from a prior: N(0, I), or the bundle's mixture of Gaussians, that of one label if wanted.
 
-        The first rows of a longer sample equal those of a shorter one with the same seed. Raises Unknown for a prior or
-        a label that the model has not, RuntimeFailed.
+        Without a wish it is the aggregate prior where the bundle has one. `temperature` scales how far a draw lies from
+        the mean: of N(0, I), or of the Gaussian it was drawn from. The first rows of a longer sample equal those of a
+        shorter one with the same seed. Raises Unknown for a prior or a label that the model has not, RuntimeFailed.
         """
-        if prior == "aggregate" or label is not None:
-            wanted = "aggregate prior" if label is None else f"prior for label {label}"
-            raise Unknown(f"{self.contract.id} has no {wanted}.")
+        if prior is None:
+            prior = "normal" if self._prior is None and label is None else "aggregate"
         seed = new_seed() if seed is None else seed
-        z = noise((n, self.contract.latent_dim), seed) * np.float32(temperature)
-        return Sample(await self.decode(z, ticket), z, seed, "normal")
+        eps = noise((n, self.contract.latent_dim), seed)
+        if prior == "normal" and label is None:
+            z = eps * np.float32(temperature)
+        else:
+            z = self._mixture(prior, label).place(choices(n, seed), eps, temperature)
+        return Sample(await self.decode(z, ticket), z, seed, prior)
+
+    def _mixture(self, prior: Prior, label: int | None) -> Mixture:
+        """The mixture that a request means; raises Unknown where the bundle has none such."""
+        if prior == "aggregate" and self._prior is not None:
+            if label is None:
+                return self._prior.overall
+            if label in self._prior.by_label:
+                return self._prior.by_label[label]
+        raise Unknown(f"{self.contract.id} has no {prior} prior{'' if label is None else f' for label {label}'}.")
 
 
 def draw(mu: Floats, logvar: Floats, seed: int | None) -> tuple[Floats, int]:
@@ -165,3 +191,8 @@ def new_seed() -> int:
 def noise(shape: tuple[int, ...], seed: int) -> Floats:
     """Standard normal noise, float32, from PCG64 and nothing else."""
     return np.random.Generator(np.random.PCG64(seed)).standard_normal(shape, np.float32)
+
+
+def choices(n: int, seed: int) -> npt.NDArray[np.float64]:
+    """Numbers uniform on [0, 1), float64 [n], from a stream of PCG64 that never meets the one of `noise`."""
+    return np.random.Generator(np.random.PCG64(seed).jumped()).random(n)

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from service import contract as names
 from service.contract import Contract
 from service.errors import BundleRefused
+from service.prior import AggregatePrior, read_prior
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,7 @@ class Bundle:
     encoder: bytes
     decoder: bytes
     golden: Golden
+    prior: AggregatePrior | None
     card: str
 
 
@@ -68,6 +70,7 @@ def read_bundle(folder: Path) -> Bundle:
         files[names.ENCODER_FILE],
         files[names.DECODER_FILE],
         _golden(place, files[names.GOLDEN_FILE], contract),
+        read_prior(place, files[names.PRIOR_FILE], contract) if names.PRIOR_FILE in files else None,
         files[names.CARD_FILE].decode("utf-8", "replace"),
     )
 

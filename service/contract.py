@@ -21,6 +21,7 @@ CONTRACT_FILE: Final = "model.json"
 ENCODER_FILE: Final = "encoder.onnx"
 DECODER_FILE: Final = "decoder.onnx"
 GOLDEN_FILE: Final = "golden.npz"
+PRIOR_FILE: Final = "prior.npz"  # optional
 CARD_FILE: Final = "README.md"
 REQUIRED_FILES: Final = (ENCODER_FILE, DECODER_FILE, GOLDEN_FILE, CARD_FILE)
 
@@ -32,6 +33,15 @@ LOGVAR: Final = "logvar"
 Z: Final = "z"
 X_HAT: Final = "x_hat"
 GOLDEN_DECODED: Final = "decoded"
+
+# Arrays of `prior.npz`, a mixture of K Gaussians over L latents for each of G labels: the labels, int64 [G]; each one's
+# share of the images, float32 [G]; and weights [G, K], means [G, K, L] and cholesky [G, K, L, L], float32.
+PRIOR_LABELS: Final = "labels"
+PRIOR_SHARES: Final = "shares"
+PRIOR_WEIGHTS: Final = "weights"
+PRIOR_MEANS: Final = "means"
+PRIOR_CHOLESKY: Final = "cholesky"
+PRIOR_ARRAYS: Final = (PRIOR_LABELS, PRIOR_SHARES, PRIOR_WEIGHTS, PRIOR_MEANS, PRIOR_CHOLESKY)
 
 # How far a runtime may be from PyTorch: at export, on the machine that exports; at load, on any machine or provider,
 # where float32 sums are taken in another order. Images may differ by one grey level: values lie on rounding edges.

@@ -201,6 +201,7 @@ def _open_session(graph: bytes, provider: str, threads: int) -> ort.InferenceSes
             raise ProviderUnavailable(f"CUDA cannot be had: {error}") from error
         raise BundleRefused(f"onnxruntime cannot open a graph: {error}") from error
     session.disable_fallback()  # a failing run() would move the session to the CPU by the same habit
+    session._model_bytes = None  # the whole graph once more, kept for that fallback alone
     if session.get_providers()[0] != provider:
         raise ProviderUnavailable(f"onnxruntime could not give {provider}; what it wrote on standard error says why.")
     return session

@@ -182,8 +182,9 @@ def _look(folder: Path) -> Look:
 
 
 def _open(folder: Path, opening: Opening) -> Model:
-    engine = Engine(read_bundle(folder), provider=opening.provider, threads=opening.threads)
+    bundle = read_bundle(folder)
+    engine = Engine(bundle, provider=opening.provider, threads=opening.threads)
     inline = int(INLINE_SECONDS / engine.seconds_per_image()) if engine.provider == CPU else 0
     name = engine.contract.id
     batcher = Batcher(name, most=opening.batch, inline=inline, count=partial(opening.count, name))
-    return Model(Autoencoder(engine.contract, engine, batcher), engine, batcher)
+    return Model(Autoencoder(engine.contract, engine, batcher, bundle.prior), engine, batcher)

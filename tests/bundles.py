@@ -26,8 +26,12 @@ def write_bundle(
     latent_dim: int = 3,
     background: int = 0,
     seed: int = 0,
+    prior: bool = False,
 ) -> Path:
-    """Write a bundle with random weights to `models/name/version` and return that folder."""
+    """Write a bundle with random weights to `models/name/version` and return that folder.
+
+    With `prior` it has one: of labels 1 and 4, two Gaussians each.
+    """
     folder = models / name / str(version)
     folder.mkdir(parents=True)
     pixels = int(np.prod(image_shape))
@@ -51,6 +55,8 @@ def write_bundle(
     )
     (folder / names.ENCODER_FILE).write_bytes(_encoder(contract, into))
     (folder / names.DECODER_FILE).write_bytes(_decoder(contract, out))
+    if prior:
+        np.savez(folder / names.PRIOR_FILE, **mixtures(latent_dim, seed))  # type: ignore[arg-type]
     (folder / names.CARD_FILE).write_text(f"# {contract.id}\n")
 
     image = np.random.Generator(np.random.PCG64(seed + 1)).integers(0, 256, (4, *image_shape), np.uint8)
@@ -68,6 +74,18 @@ def write_bundle(
     np.savez(folder / names.GOLDEN_FILE, **arrays)  # type: ignore[arg-type]  # numpy's stub takes the names for options
     seal(folder, contract)
     return folder
+
+
+def mixtures(latent_dim: int, seed: int = 0) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of a prior.npz: far apart, so that it can be told which Gaussian a draw is from."""
+    draw = np.random.Generator(np.random.PCG64(seed + 2)).standard_normal
+    return {
+        names.PRIOR_LABELS: np.array([1, 4]),
+        names.PRIOR_SHARES: np.array([0.75, 0.25], np.float32),
+        names.PRIOR_WEIGHTS: np.array([[0.5, 0.5], [0.9, 0.1]], np.float32),
+        names.PRIOR_MEANS: np.array([[10], [20], [30], [40]], np.float32).repeat(latent_dim, 1).reshape(2, 2, -1),
+        names.PRIOR_CHOLESKY: np.tril(draw((2, 2, latent_dim, latent_dim), np.float32) / 4),
+    }
 
 
 def seal(folder: Path, contract: Contract | None = None, **claims: Any) -> None:

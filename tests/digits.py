@@ -26,6 +26,14 @@ def digits() -> Images:
     return np.frombuffer(data, np.uint8, offset=16).reshape(int(count), int(height), int(width))
 
 
+@functools.cache
+def labels() -> npt.NDArray[np.uint8]:
+    """What each of them is, uint8 [N], read-only."""
+    return np.frombuffer(
+        gzip.decompress((DATA / "mnist" / "t10k-labels-idx1-ubyte.gz").read_bytes()), np.uint8, offset=8
+    )
+
+
 def encoded(image: Images | Image.Image, kind: str = "PNG", **options: Any) -> bytes:
     """A picture file of an image."""
     stream = io.BytesIO()

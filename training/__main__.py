@@ -1,29 +1,31 @@
-"""Train, evaluate once on the test set, and export, in one go.
+"""Train, export, and evaluate once on the test set, in one go; or compare what was trained.
 
     python -m training --recipe mnist-mlp --data-dir DIR        (--help: everything that can be changed)
+    python -m training compare                                  (a table of all runs)
 
-Leaves runs/<recipe>/ (checkpoint.pt, metrics.json, tensorboard/) and the bundle models/<recipe>/<version>/.
+Leaves runs/<recipe>/ (recipe.toml, checkpoint.pt, metrics.json, log.txt, tensorboard/) and the bundle
+models/<recipe>/<version>/. Under torchrun several processes train together; see `training.world`.
 """
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
-import time
 from collections.abc import Sequence
 
 import torch
 
-from training import card, checkpoint, data, export, recipe, train
+from training import card, checkpoint, compare, data, export, recipe, train, world
 from training.errors import RecipeError, TrainingError
-from training.evaluate import evaluate
 from training.recipe import Options, Recipe
+from training.world import World
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The program; returns its exit status: 0, 1 for what the user can mend, 130 when the user stopped it."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["compare"]:
+        return compare.main(arguments[1:])
     try:
         options, wanted = recipe.parse(arguments)
         run(options, wanted)
@@ -44,38 +46,49 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(options: Options, wanted: Recipe) -> None:
-    """Train what is wanted, evaluate and export it; raises TrainingError, in one sentence, for what cannot be done."""
+    """Train what is wanted, export and evaluate it; raises TrainingError, in one sentence, for what cannot be done."""
     train.prepare_cpu()
     device = torch.device(options.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise RecipeError("There is no CUDA device that this PyTorch can use; train with --device cpu.")
-    folder = options.runs_dir / wanted.name
-    path = folder / checkpoint.CHECKPOINT
-    state = checkpoint.resume(path, wanted, device) if options.resume else checkpoint.start(wanted, device)
-
-    known_images, _ = data.load(wanted.dataset, "train", options.data_dir)
-    training, validation = data.split(known_images.to(device), wanted.validation_size)
-    _announce(options, wanted, state, len(training), len(validation))
-    began = time.monotonic()
-    train.fit(wanted, state, training, validation, folder)
-    minutes = (time.monotonic() - began) / 60
-
-    wanted, model = checkpoint.trained(path)
-    images, labels = data.load(wanted.dataset, "test", options.data_dir)
-    metrics = evaluate(model, images, known_images)
-    report = folder / "metrics.json"
-    figures = card.report(wanted, metrics, export.tools(), export.git_commit())
-    report.write_text(json.dumps(figures, indent=2) + "\n")
+    with world.join(device) as (processes, own):
+        _train(options, wanted, processes, own)
+    if not processes.first:
+        return
+    path = options.runs_dir / wanted.name / checkpoint.CHECKPOINT
+    finished = checkpoint.trained(path)
+    sets = data.load_both(wanted.dataset, options.data_dir)
+    print(f"\nTrained in {finished.seconds / 60:.1f} minutes. Exporting and evaluating ...", flush=True)
+    folder, bundle = export.export(finished, sets, options.models_dir, overwrite=options.overwrite)
+    report = path.with_name(card.REPORT)
+    card.report(finished, bundle, report)
+    metrics = bundle.metrics
     print(
-        f"\nTrained in {minutes:.1f} minutes. On {len(images):,} test images: distortion {metrics['distortion']:.2f} + "
+        f"On {len(sets.test_images):,} test images: distortion {metrics['distortion']:.2f} + "
         f"rate {metrics['rate']:.2f} = total {metrics['total']:.2f}; PSNR {metrics['psnr']:.2f} dB; "
-        f"{metrics['active_units']:.0f} of {wanted.latent_dim} latents in use.\n"
-        f"  metrics     {report}\n"
-        f"  checkpoint  {path}",
-        flush=True,
+        f"{metrics['active_units']:.0f} of {wanted.latent_dim} latents in use; Frechet distance of samples "
+        f"{metrics['frechet_aggregate']:.2f} ({metrics['frechet_normal']:.2f} from the normal prior).\n"
+        f"  metrics     {report}  (beside others: python -m training compare)\n"
+        f"  checkpoint  {path}\n"
+        f"  bundle      {folder}  (its card: {folder}/README.md; `python -m service` serves it)"
     )
-    bundle = export.export(wanted, model, metrics, images, labels, options.models_dir, overwrite=options.overwrite)
-    print(f"  bundle      {bundle}  (its card: {bundle}/README.md; `python -m service` serves it)")
+
+
+def _train(options: Options, wanted: Recipe, processes: World, device: torch.device) -> None:
+    """Train from the start or from the last checkpoint."""
+    folder = options.runs_dir / wanted.name
+    state = checkpoint.resume(folder / checkpoint.CHECKPOINT, wanted, device) if options.resume else None
+    images, _ = data.load(wanted.dataset, "train", options.data_dir)
+    if state is None:
+        state = checkpoint.start(wanted, tuple(images.shape[1:]), device)
+        if wanted.start_from:
+            checkpoint.start_from(state, options.runs_dir / wanted.start_from / checkpoint.CHECKPOINT)
+    training, validation = data.split(images.to(device), wanted.validation_size)
+    if processes.first:
+        _announce(options, wanted, state, len(training), len(validation))
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "recipe.toml").write_text(recipe.to_toml(wanted))
+    train.fit(wanted, state, training, validation, folder, processes)
 
 
 def _announce(options: Options, wanted: Recipe, state: checkpoint.State, training: int, validation: int) -> None:

@@ -9,19 +9,23 @@ from __future__ import annotations
 
 import copy
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, Final
 
 import torch
 
-from training import data
-from training.errors import CheckpointError, DataError, RecipeError
-from training.model import VAE, Architecture
+from training import networks
+from training.errors import CheckpointError, RecipeError
+from training.model import VAE
 from training.recipe import Recipe, validated
 
 CHECKPOINT: Final = "checkpoint.pt"
+_KEYS: Final = (
+    *("model", "average", "optimiser", "order", "noise"),
+    *("epoch", "step", "seconds", "history", "image_shape"),
+)
 
 
 @dataclass(slots=True)
@@ -34,31 +38,48 @@ class State:
 
     model: VAE
     average: VAE
-    optimiser: torch.optim.Adam
+    optimiser: torch.optim.AdamW
     order: torch.Generator  # draws the order of the images, on the CPU
     noise: torch.Generator  # draws the latents' noise, where the model is
     epoch: int = 0
     step: int = 0
+    seconds: float = 0.0  # that the epochs took
+    # Of each epoch: distortion and rate met in training, distortion and rate of the average on the validation images.
+    history: list[tuple[float, float, float, float]] = field(default_factory=list)
 
 
-def start(recipe: Recipe, device: torch.device) -> State:
+def start(recipe: Recipe, image_shape: tuple[int, ...], device: torch.device) -> State:
     """The state before the first step: weights and generators follow from the recipe's seed alone."""
-    model = VAE(architecture(recipe), torch.Generator().manual_seed(recipe.seed)).to(device)
+    model = networks.build(recipe, image_shape, torch.Generator().manual_seed(recipe.seed)).to(device)
     return State(
         model=model,
         average=copy.deepcopy(model).requires_grad_(False) if recipe.averaging_decay else model,
-        optimiser=torch.optim.Adam(model.parameters(), lr=recipe.learning_rate, fused=True),
+        optimiser=_optimiser(recipe, model),
         # Streams of their own: how many numbers one of them has drawn never moves another.
         order=torch.Generator().manual_seed(recipe.seed + 1),
         noise=torch.Generator(device).manual_seed(recipe.seed + 2),
     )
 
 
-def architecture(recipe: Recipe) -> Architecture:
-    """The network that the recipe wants for its data set."""
-    if recipe.dataset not in data.DATASETS:
-        raise DataError(f"There is no data set {recipe.dataset!r}; known are: {', '.join(sorted(data.DATASETS))}.")
-    return Architecture(data.DATASETS[recipe.dataset].image_shape, recipe.hidden, recipe.latent_dim)
+def start_from(state: State, path: Path) -> None:
+    """Put the averaged weights of a finished run in the place of the first, random ones.
+
+    Raises CheckpointError, in one sentence, when that run is not finished or its network is another.
+    """
+    weights = trained(path).model.state_dict()
+    try:
+        state.model.load_state_dict(weights)
+        state.average.load_state_dict(weights)
+    except RuntimeError as error:
+        raise CheckpointError(f"{path} is of another network than the one to be trained.") from error
+
+
+def _optimiser(recipe: Recipe, model: VAE) -> torch.optim.AdamW:
+    """AdamW (Loshchilov & Hutter 2019), which is Adam where nothing decays. Biases and norms never decay."""
+    matrices = [each for each in model.parameters() if each.ndim > 1]
+    others = [each for each in model.parameters() if each.ndim <= 1]
+    groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=True)
 
 
 def save(path: Path, recipe: Recipe, state: State) -> None:
@@ -72,6 +93,9 @@ def save(path: Path, recipe: Recipe, state: State) -> None:
         "noise": state.noise.get_state(),
         "epoch": state.epoch,
         "step": state.step,
+        "seconds": state.seconds,
+        "history": state.history,
+        "image_shape": state.model.architecture.image_shape,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.partial")
@@ -95,18 +119,29 @@ def resume(path: Path, recipe: Recipe, device: torch.device) -> State:
             f"{path} was made with another recipe, which differs in {', '.join(differing)}; "
             "resume with that one, or start over without --resume."
         )
-    state = start(recipe, device)
+    state = start(recipe, tuple(document["image_shape"]), device)
     state.model.load_state_dict(document["model"])
     state.average.load_state_dict(document["average"])
     state.optimiser.load_state_dict(document["optimiser"])
     state.order.set_state(document["order"])
     state.noise.set_state(document["noise"])
-    state.epoch, state.step = document["epoch"], document["step"]
+    state.epoch, state.step, state.seconds = document["epoch"], document["step"], document["seconds"]
+    state.history = document["history"]
     return state
 
 
-def trained(path: Path) -> tuple[Recipe, VAE]:
-    """The recipe of a checkpoint and the averaged model, on the CPU, ready to be evaluated and exported.
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A finished run: the averaged `model`, on the CPU and ready to be exported, and how it came to be."""
+
+    recipe: Recipe
+    model: VAE
+    history: list[tuple[float, float, float, float]]
+    seconds: float
+
+
+def trained(path: Path) -> Trained:
+    """The finished run of a checkpoint.
 
     Raises CheckpointError, in one sentence, when it is missing, cannot be read, or its training is not finished.
     """
@@ -115,9 +150,9 @@ def trained(path: Path) -> tuple[Recipe, VAE]:
         raise CheckpointError(
             f"{path} is at epoch {document['epoch']} of {recipe.epochs}: finish the training with --resume first."
         )
-    model = VAE(architecture(recipe)).requires_grad_(False)
+    model = networks.build(recipe, tuple(document["image_shape"])).requires_grad_(False)
     model.load_state_dict(document["average"])
-    return recipe, model
+    return Trained(recipe, model.eval(), document["history"], document["seconds"])
 
 
 def sync_directory(path: Path) -> None:
@@ -132,7 +167,8 @@ def sync_directory(path: Path) -> None:
 def _load(path: Path) -> tuple[dict[str, Any], Recipe]:
     try:
         document = torch.load(path, map_location="cpu", weights_only=True)
-        return document, validated(document["recipe"], "Its recipe")
+        recipe = validated(document["recipe"], "Its recipe")
+        return {key: document[key] for key in _KEYS}, recipe
     except FileNotFoundError as error:
         raise CheckpointError(f"There is no checkpoint {path}.") from error
     except (OSError, EOFError, RuntimeError, UnpicklingError, KeyError, TypeError, RecipeError) as error:

@@ -3,7 +3,8 @@
     python -m training.export runs/mnist-mlp/checkpoint.pt --data-dir DIR
 
 Two ONNX graphs with grey levels at their doors, proved against PyTorch on real test images before anything is
-written; a few digits with the outputs PyTorch gave (golden.npz); the contract (model.json); the card. The bundle
+written; the prior that was fitted to the codes (prior.npz); a few test images with the outputs PyTorch gave
+(golden.npz); the contract (model.json); the card with its figures, which are measured on those graphs. The bundle
 appears whole, by one rename, and the same checkpoint gives the same bytes.
 """
 
@@ -13,14 +14,12 @@ import argparse
 import dataclasses
 import hashlib
 import io
-import logging
 import os
 import platform
 import shutil
 import subprocess
 import sys
 import tempfile
-import warnings
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -28,21 +27,21 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-import onnx
-import onnxruntime
 import torch
 from torch import Tensor, nn
 
 from service import contract
 from service.contract import Contract
-from training import card, checkpoint, data
+from training import card, checkpoint, classifier, data, onnx_graph
+from training.checkpoint import Trained
+from training.data import Sets
 from training.errors import ExportError, TrainingError
-from training.evaluate import evaluate
+from training.evaluate import Graphs, evaluate
 from training.model import VAE, to_image, to_signal
 from training.objective import reparametrise
+from training.prior import Prior
 from training.recipe import Recipe, validated
 
-OPSET: Final = 20
 PARITY_BATCHES: Final = (1, 2, 7, 64)
 GOLDEN_IMAGES: Final = 16
 GOLDEN_SEED: Final = 0
@@ -76,55 +75,59 @@ class Decoder(nn.Module):
         return to_image(x_hat), x_hat
 
 
-def export(
-    recipe: Recipe,
-    model: VAE,
-    metrics: dict[str, float],
-    images: Tensor,
-    labels: Tensor,
-    models_dir: Path,
-    *,
-    overwrite: bool = False,
-) -> Path:
-    """Write the bundle of a trained model (on the CPU) and return its folder.
+def export(run: Trained, sets: Sets, models_dir: Path, *, overwrite: bool = False) -> tuple[Path, Contract]:
+    """Write the bundle of a finished run; return its folder and what its model.json says.
 
-    `images`, uint8 [N, *image_shape], and `labels`, uint8 [N], are the test set, which parity is proved on. A bundle
-    of equal bytes is left as it is. Raises ExportError, in one sentence, when the graphs do not agree with PyTorch or
-    another bundle is in the way and not to be overwritten.
+    Parity is proved and quality measured on the test set; the prior is fitted to the codes of the training images. A
+    bundle of equal bytes is left as it is. Raises ExportError, in one sentence, when the graphs do not agree with
+    PyTorch or another bundle is in the way and not to be overwritten.
     """
-    model = model.eval()
-    dataset = data.DATASETS[recipe.dataset]
+    # Where somebody keeps a folder of pictures is nobody else's business.
+    recipe = run.recipe.model_copy(update={"dataset": data.published(run.recipe.dataset)})
+    model = run.model
+    judge = classifier.judge_of(recipe.dataset, sets.train_images, sets.train_labels)
     bundle = Contract(
         name=recipe.name,
         version=recipe.version,
         identity=identity(model),
         dataset=recipe.dataset,
         image_shape=model.architecture.image_shape,
-        background=dataset.background,
+        background=data.background(recipe.dataset, sets.train_images),
         latent_dim=recipe.latent_dim,
         objective=recipe.objective,
         recipe=recipe.model_dump(),
-        metrics=metrics,
+        metrics={},
         files={},
-        tools=tools(),
+        tools=tools() | {"classifier": f"sha256:{judge.sha256}"},
         git_commit=git_commit(),
     )
     metadata = contract.graph_metadata(bundle)
-    encoder = _graph(
-        Encoder(model), images[:2], inputs=[contract.IMAGE], outputs=[contract.MU, contract.LOGVAR], metadata=metadata
+    encoder = onnx_graph.graph(
+        Encoder(model),
+        sets.test_images[:2],
+        inputs=[contract.IMAGE],
+        outputs=[contract.MU, contract.LOGVAR],
+        metadata=metadata,
     )
-    decoder = _graph(
+    decoder = onnx_graph.graph(
         Decoder(model),
         torch.zeros(2, recipe.latent_dim),
         inputs=[contract.Z],
         outputs=[contract.IMAGE, contract.X_HAT],
         metadata=metadata,
     )
-    prove_parity(model, encoder, decoder, images)
+    prove_parity(model, encoder, decoder, sets.test_images)
 
-    files = {contract.ENCODER_FILE: encoder, contract.DECODER_FILE: decoder}
-    files[contract.GOLDEN_FILE] = _golden(model, images, labels)
-    files |= card.write(bundle, model, images, labels)
+    graphs = Graphs(encoder, decoder)
+    prior = fit_prior(graphs, recipe, sets)
+    bundle = dataclasses.replace(bundle, metrics=evaluate(graphs, recipe, prior, sets, judge))
+    files = {
+        contract.ENCODER_FILE: encoder,
+        contract.DECODER_FILE: decoder,
+        contract.PRIOR_FILE: prior.to_bytes(),
+        contract.GOLDEN_FILE: _golden(model, sets.test_images, sets.test_labels),
+    }
+    files |= card.write(bundle, graphs, prior, sets, run.history)
     bundle = dataclasses.replace(
         bundle, files={name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())}
     )
@@ -133,7 +136,13 @@ def export(
         raise ExportError(f"{contract.CONTRACT_FILE} does not read back as it was written.")
     folder = models_dir / recipe.name / str(recipe.version)
     publish(files, folder, overwrite=overwrite)
-    return folder
+    return folder, bundle
+
+
+def fit_prior(graphs: Graphs, recipe: Recipe, sets: Sets) -> Prior:
+    """The mixtures of the training images' codes, as the encoder's graph gives them."""
+    mu, _ = graphs.encode(sets.train_images)
+    return Prior.fit(mu.numpy(), sets.train_labels.numpy(), recipe.prior_components)
 
 
 def identity(model: VAE) -> str:
@@ -147,16 +156,16 @@ def identity(model: VAE) -> str:
 
 def tools() -> dict[str, str]:
     """The versions of what made the numbers."""
-    packages = ("numpy", "onnx", "onnxruntime", "onnxscript", "torch")
+    packages = ("numpy", "onnx", "onnxruntime", "onnxscript", "scikit-learn", "torch")
     return {"python": platform.python_version()} | {name: version(name) for name in packages}
 
 
 def git_commit() -> str:
-    """The last commit that changed this code; "-dirty" when its tracked files differ; "unknown" outside a checkout.
+    """The last commit that changed what makes bundles; "-dirty" when it differs now; "unknown" outside a checkout.
 
     Not the commit that is checked out: one elsewhere in the repository must not make another bundle of equal weights.
     """
-    code = ("training", "service/contract.py")
+    code = ("training", "service/contract.py", str(card.NOTEBOOK_RUN.relative_to(card.RECORDED.parent.parent)))
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(ROOT), *arguments]
@@ -175,7 +184,7 @@ def git_commit() -> str:
 @torch.no_grad()
 def prove_parity(model: VAE, encoder: bytes, decoder: bytes, images: Tensor) -> None:
     """Raise ExportError unless onnxruntime gives what PyTorch gives, on real images, at several batch sizes."""
-    encode, decode = session(encoder), session(decoder)
+    encode, decode = onnx_graph.session(encoder), onnx_graph.session(decoder)
     for batch in PARITY_BATCHES:
         image = images[:batch]
         mu, logvar = model.encode(to_signal(image))
@@ -186,13 +195,6 @@ def prove_parity(model: VAE, encoder: bytes, decoder: bytes, images: Tensor) -> 
         found = decode.run([contract.IMAGE, contract.X_HAT], {contract.Z: mu.numpy()})
         _agree(f"image at batch {batch}", to_image(x_hat).numpy(), found[0], contract.GREY_LEVEL_TOLERANCE)
         _agree(f"x_hat at batch {batch}", x_hat.numpy(), found[1], contract.EXPORT_TOLERANCE)
-
-
-def session(graph: bytes) -> onnxruntime.InferenceSession:
-    """An onnxruntime session on the CPU."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
 def publish(files: dict[str, bytes], folder: Path, *, overwrite: bool) -> None:
@@ -236,42 +238,6 @@ def publish(files: dict[str, bytes], folder: Path, *, overwrite: bool) -> None:
         shutil.rmtree(workshop)
 
 
-def _graph(
-    module: nn.Module, example: Tensor, *, inputs: list[str], outputs: list[str], metadata: dict[str, str]
-) -> bytes:
-    """A module as one ONNX file with a free batch axis, that carries `metadata` and no trace of this machine."""
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision, which nothing here needs
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # torch 2.13's exporter uses what torch 2.13 deprecates
-        program = torch.onnx.export(
-            module.eval(),
-            (example,),  # a batch of two: a batch of one would be taken for a constant
-            input_names=inputs,
-            output_names=outputs,
-            opset_version=OPSET,
-            dynamic_shapes=({0: "batch"},),
-            external_data=False,
-            dynamo=True,
-            verbose=False,
-        )
-    if program is None:
-        raise ExportError("The exporter gave no graph.")
-    graph = program.model_proto
-    # Each node and value tells which source line of this machine it came from.
-    graph.graph.doc_string = graph.doc_string = ""
-    for part in (graph.graph, *graph.graph.node, *graph.graph.value_info, *graph.graph.input, *graph.graph.output):
-        part.doc_string = ""
-        del part.metadata_props[:]
-    for initializer in graph.graph.initializer:
-        initializer.doc_string = ""
-        del initializer.metadata_props[:]
-    del graph.metadata_props[:]
-    onnx.helper.set_model_props(graph, metadata)
-    onnx.checker.check_model(graph, full_check=True)
-    serialised: bytes = graph.SerializeToString(deterministic=True)
-    return serialised
-
-
 @torch.no_grad()
 def _golden(model: VAE, images: Tensor, labels: Tensor) -> bytes:
     """golden.npz: real test images, one or two of each label, with what PyTorch makes of them."""
@@ -312,17 +278,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--overwrite", action="store_true", help="replace a bundle of this name and version")
     options = parser.parse_args(arguments)
     try:
-        recipe, model = checkpoint.trained(options.checkpoint)
+        run = checkpoint.trained(options.checkpoint)
         if options.version is not None:
-            recipe = validated(recipe.model_dump() | {"version": options.version}, "The bundle's recipe")
-        training_images, _ = data.load(recipe.dataset, "train", options.data_dir)
-        images, labels = data.load(recipe.dataset, "test", options.data_dir)
-        metrics = evaluate(model, images, training_images)
-        folder = export(recipe, model, metrics, images, labels, options.models_dir, overwrite=options.overwrite)
+            recipe = validated(run.recipe.model_dump() | {"version": options.version}, "The bundle's recipe")
+            run = dataclasses.replace(run, recipe=recipe)
+        sets = data.load_both(run.recipe.dataset, options.data_dir)
+        folder, bundle = export(run, sets, options.models_dir, overwrite=options.overwrite)
+        card.report(run, bundle, options.checkpoint.with_name(card.REPORT))
     except TrainingError as error:
         print(error, file=sys.stderr)
         return 1
-    print(f"{folder} scores {metrics['total']:.2f} per image on the test set.")
+    print(f"{folder} scores {bundle.metrics['total']:.2f} per image on the test set.")
     return 0
 
 

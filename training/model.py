@@ -1,17 +1,14 @@
-"""The networks, and the one place where grey levels become the signal they work on and back.
+"""What every network is to the rest of training, and the one place where grey levels become its signal and back.
 
-`VAE` is the notebook's multilayer perceptron: 784-400-20-400-784, ReLU, tanh (Kingma & Welling 2014, appendix C.2,
-with one head for mu and logvar together). N is the batch, L the latent dimension.
+The networks themselves are in `training/networks/`, one file each. N is the batch, L the latent dimension.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from math import prod
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 
 def to_signal(image: Tensor) -> Tensor:
@@ -24,46 +21,35 @@ def to_image(x_hat: Tensor) -> Tensor:
     return ((x_hat + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
-@dataclass(frozen=True, slots=True)
-class Architecture:
-    """What a network is: two with equal architectures can exchange weights."""
+class Architecture(Protocol):
+    """What a network is: two with equal architectures can exchange weights. Each network has a dataclass of its own."""
 
-    image_shape: tuple[int, ...]
-    hidden: int
-    latent_dim: int
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """(height, width) for grey or (height, width, 3) for colour images."""
+
+    @property
+    def latent_dim(self) -> int:
+        """L, the length of z."""
 
 
 class VAE(nn.Module):
-    """Encoder and decoder with one hidden layer each.
+    """An encoder and a decoder; `encode` and `activation` are a network's own."""
 
-    Weights start Glorot-uniform and biases at zero, as in the notebook (TF-Slim's defaults), drawn from `generator`.
-    """
-
-    def __init__(self, architecture: Architecture, generator: torch.Generator | None = None) -> None:
-        super().__init__()
-        self.architecture = architecture
-        pixels = prod(architecture.image_shape)
-        self.encoder_hidden = nn.Linear(pixels, architecture.hidden)
-        self.posterior = nn.Linear(architecture.hidden, 2 * architecture.latent_dim)  # mu and logvar side by side
-        self.decoder_hidden = nn.Linear(architecture.latent_dim, architecture.hidden)
-        self.pixels = nn.Linear(architecture.hidden, pixels)
-        for layer in (self.encoder_hidden, self.posterior, self.decoder_hidden, self.pixels):
-            nn.init.zeros_(layer.bias)
-        nn.init.xavier_uniform_(self.encoder_hidden.weight, generator=generator)
-        # The notebook has two heads of its own; together they must start as wide as each would alone.
-        nn.init.xavier_uniform_(self.posterior.weight[: architecture.latent_dim], generator=generator)
-        nn.init.xavier_uniform_(self.posterior.weight[architecture.latent_dim :], generator=generator)
-        nn.init.xavier_uniform_(self.decoder_hidden.weight, generator=generator)
-        nn.init.xavier_uniform_(self.pixels.weight, generator=generator)
+    architecture: Architecture
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The posterior of x, float32 [N, *image_shape] in [-1, 1]: mu and logvar, float32 [N, L]."""
-        hidden = F.relu(self.encoder_hidden(x.flatten(1)))  # [N, hidden]
-        mu, logvar = self.posterior(hidden).chunk(2, dim=1)  # [N, L] each
-        return mu, logvar
+        raise NotImplementedError
+
+    def activation(self, z: Tensor) -> Tensor:
+        """The decoder of z, float32 [N, L], up to its last layer, float32 [N, *image_shape], unbounded.
+
+        The mean image is its tanh. As grey levels on [0, 1] that is (1 + tanh a) / 2 = sigmoid(2 a): the log-odds of a
+        pixel that is black or white are twice the activation.
+        """
+        raise NotImplementedError
 
     def decode(self, z: Tensor) -> Tensor:
         """The mean image x_hat of z, float32 [N, L]: float32 [N, *image_shape] in [-1, 1]."""
-        hidden = F.relu(self.decoder_hidden(z))  # [N, hidden]
-        x_hat = torch.tanh(self.pixels(hidden))  # [N, pixels]
-        return x_hat.view(-1, *self.architecture.image_shape)
+        return torch.tanh(self.activation(z))

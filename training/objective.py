@@ -1,21 +1,40 @@
-"""What is learned: distortion + rate, the negative evidence lower bound of a Gaussian decoder of variance 1/2.
+"""What is learned: distortion + rate, the negative evidence lower bound, or a tighter bound of several draws.
 
-For one image x of D pixels in [-1, 1] and q(z|x) = N(mu, diag exp(logvar)), p(z) = N(0, I), p(x|z) = N(x_hat(z), I/2):
+For one image x of D pixels in [-1, 1] and q(z|x) = N(mu, diag exp(logvar)), p(z) = N(0, I):
 
-    -ELBO = E_q[-log p(x|z)] + KL(q(z|x) || p(z)) = distortion + rate + (D/2) log pi
+    -ELBO = E_q[-log p(x|z)] + KL(q(z|x) || p(z)) = distortion + rate
 
-so the notebook's "summed squared error + KL" is the bound in nats, but for a constant. Sums run over pixels and
-latents, never over images: figures are per image, and do not change with the size of a batch.
+Sums run over pixels and latents, never over images: figures are per image, in nats, and do not change with the size of
+a batch. The likelihoods p(x|z), x_hat(z) = tanh(a(z)) being the decoder's mean image:
+
+- "squared-error", the notebook's: N(x_hat, I/2). Its distortion is the squared error: (D/2) log pi is left out.
+- "calibrated": N(x_hat, s^2 I), s^2 the mean squared error, which is the variance of highest likelihood (Rybkin et al.
+  2021, Simple and Effective VAE Training with Calibrated Decoders, https://arxiv.org/abs/2006.13202, equation 5).
+- "bernoulli": pixels that are black or white, drawn anew each time with the grey level as probability (Salakhutdinov &
+  Murray 2008), Bernoulli((1 + x_hat) / 2).
 
 Source: Kingma & Welling, Auto-Encoding Variational Bayes, 2014 (https://arxiv.org/abs/1312.6114), equations 3 and 10,
-appendix B.
+appendix B. Of several draws: Burda et al., Importance Weighted Autoencoders, 2016 (https://arxiv.org/abs/1509.00519),
+equation 8, with the gradient of Tucker et al. 2019, Doubly Reparameterized Gradient Estimators
+(https://arxiv.org/abs/1810.04152), equation 8.
 """
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+from typing import Final
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from training.model import VAE, to_signal
+from training.recipe import Recipe
+from training.world import ALONE, World
+
+# A variance below this would be finer than the grey levels themselves: a 255th of the signal's width of 2, squared.
+LEAST_VARIANCE: Final = (2 / 255) ** 2
 
 
 def distortion(x_hat: Tensor, x: Tensor) -> Tensor:
@@ -26,12 +45,33 @@ def distortion(x_hat: Tensor, x: Tensor) -> Tensor:
     return F.mse_loss(x_hat, x, reduction="none").flatten(1).sum(1)
 
 
+def gaussian_distortion(squared_error: Tensor, variance: Tensor, pixels: int) -> Tensor:
+    """-log N(x; x_hat, variance I) of each image, from its squared error [N] over `pixels` values: [N], in nats.
+
+    A density's, so it may be negative. `variance` is one number for all.
+    """
+    return 0.5 * (squared_error / variance + pixels * (2 * math.pi * variance).log())
+
+
+def bernoulli_distortion(activation: Tensor, x: Tensor) -> Tensor:
+    """-log Bernoulli(x; sigmoid(2 activation)) of each image, x being -1 or 1: [N], in nats.
+
+    Both [N, ...]: sum_d log(1 + exp(-2 a_d x_d)).
+    """
+    return F.softplus(-2 * activation * x).flatten(1).sum(1)
+
+
 def rate(mu: Tensor, logvar: Tensor) -> Tensor:
     """KL(N(mu, exp(logvar)) || N(0, I)) of each image: 1/2 sum_l (mu_l^2 + exp(logvar_l) - 1 - logvar_l).
 
     Both float32 [N, L], `logvar` the log of the variance; the result is float32 [N], in nats.
     """
-    return 0.5 * (mu.square() + logvar.exp() - 1 - logvar).sum(1)
+    return _rates(mu, logvar).sum(1)
+
+
+def _rates(mu: Tensor, logvar: Tensor) -> Tensor:
+    """Each latent's part of the rate, [N, L]."""
+    return 0.5 * (mu.square() + logvar.exp() - 1 - logvar)
 
 
 def reparametrise(mu: Tensor, logvar: Tensor, generator: torch.Generator) -> Tensor:
@@ -39,5 +79,102 @@ def reparametrise(mu: Tensor, logvar: Tensor, generator: torch.Generator) -> Ten
 
     Both float32 [N, L]; the noise is drawn where `generator` lives and moved to where `mu` is.
     """
-    eps = torch.randn(mu.shape, generator=generator, device=generator.device).to(mu.device)  # [N, L]
-    return mu + torch.exp(0.5 * logvar) * eps
+    return _draw(mu, logvar, _normal(mu.shape, generator).to(mu.device))
+
+
+def binarise(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Black and white pixels, float32 -1 or 1, each white with its grey level (uint8 0 to 255) as probability."""
+    uniform = torch.rand(images.shape, generator=generator, device=generator.device).to(images.device)
+    return (uniform * 255 < images).to(torch.float32).mul_(2).sub_(1)
+
+
+def log_weights(mu: Tensor, logvar: Tensor, z: Tensor, distortions: Tensor) -> Tensor:
+    """Log of p(x|z) p(z) / q(z|x) for draws z [k, N, L] from the posterior [N, L]: [k, N], as the distortions are."""
+    log_prior_ratio = 0.5 * ((z - mu).square() / logvar.exp() + logvar - z.square()).sum(2)
+    return log_prior_ratio - distortions
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a batch comes to: `loss`, one number, to be made small, and of each image distortion and rate, [N].
+
+    Where several processes share a batch, `loss` is this one's part of the sum.
+    """
+
+    loss: Tensor
+    distortion: Tensor
+    rate: Tensor
+
+
+class Objective:
+    """A recipe's objective."""
+
+    def __init__(self, recipe: Recipe, world: World = ALONE) -> None:
+        self._recipe = recipe
+        self._world = world
+
+    def signal(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """What the network is shown of uint8 images [N, *image_shape]: float32 of the same shape in [-1, 1]."""
+        return binarise(images, generator) if self._recipe.objective == "bernoulli" else to_signal(images)
+
+    def terms(self, model: VAE, x: Tensor, noise: Tensor, progress: float) -> Terms:
+        """The objective on x, this process's part of a batch.
+
+        `x` is float32 [N, *image_shape] in [-1, 1], `noise` standard normal, [k, N, L]; `progress`, 0 to 1, is the
+        share of all steps that are done.
+        """
+        mu, logvar = model.encode(x)  # [N, L]
+        mu, logvar = mu.float(), logvar.float()
+        if len(noise) > 1:
+            return self._importance_weighted(model, x, mu, logvar, noise)
+        distortions = self._distortion(model.activation(_draw(mu, logvar, noise[0])), x)  # [N]
+        rates = _rates(mu, logvar)  # [N, L]
+        per_image = rates.sum(1)  # [N]
+        beta = self._beta(progress)
+        if self._recipe.free_bits:
+            # Of each latent's mean over the whole batch only what exceeds the free bits is paid for (Kingma et al.
+            # 2016, Improved Variational Inference with Inverse Autoregressive Flow, equation 15).
+            paid = self._world.mean(rates.detach()) > self._recipe.free_bits  # [L]
+            loss = self._world.part(distortions + beta * (rates * paid).sum(1))
+            loss = loss + beta * self._recipe.free_bits * (~paid).sum() / self._world.size
+        else:
+            loss = self._world.part(distortions + beta * per_image)
+        return Terms(loss, distortions.detach(), per_image.detach())
+
+    def _distortion(self, activation: Tensor, x: Tensor) -> Tensor:
+        activation = activation.float()
+        if self._recipe.objective == "bernoulli":
+            return bernoulli_distortion(activation, x)
+        squared_error = distortion(torch.tanh(activation), x)
+        if self._recipe.objective == "squared-error":
+            return squared_error
+        pixels = x[0].numel()
+        # At its best value the variance has no gradient of its own, so a constant will do.
+        variance = (self._world.mean(squared_error.detach()) / pixels).clamp(min=LEAST_VARIANCE)
+        return gaussian_distortion(squared_error, variance, pixels)
+
+    def _beta(self, progress: float) -> float:
+        warmup = self._recipe.kl_warmup
+        return self._recipe.beta * (min(1.0, progress / warmup) if warmup else 1.0)
+
+    def _importance_weighted(self, model: VAE, x: Tensor, mu: Tensor, logvar: Tensor, noise: Tensor) -> Terms:
+        """-log mean_k w_k, with a gradient for the encoder whose noise does not grow with k."""
+        z = _draw(mu, logvar, noise)  # [k, N, L]
+        activation = model.activation(z.flatten(0, 1))  # [k N, *image_shape]
+        repeated = x.expand(len(z), *x.shape).flatten(0, 1)
+        distortions = self._distortion(activation, repeated).view(len(z), len(x))  # [k, N]
+        # The encoder is reached through z alone, where its gradient is to be weighted a second time.
+        log_w = log_weights(mu.detach(), logvar.detach(), z, distortions)  # [k, N]
+        weights = log_w.detach().softmax(0)
+        if z.requires_grad:
+            z.register_hook(lambda gradient: gradient * weights.unsqueeze(2))  # type: ignore[no-untyped-call]
+        loss = self._world.part(-(weights * log_w).sum(0))
+        return Terms(loss, distortions.detach().mean(0), rate(mu, logvar).detach())
+
+
+def _draw(mu: Tensor, logvar: Tensor, noise: Tensor) -> Tensor:
+    return mu + torch.exp(0.5 * logvar) * noise
+
+
+def _normal(shape: torch.Size, generator: torch.Generator) -> Tensor:
+    return torch.randn(shape, generator=generator, device=generator.device)

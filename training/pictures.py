@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +12,6 @@ from torch import Tensor
 
 from training.model import VAE, to_image, to_signal
 
-SAMPLE_SEED: Final = 0
-
 Pixels = npt.NDArray[np.uint8]
 
 
@@ -23,13 +20,6 @@ def reconstructed(model: VAE, images: Tensor) -> tuple[Pixels, Pixels]:
     """uint8 images [N, *image_shape] and what the model makes of them by way of mu, as arrays of the same shape."""
     mu, _ = model.encode(to_signal(images))
     return images.cpu().numpy(), to_image(model.decode(mu)).cpu().numpy()
-
-
-@torch.no_grad()
-def sampled(model: VAE, count: int) -> Pixels:
-    """What the model makes of draws from the prior N(0, I): uint8 [count, *image_shape]; always the same draws."""
-    noise = torch.Generator().manual_seed(SAMPLE_SEED)
-    return to_image(model.decode(torch.randn(count, model.architecture.latent_dim, generator=noise))).numpy()
 
 
 def grid(images: Pixels, columns: int) -> Pixels:

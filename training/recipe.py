@@ -7,6 +7,7 @@ the recipe's name: its run goes to runs/<name>/ and its bundle to models/<name>/
 from __future__ import annotations
 
 import argparse
+import json
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,30 +30,61 @@ class Recipe(BaseModel):
     name: str = Field(pattern=f"^{NAME_PATTERN}$", description="name of the run and of the bundle (the file's own)")
     version: int = Field(ge=1, description="version of the bundle")
 
-    dataset: str = Field(description="data set: mnist")
+    dataset: str = Field(description="data set: mnist, fashion-mnist, or folder:PATH of pictures")
     validation_size: int = Field(ge=1, description="images at the end of the training part that only validate")
+    augmentation: float = Field(
+        0.0, ge=0, le=1, description="share of the training images that are turned, scaled, slanted a little at random"
+    )
 
-    network: Literal["mlp"] = Field(description="network: mlp, one hidden layer on each side")
-    hidden: int = Field(ge=1, description="width of the hidden layers")
+    network: Literal["mlp", "resmlp", "conv"] = Field(
+        description="network: mlp, one hidden layer on each side; resmlp, residual; conv, residual convolutional"
+    )
+    hidden: int = Field(ge=1, description="width of the hidden layers; conv: channels at half size")
+    blocks: int = Field(0, ge=0, description="resmlp and conv: residual blocks on each side")
     latent_dim: int = Field(ge=1, description="length of z")
 
-    objective: Literal["squared-error"] = Field(description="objective: squared-error, summed, on [-1,1], plus KL")
+    objective: Literal["squared-error", "calibrated", "bernoulli"] = Field(
+        description="distortion, summed over pixels on [-1,1]: squared-error; calibrated, a Gaussian whose variance is "
+        "the mean squared error; bernoulli, on pixels drawn black or white anew each time"
+    )
+    importance_samples: int = Field(1, ge=1, description="draws of z for each image; more than 1: the tighter bound")
+    beta: float = Field(1.0, ge=0, description="weight of the rate")
+    kl_warmup: float = Field(0.0, ge=0, le=1, description="share of all steps in which beta rises from 0")
+    free_bits: float = Field(0.0, ge=0, description="nats that each latent may carry on average at no cost")
 
     epochs: int = Field(ge=1, description="passes over the training images")
-    batch_size: int = Field(ge=1, description="images in a step")
+    batch_size: int = Field(ge=1, description="images in a step, over all processes together")
     learning_rate: float = Field(gt=0, description="Adam's step size; the highest one under a schedule")
     schedule: Literal["constant", "one-cycle"] = Field(description="constant, or one-cycle: a rise and a long fall")
     warmup: float = Field(0.0, ge=0, lt=1, description="one-cycle: share of all steps in which the rate rises")
     initial_factor: float = Field(1.0, ge=0, le=1, description="one-cycle: first learning rate as share of the highest")
     final_factor: float = Field(1.0, ge=0, le=1, description="one-cycle: last learning rate as share of the highest")
+    weight_decay: float = Field(0.0, ge=0, description="decoupled decay of weight matrices, in units of the step size")
+    gradient_limit: float = Field(0.0, ge=0, description="largest norm of a step's gradient, which is clipped; 0: none")
     averaging_decay: float = Field(ge=0, lt=1, description="decay per step of the weights' average; 0: no average")
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="of the matrix products while training; weights, sums and evaluation are float32"
+    )
+    start_from: str = Field(
+        "", pattern=f"^({NAME_PATTERN})?$", description="name of a finished run whose weights to start with, not random"
+    )
     seed: int = Field(ge=0, lt=2**63, description="seed of initial weights, order of images, and noise")
     checkpoint_every: int = Field(ge=1, description="epochs from one checkpoint to the next")
 
+    prior_components: int = Field(
+        50, ge=1, description="Gaussians in the mixture that is fitted to the codes of each label's training images"
+    )
+
     @model_validator(mode="after")
-    def _constant_is_constant(self) -> Self:
+    def _numbers_belong_together(self) -> Self:
         if self.schedule == "constant" and (self.warmup, self.initial_factor, self.final_factor) != (0.0, 1.0, 1.0):
             raise ValueError("warmup, initial_factor and final_factor belong to the one-cycle schedule")
+        if (self.network == "mlp") != (self.blocks == 0):
+            raise ValueError("resmlp and conv have one block or more, mlp has none")
+        if self.importance_samples > 1 and (
+            self.objective == "calibrated" or (self.beta, self.kl_warmup, self.free_bits) != (1.0, 0.0, 0.0)
+        ):
+            raise ValueError("several importance_samples leave no rate to be weighted and no variance to be calibrated")
         return self
 
 
@@ -141,6 +173,13 @@ def command(recipe: Recipe) -> str:
         if value != getattr(shipped, name) and name != "version"  # the version names the bundle, not the training
     ]
     return f"python -m training --recipe {recipe.name}{''.join(changes)}"
+
+
+def to_toml(recipe: Recipe) -> str:
+    """The recipe as the text of a TOML file that reads back as it was; its name is the file's own."""
+    values = recipe.model_dump(exclude={"name"})
+    # Names, whole and decimal numbers: JSON spells all of them as TOML does.
+    return "".join(f"{name} = {json.dumps(value)}\n" for name, value in values.items())
 
 
 def validated(document: dict[str, Any], whose: str) -> Recipe:

@@ -2,7 +2,7 @@
 
 The data set is one uint8 tensor that a step draws its batch from; there is no loader, no worker, no copy of the set.
 `epoch` is the whole of training; `fit` repeats it with what a run needs around it: validation, progress, log,
-checkpoints, Ctrl-C.
+checkpoints, Ctrl-C. Several processes can share both (`training.world`).
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from typing import Final, Self
 
 import torch
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 
-from training import checkpoint, pictures
+from training import augment, checkpoint
 from training.checkpoint import State
 from training.errors import TrainingError
-from training.evaluate import Score, score
-from training.model import to_signal
-from training.objective import distortion, rate, reparametrise
-from training.progress import Progress
+from training.objective import Objective
+from training.progress import Log, Progress
 from training.recipe import Recipe
+from training.score import Score, score
+from training.world import ALONE, World
 
 PANEL_IMAGES: Final = 8
+LOG: Final = "log.txt"
 
 
 class Interrupted(Exception):
@@ -50,13 +50,13 @@ def learning_rate(recipe: Recipe, progress: float) -> float:
     return recipe.learning_rate * (end + (begin - end) * (1 + math.cos(math.pi * share)) / 2)
 
 
-def epoch(recipe: Recipe, state: State, images: Tensor, advance: Callable[[int], None]) -> Score:
+def epoch(recipe: Recipe, state: State, images: Tensor, advance: Callable[[int], None], world: World = ALONE) -> Score:
     """Take a step for each batch of uint8 images [N, *image_shape], in a new order; `advance` hears each batch's size.
 
     Returns the objective as it was met on the way, with the weights of the moment. Raises TrainingError when it is no
     longer finite.
     """
-    model, optimiser = state.model, state.optimiser
+    model, optimiser, objective = state.model, state.optimiser, Objective(recipe, world)
     weights: list[Tensor] = list(model.parameters())
     averaged: list[Tensor] = list(state.average.parameters())
     steps = recipe.epochs * math.ceil(len(images) / recipe.batch_size)
@@ -64,17 +64,30 @@ def epoch(recipe: Recipe, state: State, images: Tensor, advance: Callable[[int],
 
     order = torch.randperm(len(images), generator=state.order).to(images.device)
     for indices in torch.split(order, recipe.batch_size):
-        x = to_signal(images.index_select(0, indices))  # [B, *image_shape]
-        mu, logvar = model.encode(x)  # [B, L] each
-        z = reparametrise(mu, logvar, state.noise)  # [B, L]
-        x_hat = model.decode(z)  # [B, *image_shape]
-        distortions, rates = distortion(x_hat, x), rate(mu, logvar)  # [B] each
-        loss = (distortions + rates).mean()
+        # Every process draws for the whole batch, [B, ...] and [k, B, L], and works on its share.
+        batch = images.index_select(0, indices)
+        if recipe.augmentation:
+            batch = augment.warped(batch, recipe.augmentation, state.noise)
+        x = world.share(objective.signal(batch, state.noise))
+        noise = world.share(
+            torch.randn(
+                (recipe.importance_samples, len(indices), recipe.latent_dim),
+                generator=state.noise,
+                device=state.noise.device,
+            ),
+            axis=1,
+        )
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
+            terms = objective.terms(model, x, noise, state.step / steps)
 
-        optimiser.param_groups[0]["lr"] = learning_rate(recipe, state.step / steps)
+        for group in optimiser.param_groups:
+            group["lr"] = learning_rate(recipe, state.step / steps)
         optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
+        terms.loss.backward()  # type: ignore[no-untyped-call]
+        world.sum_gradients(weights)
+        # A gradient that overflowed says nothing of the way down: no step then, where gradients are guarded.
+        if not recipe.gradient_limit or torch.nn.utils.clip_grad_norm_(weights, recipe.gradient_limit).isfinite():
+            optimiser.step()
         state.step += 1
 
         if recipe.averaging_decay:
@@ -82,47 +95,43 @@ def epoch(recipe: Recipe, state: State, images: Tensor, advance: Callable[[int],
             decay = min(recipe.averaging_decay, state.step / (state.step + 10))
             with torch.no_grad():
                 torch._foreach_lerp_(averaged, weights, 1 - decay)
-        met += torch.stack([distortions.detach().sum(), rates.detach().sum()])
+        met += torch.stack([terms.distortion.sum(), terms.rate.sum()])
         advance(len(indices))
 
-    result = Score(*(met / len(images)).tolist())
+    result = Score(*(world.sum(met) / len(images)).tolist())
     if not math.isfinite(result.total):
         raise TrainingError(f"The loss is no longer finite in epoch {state.epoch + 1}: try a smaller --learning-rate.")
     return result
 
 
-def fit(recipe: Recipe, state: State, training: Tensor, validation: Tensor, folder: Path) -> None:
+def fit(recipe: Recipe, state: State, training: Tensor, validation: Tensor, folder: Path, world: World = ALONE) -> None:
     """Train from `state` to the recipe's last epoch, with checkpoints and TensorBoard's log in `folder`.
 
     `training` and `validation` are uint8 [N, *image_shape], where the model is. Raises Interrupted after the first
     SIGINT or SIGTERM, at the end of the running epoch and with a checkpoint written; a second one stops at once.
     """
     with (
-        SummaryWriter(folder / "tensorboard", purge_step=state.epoch + 1) as log,
-        Progress(recipe.epochs, len(training), state.epoch) as progress,
+        Log(folder / "tensorboard", state.epoch, silent=not world.first) as log,
+        Progress(recipe.epochs, len(training), state.epoch, folder / LOG, silent=not world.first) as progress,
         Stop() as stop,
     ):
         while state.epoch < recipe.epochs:
             began = time.perf_counter()
-            met = epoch(recipe, state, training, progress.advance)
-            images_per_second = len(training) / (time.perf_counter() - began)
+            met = epoch(recipe, state, training, progress.advance, world)
+            seconds = time.perf_counter() - began
             state.epoch += 1
+            state.seconds += seconds
 
-            validated = score(state.average, validation)
-            progress.epoch_done(state.epoch, validated, images_per_second)
-            for part, terms in (("train", met), ("validation", validated)):
-                log.add_scalar(f"distortion/{part}", terms.distortion, state.epoch)
-                log.add_scalar(f"rate/{part}", terms.rate, state.epoch)
-                log.add_scalar(f"total/{part}", terms.total, state.epoch)
-            log.add_scalar("learning_rate", state.optimiser.param_groups[0]["lr"], state.epoch)
-            log.add_scalar("images_per_second", images_per_second, state.epoch)
+            validated = score(recipe, state.average, validation, world)
+            state.history.append((met.distortion, met.rate, validated.distortion, validated.rate))
+            progress.epoch_done(state.epoch, validated, len(training) / seconds)
+            log.epoch_done(state, met, validated, len(training) / seconds)
 
-            if stop.requested or state.epoch % recipe.checkpoint_every == 0 or state.epoch == recipe.epochs:
+            stopping = world.any(stop.requested)
+            if world.first and (stopping or state.epoch % recipe.checkpoint_every == 0 or state.epoch == recipe.epochs):
                 checkpoint.save(folder / checkpoint.CHECKPOINT, recipe, state)
-                for part, images in (("train", training), ("validation", validation)):
-                    panel = pictures.beside(*pictures.reconstructed(state.average, images[:PANEL_IMAGES]))
-                    log.add_image(f"reconstruction/{part}", panel, state.epoch, dataformats="HW")
-            if stop.requested:
+                log.panels(state, train=training[:PANEL_IMAGES], validation=validation[:PANEL_IMAGES])
+            if stopping:
                 raise Interrupted
 
 

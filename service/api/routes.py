@@ -122,6 +122,8 @@ def _info(model: Model) -> ModelInfo:
         **{field: getattr(contract, field) for field in contract.__slots__ if field != "image_shape"},
         id=contract.id,
         image_shape=list(contract.image_shape),
+        priors=model.autoencoder.priors,
+        labels=model.autoencoder.labels,
         provider=model.engine.provider,
         card=model.engine.card,
     )

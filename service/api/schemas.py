@@ -61,9 +61,18 @@ class SampleRequest(_Request):
 
     n: int = Field(16, ge=1, description="How many images.")
     seed: Seed
-    temperature: float = Field(1.0, ge=0, le=100, description="Standard deviation of z, in units of the prior's.")
-    label: int | None = Field(None, ge=0, description="Draw from the prior of this label.")
-    prior: Prior | None = Field(None, description="Which prior to draw z from; else the best that the model has.")
+    temperature: float = Field(
+        1.0,
+        ge=0,
+        le=100,
+        description="Standard deviation of z about the mean it is drawn from, in units of its own.",
+    )
+    label: int | None = Field(None, ge=0, description="Draw from the aggregate prior of this label.")
+    prior: Prior | None = Field(
+        None,
+        description="normal: N(0, I). aggregate: a mixture of Gaussians fitted to the codes of the training images, "
+        "whose samples look far more like them; the default where the model has one.",
+    )
     model: ModelReference
 
 
@@ -133,6 +142,8 @@ class ModelInfo(BaseModel):
     tools: dict[str, str] = Field(description="Versions of what trained and exported it.")
     git_commit: str
     contract_version: int
+    priors: list[Prior] = Field(description="What `/sample` can draw from; the last one unless told otherwise.")
+    labels: list[int] = Field(description="Labels that `/sample` can draw.")
     provider: str = Field(description="The onnxruntime execution provider that it really runs on.")
     card: str = Field(description="The model card, in Markdown.")
 

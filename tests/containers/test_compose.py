@@ -59,7 +59,7 @@ class TestCompose:
 
     def test_it_serves_the_mounted_models(self) -> None:
         listed = json.loads(run("curl", "--fail", "--silent", "localhost:8000/models"))
-        assert listed["default"] == "mnist-mlp@1"
+        assert listed["default"] == "mnist-mlp@2"
         assert listed["refused"] == {}
 
     def test_stopping_it_is_a_clean_exit(self) -> None:

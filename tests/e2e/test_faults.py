@@ -28,6 +28,7 @@ from tests.e2e.faulty import GUILTY
 DIGIT = {"images": [base64_png(digits()[0])]}
 GUILTY_IMAGE = {"images": [base64_png(np.full((28, 28), GUILTY, np.uint8))]}
 HELD_SECONDS = 60 if os.environ.get("FUZZ") == "long" else 1
+FAILING = "the last run failed, and so does the self-test."
 SENTENCE = "The service failed on this request; the request is not at fault. Its log has the details."
 
 
@@ -58,15 +59,13 @@ def set_fault(file: Path, what: str) -> None:
 @pytest.mark.parametrize("what", ["raise", "nan"])
 def test_a_runtime_that_fails_is_said_to_and_heals_when_it_does(broken: httpx.Client, fault: Path, what: str) -> None:
     truth = broken.post("/encode", json=DIGIT).json()
+    model = truth["model"]
     set_fault(fault, what)
     for _ in range(2):
         answer = broken.post("/encode", json=DIGIT)
         assert (answer.status_code, answer.json()["detail"]) == (500, SENTENCE)
         probe = broken.get("/readyz")
-        assert (probe.status_code, probe.json()["reason"]) == (
-            503,
-            "mnist-mlp@1: the last run failed, and so does the self-test.",
-        )
+        assert (probe.status_code, probe.json()["reason"]) == (503, f"{model}: {FAILING}")
         assert broken.get("/livez").status_code == 200
     set_fault(fault, "")
     assert broken.get("/readyz").status_code == 200

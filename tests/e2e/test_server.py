@@ -113,8 +113,8 @@ class TestStartUp:
     """What is wrong at start-up is one sentence and exit status 1."""
 
     def test_a_model_that_was_tampered_with(self, tmp_path: Path) -> None:
-        shutil.copytree(ROOT / "models" / "mnist-mlp", tmp_path / "mnist-mlp")
-        with (tmp_path / "mnist-mlp" / "1" / "decoder.onnx").open("ab") as file:
+        shutil.copytree(ROOT / "models" / "mnist-mlp" / "2", tmp_path / "mnist-mlp" / "2")
+        with (tmp_path / "mnist-mlp" / "2" / "decoder.onnx").open("ab") as file:
             file.write(b"\0")
         status, log = start_and_fail(models_dir=tmp_path)
         assert status == 1
@@ -161,7 +161,7 @@ def test_requests_are_logged_when_asked_for_and_never_what_they_hold(
     serve: Callable[..., Server], tmp_path: Path
 ) -> None:
     (tmp_path / "keys").write_text("sesame")
-    server = serve(log_format="json", log_requests=True, api_keys_file=tmp_path / "keys")
+    server = serve(log_format="json", log_requests=True, default_model="mnist-mlp@1", api_keys_file=tmp_path / "keys")
     text = base64_png(digits()[0])
     sent = {"X-API-Key": "sesame", "X-Request-ID": "mine"}
     assert httpx.post(f"{server.url}/encode", json={"images": [text]}, headers=sent).status_code == 200

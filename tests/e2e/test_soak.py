@@ -10,7 +10,7 @@ from tests.soak import mixed, overload
 
 
 def test_no_answer_is_wrong_in_mixed_traffic_with_bad_requests_among_it(serve: Callable[..., Server]) -> None:
-    server = serve()
+    server = serve(default_model="mnist-mlp@1")
     report = asyncio.run(mixed.run(server.url, server.process.pid, 8, most=256, seed=3))
     assert report.wrong == []
     assert report.answers > 100
@@ -18,7 +18,7 @@ def test_no_answer_is_wrong_in_mixed_traffic_with_bad_requests_among_it(serve: C
 
 
 def test_twice_the_capacity_is_answered_or_refused_and_nothing_else(serve: Callable[..., Server]) -> None:
-    server = serve(queue=1024)
+    server = serve(default_model="mnist-mlp@1", queue=1024)
     found = overload.measure(server.port, 4)
     assert found.other == 0
     assert found.refused > 0

@@ -90,8 +90,60 @@ def test_temperature_scales_the_prior(vae: Autoencoder) -> None:
 def test_a_prior_or_label_that_the_bundle_has_not_is_unknown(vae: Autoencoder) -> None:
     with pytest.raises(Unknown, match="tiny@1 has no aggregate prior"):
         asyncio.run(vae.sample(1, Ticket(), prior="aggregate"))
-    with pytest.raises(Unknown, match="tiny@1 has no prior for label 7"):
+    with pytest.raises(Unknown, match="tiny@1 has no aggregate prior for label 7"):
         asyncio.run(vae.sample(1, Ticket(), label=7))
+
+
+@pytest.fixture
+def fitted(tmp_path: Path) -> Iterator[Autoencoder]:
+    """With a prior whose Gaussians lie about 10 and 20 (label 1), 30 and 40 (label 4)."""
+    bundle = read_bundle(write_bundle(tmp_path, "fitted", prior=True))
+    batcher = Batcher("fitted", most=8, inline=4)
+    yield Autoencoder(bundle.contract, Engine(bundle, provider="cpu", threads=1), batcher, bundle.prior)
+    batcher.close()
+
+
+class TestAggregatePrior:
+    def test_it_is_the_default_where_there_is_one(self, fitted: Autoencoder) -> None:
+        assert (fitted.priors, fitted.labels) == (["normal", "aggregate"], [1, 4])
+        default = asyncio.run(fitted.sample(50, Ticket(), seed=1))
+        asked = asyncio.run(fitted.sample(50, Ticket(), seed=1, prior="aggregate"))
+        assert default.prior == "aggregate"
+        np.testing.assert_array_equal(default.z, asked.z)
+        assert default.z.dtype == np.float32
+        assert default.z.min() > 5
+
+    def test_the_normal_prior_can_still_be_had(self, fitted: Autoencoder, vae: Autoencoder) -> None:
+        normal = asyncio.run(fitted.sample(4, Ticket(), seed=1, prior="normal"))
+        assert normal.prior == "normal"
+        np.testing.assert_array_equal(normal.z, noise((4, 3), 1))
+
+    def test_a_label_draws_from_its_own_gaussians(self, fitted: Autoencoder) -> None:
+        for label, means in ((1, {10, 20}), (4, {30, 40})):
+            sample = asyncio.run(fitted.sample(200, Ticket(), seed=3, label=label))
+            assert set((sample.z / 10).round().mean(axis=1).astype(int) * 10) == means
+            assert sample.prior == "aggregate"
+
+    def test_a_longer_sample_starts_like_a_shorter_one(self, fitted: Autoencoder) -> None:
+        for label in (None, 4):
+            short = asyncio.run(fitted.sample(4, Ticket(), seed=1, label=label))
+            long = asyncio.run(fitted.sample(9, Ticket(), seed=1, label=label))
+            assert short.z.tobytes() == long.z[:4].tobytes()
+            assert short.images.tobytes() == long.images[:4].tobytes()
+            assert short.z.tobytes() != asyncio.run(fitted.sample(4, Ticket(), seed=2, label=label)).z.tobytes()
+
+    def test_temperature_scales_the_distance_from_the_gaussian_s_mean(self, fitted: Autoencoder) -> None:
+        cold, warm, hot = (
+            asyncio.run(fitted.sample(20, Ticket(), seed=1, temperature=each)).z for each in (0.0, 1.0, 2.0)
+        )
+        assert set(cold.flatten().tolist()) <= {10, 20, 30, 40}
+        np.testing.assert_allclose(hot - cold, 2 * (warm - cold), atol=1e-5)
+
+    def test_what_it_has_not_is_unknown(self, fitted: Autoencoder) -> None:
+        with pytest.raises(Unknown, match="fitted@1 has no aggregate prior for label 7"):
+            asyncio.run(fitted.sample(1, Ticket(), label=7))
+        with pytest.raises(Unknown, match="fitted@1 has no normal prior for label 1"):
+            asyncio.run(fitted.sample(1, Ticket(), label=1, prior="normal"))
 
 
 def test_latents_that_are_not_finite_are_named(vae: Autoencoder) -> None:

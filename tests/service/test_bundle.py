@@ -12,19 +12,19 @@ from service.errors import BundleRefused
 from tests.bundles import seal, write_bundle
 from tests.service.conftest import MODELS
 
-SHIPPED = MODELS / "mnist-mlp" / "1"
+SHIPPED = MODELS / "mnist-mlp" / "2"
 FILES = sorted(file.name for file in SHIPPED.iterdir())
 
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     """A copy of the shipped bundle, to be spoilt."""
-    return Path(shutil.copytree(SHIPPED, tmp_path / "mnist-mlp" / "1"))
+    return Path(shutil.copytree(SHIPPED, tmp_path / "mnist-mlp" / "2"))
 
 
 def test_the_shipped_bundle_is_whole() -> None:
     bundle = read_bundle(SHIPPED)
-    assert bundle.contract.id == "mnist-mlp@1"
+    assert bundle.contract.id == "mnist-mlp@2"
     assert bundle.golden.image.shape[1:] == (28, 28)
     assert bundle.card.startswith("# ")
 
@@ -52,12 +52,12 @@ def test_a_contract_cut_short_refuses_the_bundle(copy: Path) -> None:
         read_bundle(copy)
 
 
-@pytest.mark.parametrize("place", ["mnist-mlp/2", "other/1"])
+@pytest.mark.parametrize("place", ["mnist-mlp/3", "other/2"])
 def test_a_bundle_in_another_folder_than_it_says_is_refused(copy: Path, place: str) -> None:
     moved = copy.parents[1] / place
     moved.parent.mkdir(exist_ok=True)
     copy.rename(moved)
-    with pytest.raises(BundleRefused, match="says that it is mnist-mlp/1"):
+    with pytest.raises(BundleRefused, match="says that it is mnist-mlp/2"):
         read_bundle(moved)
 
 

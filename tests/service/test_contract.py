@@ -8,7 +8,7 @@ import pytest
 from service.contract import Contract, graph_metadata
 from tests.service.conftest import MODELS
 
-SHIPPED = (MODELS / "mnist-mlp" / "1" / "model.json").read_text()
+SHIPPED = (MODELS / "mnist-mlp" / "2" / "model.json").read_text()
 
 
 def test_the_shipped_contract_survives_reading_and_writing() -> None:

@@ -26,7 +26,9 @@ def main() -> int:
     minutes = parser.parse_args().minutes
     port = free_port()
     with subprocess.Popen(
-        [sys.executable, "-m", "service"], cwd=ROOT, env=os.environ | {"VAE_PORT": str(port)}
+        [sys.executable, "-m", "service"],
+        cwd=ROOT,
+        env=os.environ | {"VAE_PORT": str(port), "VAE_DEFAULT_MODEL": "mnist-mlp@1"},
     ) as server:
         try:
             wait_for(lambda: _ready(port))

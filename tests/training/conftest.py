@@ -84,7 +84,7 @@ class Run:
 
     @property
     def bundle(self) -> Path:
-        return self.models / "mnist-mlp" / "1"
+        return self.models / "mnist-mlp" / "2"
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,7 @@ from training.recipe import Recipe
 
 ROOT: Final = Path(__file__).parents[2]
 DIRECTORY: Final = ROOT / "tests" / "data" / "mnist"
+FULL: Final = Path(os.environ.get("VAE_MNIST_DIR", ROOT.parent / "shared" / "data" / "mnist"))  # where it is at hand
 SUBSET: Final = dataclasses.replace(
     data.DATASETS["mnist"],
     sha256={
@@ -38,6 +39,7 @@ SMALL: Final = {
     "hidden": 48,
     "latent_dim": 8,
     "checkpoint_every": 1,
+    "prior_components": 2,
 }
 SMALL_ARGUMENTS: Final = [f"--{name.replace('_', '-')}={value}" for name, value in SMALL.items()]
 

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import hashlib
 import io
 import json
+import re
 
 import numpy as np
 from PIL import Image
 
 from service.contract import CARD_FILE, Contract
 from training import card, pictures
-from training.recipe import RECIPES, Recipe, command
+from training.classifier import CLASSIFIERS
+from training.recipe import Recipe, command
 
 from .conftest import Run
 
@@ -23,8 +26,8 @@ def test_the_card_has_the_numbers_of_model_json(finished: Run) -> None:
     assert written == card.text(contract)
     figures = contract.metrics
     row = (
-        f"| **mnist-mlp@1** | {figures['distortion']:.2f} | {figures['rate']:.2f} | {figures['total']:.2f} | "
-        f"{figures['mse']:.5f} | {figures['psnr']:.2f} | {figures['active_units']:.0f} |"
+        f"| **mnist-mlp@2** | {figures['distortion']:.2f} | {figures['rate']:.2f} | {figures['total']:.2f} | "
+        f"{figures['mse']:.5f} | {figures['psnr']:.2f} | {figures['ssim']:.3f} | {figures['active_units']:.0f} |"
     )
     assert row in written
     assert f"| {figures['linear_total']:.2f} |" in written
@@ -46,16 +49,49 @@ def test_the_card_and_metrics_json_agree_with_model_json(finished: Run) -> None:
 
 
 def test_the_notebook_run_stands_beside(finished: Run) -> None:
-    report = json.loads((RECIPES / "mnist-mlp-notebook.metrics.json").read_text())
+    report = json.loads((card.RECORDED / "mnist-mlp-notebook.json").read_text())
     assert report["recipe"]["name"] == "mnist-mlp-notebook"
     assert f"| {report['metrics']['total']:.2f} |" in (finished.bundle / CARD_FILE).read_text()
 
 
 def test_pictures_show_pairs_of_rows_and_a_grid(finished: Run) -> None:
-    for name, size in ((card.RECONSTRUCTIONS, (10, 4)), (card.SAMPLES, (10, 10))):
+    for name, size in (
+        (card.RECONSTRUCTIONS, (10, 4)),
+        (card.SAMPLES_NORMAL, (10, 10)),
+        (card.SAMPLES_AGGREGATE, (10, 10)),
+        (card.SAMPLES_LABELS, (10, 10)),
+        (card.TRAVERSALS, (10, 8)),  # a row for each of the 8 latents
+    ):
         with Image.open(finished.bundle / name) as picture:
             assert picture.mode == "L"
             assert picture.size == (size[0] * 28 * card.SCALE, size[1] * 28 * card.SCALE)
+
+
+def test_every_picture_of_the_card_is_in_the_bundle_and_shown(finished: Run) -> None:
+    written = (finished.bundle / CARD_FILE).read_text()
+    pictured = {path.name for path in finished.bundle.glob("*.png")}
+    assert pictured == set(re.findall(r"\]\((.*?\.png)\)", written))
+    for name in pictured:
+        with Image.open(finished.bundle / name) as picture:
+            assert picture.text == {}  # type: ignore[attr-defined]  # not the version of what drew it
+
+
+def test_the_card_names_the_judge_and_its_floor(finished: Run) -> None:
+    contract, written = bundle(finished), (finished.bundle / CARD_FILE).read_text()
+    judge = (CLASSIFIERS / "mnist.onnx").read_bytes()
+    assert f"`{hashlib.sha256(judge).hexdigest()}`" in written
+    for figure in ("frechet_aggregate", "frechet_normal", "frechet_floor"):
+        assert f"{contract.metrics[figure]:.2f}" in written
+    assert f"**{contract.metrics['label_accuracy']:.2%}**" in written
+
+
+def test_a_traversal_moves_one_latent_a_row_the_busiest_first() -> None:
+    codes = np.zeros((100, 3), np.float32)
+    codes[:, 1], codes[:, 2] = np.linspace(-1, 1, 100), np.linspace(-2, 2, 100)
+    z = card.traversals(codes).reshape(3, 10, 3)
+    np.testing.assert_array_equal(z[0, :, 2], card.TRAVERSED)
+    np.testing.assert_array_equal(z[1, :, 1], card.TRAVERSED)
+    np.testing.assert_array_equal(z[0, :, :2], np.tile(codes[0, :2], (10, 1)))
 
 
 def test_a_grid_is_filled_row_by_row_in_grey_and_in_colour() -> None:

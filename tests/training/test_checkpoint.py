@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import signal
 from pathlib import Path
 
@@ -10,11 +11,11 @@ from torch import Tensor
 from training import checkpoint, data, train
 from training.__main__ import main
 from training.errors import CheckpointError
-from training.recipe import Recipe
+from training.recipe import RECIPES, Recipe
 
 from . import subset
 from .conftest import Program, Run
-from .test_train import CPU, equal, weights_after
+from .test_train import CPU, SHAPE, equal, weights_after
 
 
 @pytest.mark.parametrize("moment", ["save", "write"])
@@ -33,7 +34,7 @@ def test_a_run_killed_and_resumed_ends_bit_identical(
 
     training, validation = data.split(images, small.validation_size)
     state = checkpoint.resume(tmp_path / small.name / checkpoint.CHECKPOINT, small, CPU)
-    assert state.epoch == 2
+    assert (state.epoch, len(state.history)) == (2, 2)
     train.fit(small, state, training, validation, tmp_path / "resumed")
     assert equal(state, weights_after(small, training, tmp_path))
 
@@ -76,11 +77,45 @@ def test_a_checkpoint_may_not_carry_code(tmp_path: Path, small: Recipe) -> None:
 
 def test_an_unfinished_run_is_not_exported(tmp_path: Path, small: Recipe) -> None:
     path = tmp_path / "checkpoint.pt"
-    checkpoint.save(path, small, checkpoint.start(small, CPU))
+    checkpoint.save(path, small, checkpoint.start(small, SHAPE, CPU))
     with pytest.raises(CheckpointError, match="is at epoch 0 of 4: finish the training with --resume first"):
         checkpoint.trained(path)
 
 
+class TestStartFrom:
+    """Beginning with the weights of another run."""
+
+    def arguments(self, finished: Run, tmp_path: Path) -> list[str]:
+        mine = tmp_path / "second.toml"
+        mine.write_text((RECIPES / "mnist-mlp.toml").read_text())
+        shutil.copytree(finished.folder, tmp_path / "runs" / "mnist-mlp")
+        places = [f"--data-dir={subset.DIRECTORY}", f"--runs-dir={tmp_path / 'runs'}", f"--models-dir={tmp_path}"]
+        return [f"--recipe={mine}", *subset.SMALL_ARGUMENTS, "--start-from=mnist-mlp", "--epochs=1", *places]
+
+    def test_the_run_goes_on_where_the_other_ended(self, finished: Run, tmp_path: Path) -> None:
+        assert main(self.arguments(finished, tmp_path)) == 0
+        first, second = (
+            checkpoint.trained(tmp_path / "runs" / name / checkpoint.CHECKPOINT).history
+            for name in ("mnist-mlp", "second")
+        )
+        assert sum(second[0][2:]) < sum(first[-1][2:]) < sum(first[0][2:])
+        assert (
+            "From the weights of the run `mnist-mlp`: 1 epochs" in (tmp_path / "second" / "2" / "README.md").read_text()
+        )
+
+    def test_another_network_s_weights_are_refused(
+        self, finished: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main([*self.arguments(finished, tmp_path), "--hidden=47"]) == 1
+        assert "is of another network than the one to be trained" in capsys.readouterr().err
+
+    def test_a_run_that_is_not_there_is_named(
+        self, finished: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main([*self.arguments(finished, tmp_path), "--start-from=nobody"]) == 1
+        assert capsys.readouterr().err == f"There is no checkpoint {tmp_path / 'runs' / 'nobody' / 'checkpoint.pt'}.\n"
+
+
 def test_nothing_but_the_checkpoint_is_left_of_writing_it(tmp_path: Path, small: Recipe) -> None:
-    checkpoint.save(tmp_path / "run" / "checkpoint.pt", small, checkpoint.start(small, CPU))
+    checkpoint.save(tmp_path / "run" / "checkpoint.pt", small, checkpoint.start(small, SHAPE, CPU))
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["checkpoint.pt"]

@@ -6,13 +6,15 @@ import http.server
 import shutil
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pooch  # type: ignore[import-untyped]
 import pytest
 import torch
+from PIL import Image
 
 from training import data
 from training.__main__ import main
@@ -117,7 +119,7 @@ def test_a_truncated_file_is_refused(copy: Path) -> None:
 
 
 def test_an_unknown_data_set_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(DataError, match="There is no data set 'mnits'; known are: mnist"):
+    with pytest.raises(DataError, match="There is no data set 'mnits'; known are: fashion-mnist, mnist, folder:PATH"):
         data.load("mnits", "train")
 
 
@@ -151,3 +153,73 @@ def test_without_a_network_one_sentence_says_what_to_put_where(
         "train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz, t10k-images-idx3-ubyte.gz, "
         "t10k-labels-idx1-ubyte.gz (gzipped or not) into a directory DIR and say --data-dir DIR."
     )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two labels of twenty colour pictures each, 6 wide and 4 high, on a light ground."""
+    draw = np.random.Generator(np.random.PCG64(0))
+    for name, colour in (("red", (200, 10, 10)), ("blue", (10, 10, 200))):
+        (tmp_path / "toys" / name).mkdir(parents=True)
+        for index in range(20):
+            picture = np.full((4, 6, 3), 240, np.uint8)
+            picture[1:3, 2:4] = np.array(colour) + draw.integers(0, 10, 3)
+            Image.fromarray(picture).save(tmp_path / "toys" / name / f"{index:02}.png")
+    return tmp_path / "toys"
+
+
+class TestFolder:
+    """A folder of pictures as a data set."""
+
+    def test_sub_folders_are_labels_in_the_order_of_their_names(self, folder: Path) -> None:
+        images, labels = data.load("folder:toys", "train", folder.parent)
+        assert (images.shape, images.dtype) == ((36, 4, 6, 3), torch.uint8)
+        assert labels.tolist() == [0] * 18 + [1] * 18
+        assert images[0, 1, 2, 2] > 190  # blue
+        assert images[-1, 1, 2, 0] > 190  # red
+
+    def test_every_tenth_picture_is_for_testing_and_no_other(self, folder: Path) -> None:
+        images, labels = data.load("folder:toys", "test", folder.parent)
+        assert labels.tolist() == [0, 0, 1, 1]
+        training = data.load("folder:toys", "train", folder.parent)[0]
+        assert not any(torch.equal(one, other) for one in images for other in training)
+        expected = np.asarray(Image.open(folder / "blue" / "10.png"))
+        np.testing.assert_array_equal(images[1].numpy(), expected)
+
+    def test_a_folder_without_sub_folders_has_one_label(self, folder: Path) -> None:
+        assert set(data.load(f"folder:{folder / 'red'}", "train")[1].tolist()) == {0}
+
+    def test_pictures_that_are_all_grey_have_no_colour_axis(self, folder: Path) -> None:
+        for path in folder.rglob("*.png"):
+            Image.open(path).convert("L").convert("RGB").save(path)
+        assert data.load(f"folder:{folder}", "test")[0].shape == (4, 4, 6)
+
+    def test_the_background_is_what_the_edges_show(self, folder: Path) -> None:
+        name = f"folder:{folder}"
+        assert data.background(name, data.load(name, "train")[0]) == 240
+        assert data.background("mnist", data.load("mnist", "train", subset.DIRECTORY)[0]) == 0
+
+    def test_its_published_name_does_not_say_where_it_lies(self, folder: Path) -> None:
+        assert data.published(f"folder:{folder}") == "folder:toys"
+        assert data.title("folder:toys") == "toys"
+        assert data.published("mnist") == "mnist"
+
+    @pytest.mark.parametrize(
+        ("spoil", "sentence"),
+        [
+            (lambda folder: shutil.rmtree(folder), "There is no folder"),
+            (lambda folder: (folder / "red" / "03.png").write_bytes(b"no"), "03.png is not a picture that can be read"),
+            (
+                lambda folder: Image.new("RGB", (5, 5)).save(folder / "red" / "03.png"),
+                r"have several sizes \(5x5, 6x4, ...\); they must have one",
+            ),
+            (lambda folder: [path.unlink() for path in folder.rglob("*.png")], "has too few pictures"),
+        ],
+        ids=["missing", "broken", "sizes", "empty"],
+    )
+    def test_what_cannot_be_used_is_one_sentence(
+        self, folder: Path, spoil: Callable[[Path], object], sentence: str
+    ) -> None:
+        spoil(folder)
+        with pytest.raises(DataError, match=sentence):
+            data.load(f"folder:{folder}", "train")

@@ -20,6 +20,8 @@ from training import checkpoint, data, export
 from training.errors import ExportError
 from training.export import main
 from training.model import VAE, to_image, to_signal
+from training.networks.mlp import MLP
+from training.onnx_graph import OPSET, session
 from training.recipe import Recipe
 
 from . import subset
@@ -33,7 +35,18 @@ def test_set() -> tuple[Tensor, Tensor]:
 
 @pytest.fixture
 def model(finished: Run) -> VAE:
-    return checkpoint.trained(finished.checkpoint)[1]
+    return checkpoint.trained(finished.checkpoint).model
+
+
+PICTURES = {
+    "curves.png",
+    "latents.png",
+    "reconstructions.png",
+    "samples-aggregate.png",
+    "samples-labels.png",
+    "samples-normal.png",
+    "traversals.png",
+}
 
 
 def read(bundle: Path) -> Contract:
@@ -54,17 +67,17 @@ def arguments(run: Run, models: Path) -> list[str]:
 
 def test_the_bundle_is_what_the_contract_says(finished: Run, small: Recipe, model: VAE) -> None:
     bundle = read(finished.bundle)
-    assert (bundle.id, bundle.dataset, bundle.image_shape, bundle.background) == ("mnist-mlp@1", "mnist", (28, 28), 0)
+    assert (bundle.id, bundle.dataset, bundle.image_shape, bundle.background) == ("mnist-mlp@2", "mnist", (28, 28), 0)
     assert (bundle.latent_dim, bundle.recipe) == (small.latent_dim, small.model_dump())
     assert bundle.identity == export.identity(model)
     files = contents(finished.bundle)
     del files[contract.CONTRACT_FILE]
     assert {name: hashlib.sha256(content).hexdigest() for name, content in files.items()} == bundle.files
-    assert set(bundle.files) == {*contract.REQUIRED_FILES, "reconstructions.png", "samples.png"}
+    assert set(bundle.files) == {*contract.REQUIRED_FILES, contract.PRIOR_FILE} | PICTURES
 
 
 def test_no_temporary_folder_is_left(finished: Run) -> None:
-    assert [path.name for path in finished.bundle.parent.iterdir()] == ["1"]
+    assert [path.name for path in finished.bundle.parent.iterdir()] == ["2"]
 
 
 @pytest.mark.parametrize("batch", [1, 3, 64])
@@ -72,8 +85,8 @@ def test_the_graphs_compute_what_pytorch_computes(
     batch: int, finished: Run, model: VAE, test_set: tuple[Tensor, Tensor]
 ) -> None:
     images = test_set[0][-batch:]
-    encoder = export.session((finished.bundle / contract.ENCODER_FILE).read_bytes())
-    decoder = export.session((finished.bundle / contract.DECODER_FILE).read_bytes())
+    encoder = session((finished.bundle / contract.ENCODER_FILE).read_bytes())
+    decoder = session((finished.bundle / contract.DECODER_FILE).read_bytes())
     mu, logvar = encoder.run([contract.MU, contract.LOGVAR], {contract.IMAGE: images.numpy()})
     for got, wanted in zip((mu, logvar), model.encode(to_signal(images)), strict=True):
         np.testing.assert_allclose(got, wanted.numpy(), atol=contract.EXPORT_TOLERANCE, rtol=0)
@@ -86,8 +99,8 @@ def test_the_graphs_compute_what_pytorch_computes(
 
 def test_a_row_of_a_batch_equals_the_row_alone(finished: Run, test_set: tuple[Tensor, Tensor]) -> None:
     images = test_set[0][:64].numpy()
-    encoder = export.session((finished.bundle / contract.ENCODER_FILE).read_bytes())
-    decoder = export.session((finished.bundle / contract.DECODER_FILE).read_bytes())
+    encoder = session((finished.bundle / contract.ENCODER_FILE).read_bytes())
+    decoder = session((finished.bundle / contract.DECODER_FILE).read_bytes())
     alone = [encoder.run(None, {contract.IMAGE: image[None]}) for image in images]
     mu = np.concatenate([each[0] for each in alone])
     pictures = np.concatenate([decoder.run([contract.IMAGE], {contract.Z: z[None]})[0] for z in mu])
@@ -100,7 +113,7 @@ def test_a_row_of_a_batch_equals_the_row_alone(finished: Run, test_set: tuple[Te
 def test_a_graph_tells_its_contract_and_nothing_of_the_machine(name: str, finished: Run) -> None:
     found = graph(finished.bundle / name)
     assert {each.key: each.value for each in found.metadata_props} == contract.graph_metadata(read(finished.bundle))
-    assert [each.version for each in found.opset_import] == [export.OPSET]
+    assert [each.version for each in found.opset_import] == [OPSET]
     onnx.checker.check_model(found, full_check=True)
     for part in (found.graph, *found.graph.node, *found.graph.value_info, *found.graph.initializer):
         assert not part.metadata_props
@@ -118,7 +131,7 @@ def test_the_graphs_are_lean(finished: Run) -> None:
     ]
     assert operators == [
         ["Cast", "Mul", "Sub", "Reshape", "Gemm", "Relu", "Gemm", "Split"],
-        ["Gemm", "Relu", "Gemm", "Tanh", "Reshape", "Add", "Mul", "Round", "Clip", "Cast"],
+        ["Gemm", "Relu", "Gemm", "Reshape", "Tanh", "Add", "Mul", "Round", "Clip", "Cast"],
     ]
 
 
@@ -144,17 +157,17 @@ def test_exporting_again_gives_the_same_bytes(
 ) -> None:
     """From another process than the first bundle's, and into another place."""
     assert main(arguments(finished, tmp_path)) == 0
-    assert contents(tmp_path / "mnist-mlp" / "1") == contents(finished.bundle)
-    before = (tmp_path / "mnist-mlp" / "1").stat()
+    assert contents(tmp_path / "mnist-mlp" / "2") == contents(finished.bundle)
+    before = (tmp_path / "mnist-mlp" / "2").stat()
     assert main(arguments(finished, tmp_path)) == 0
     assert "left as it is" in capsys.readouterr().out
-    assert (tmp_path / "mnist-mlp" / "1").stat() == before
+    assert (tmp_path / "mnist-mlp" / "2").stat() == before
 
 
 def test_another_bundle_is_replaced_only_on_demand(
     finished: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = tmp_path / "mnist-mlp" / "1"
+    folder = tmp_path / "mnist-mlp" / "2"
     shutil.copytree(finished.bundle, folder)
     (folder / "README.md").write_text("edited by hand")
     assert main(arguments(finished, tmp_path)) == 1
@@ -165,19 +178,20 @@ def test_another_bundle_is_replaced_only_on_demand(
     assert (folder / "README.md").read_text() == "edited by hand"
     export.publish(contents(finished.bundle), folder, overwrite=True)
     assert contents(folder) == contents(finished.bundle)
-    assert [path.name for path in folder.parent.iterdir()] == ["1"]
+    assert [path.name for path in folder.parent.iterdir()] == ["2"]
 
 
 def test_a_checkpoint_can_be_exported_as_another_version(finished: Run, tmp_path: Path) -> None:
-    assert main([*arguments(finished, tmp_path), "--version=2"]) == 0
-    bundle = read(tmp_path / "mnist-mlp" / "2")
-    assert bundle.id == "mnist-mlp@2"
+    copy = Run("", Path(shutil.copytree(finished.runs, tmp_path / "runs")), tmp_path)  # its metrics.json will change
+    assert main([*arguments(copy, tmp_path), "--version=3"]) == 0
+    bundle = read(tmp_path / "mnist-mlp" / "3")
+    assert bundle.id == "mnist-mlp@3"
     assert bundle.identity == read(finished.bundle).identity
 
 
 @pytest.mark.parametrize("name", ["write", "rename"])
 def test_a_failure_midway_leaves_what_was_there(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path / "mnist-mlp" / "1"
+    folder = tmp_path / "mnist-mlp" / "2"
     export.publish({"a": b"old"}, folder, overwrite=False)
 
     def fail(*_: Any) -> None:
@@ -188,10 +202,10 @@ def test_a_failure_midway_leaves_what_was_there(name: str, tmp_path: Path, monke
     else:
         rename = Path.rename
         monkeypatch.setattr(Path, "rename", lambda path, to: fail() if path.name == "new" else rename(path, to))
-    for place in (folder, tmp_path / "mnist-mlp" / "2"):
+    for place in (folder, tmp_path / "mnist-mlp" / "3"):
         with pytest.raises(OSError, match="no space left"):
             export.publish({"a": b"new", "b": b"more"}, place, overwrite=True)
-    assert [path.name for path in folder.parent.iterdir()] == ["1"]
+    assert [path.name for path in folder.parent.iterdir()] == ["2"]
     assert contents(folder) == {"a": b"old"}
 
 
@@ -201,6 +215,7 @@ def test_a_graph_that_disagrees_with_pytorch_is_not_exported(
 ) -> None:
     graphs = {name: (finished.bundle / f"{name}.onnx").read_bytes() for name in ("encoder", "decoder")}
     export.prove_parity(model, **graphs, images=test_set[0])
+    assert isinstance(model, MLP)
     bias = {"encoder": model.posterior.bias, "decoder": model.pixels.bias}[part]
     with torch.no_grad():
         bias[0] += 0.1

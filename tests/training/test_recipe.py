@@ -55,7 +55,10 @@ def test_a_recipe_can_be_a_file_anywhere(tmp_path: Path) -> None:
         ("epochs = 0", "epochs: Input should be greater than or equal to 1"),
         ("epochs = 2.5", "epochs: Input should be a valid integer"),
         ("learning_rate = nan", "learning_rate: Input should be a finite number"),
-        ("network = 'conv'", "network: Input should be 'mlp'"),
+        ("network = 'vit'", "network: Input should be 'mlp', 'resmlp' or 'conv'"),
+        ("network = 'resmlp'", "resmlp and conv have one block or more"),
+        ("importance_samples = 0", "importance_samples: Input should be greater than or equal to 1"),
+        ("importance_samples = 5\nbeta = 2.0", "several importance_samples leave no rate to be weighted"),
         ("schedule = 'constant'", "belong to the one-cycle schedule"),
         ("name = '../etc'", "name: String should match pattern"),
         ("epochs = ", "cannot be read"),
@@ -80,7 +83,8 @@ def test_a_missing_key_is_named(tmp_path: Path) -> None:
 def test_an_unknown_recipe_is_answered_with_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--recipe", "mnist-nothing"]) == 2
     assert capsys.readouterr().err == (
-        "There is no recipe mnist-nothing; known are mnist-mlp, mnist-mlp-notebook, or give the path of a .toml file.\n"
+        "There is no recipe mnist-nothing; known are fashion-mlp, mnist-binarised, mnist-mlp, mnist-mlp-calibrated, "
+        "mnist-mlp-notebook, mnist-resmlp, mnist-resmlp-base, or give the path of a .toml file.\n"
     )
 
 
@@ -97,7 +101,10 @@ def test_an_unknown_argument_is_refused(capsys: pytest.CaptureFixture[str]) -> N
     assert "unrecognized arguments: --epoch" in capsys.readouterr().err
 
 
-def test_help_tells_every_field_with_the_recipe_s_value(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_tells_every_field_with_the_recipe_s_value(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "1000")  # or lines break at hyphens
     with pytest.raises(SystemExit) as exited:
         main(["--recipe", "mnist-mlp-notebook", "--help"])
     told = " ".join(capsys.readouterr().out.split())
@@ -118,3 +125,10 @@ def test_the_command_names_only_what_differs_from_the_file() -> None:
     _, changed = recipe.parse(["--epochs=3", "--version=7"])
     assert recipe.command(changed) == "python -m training --recipe mnist-mlp --epochs 3"
     assert recipe.command(changed.model_copy(update={"name": "mine"})) == "python -m training --recipe mine.toml"
+
+
+@pytest.mark.parametrize("name", ["mnist-resmlp", "mnist-binarised"])
+def test_a_recipe_written_out_reads_back_as_it_was(name: str, tmp_path: Path) -> None:
+    wanted = recipe.read(name)
+    (tmp_path / f"{name}.toml").write_text(recipe.to_toml(wanted))
+    assert recipe.read(str(tmp_path / f"{name}.toml")) == wanted

@@ -20,7 +20,7 @@ JSON_BODY = {"images": [base64_png(image) for image in IMAGES]}
 @pytest.fixture(scope="module")
 def posterior() -> tuple[np.ndarray, np.ndarray]:
     """What the engine alone says of IMAGES."""
-    engine = Engine(read_bundle(MODELS / "mnist-mlp" / "1"), provider="cpu", threads=1)
+    engine = Engine(read_bundle(MODELS / "mnist-mlp" / "2"), provider="cpu", threads=1)
     return engine.encode(IMAGES)
 
 
@@ -32,7 +32,7 @@ def test_json_answers_with_the_engines_own_numbers(
     assert answer.headers["content-type"] == "application/json"
     body = answer.json()
     assert list(body) == ["model", "mu", "logvar"]
-    assert body["model"] == "mnist-mlp@1"
+    assert body["model"] == "mnist-mlp@2"
     for name, expected in zip(("mu", "logvar"), posterior, strict=True):
         assert np.array(body[name], np.float32).tobytes() == expected.tobytes()
     EncodeAnswer.model_validate(body)
@@ -80,7 +80,7 @@ def test_the_same_seed_gives_the_same_bytes_and_no_seed_a_new_one(client: TestCl
 def test_npy_is_mu_and_logvar_stacked(client: TestClient, posterior: tuple[np.ndarray, np.ndarray]) -> None:
     answer = client.post("/encode", json=JSON_BODY, headers={"accept": "application/x-npy"})
     assert answer.headers["content-type"] == "application/x-npy"
-    assert answer.headers["x-model"] == "mnist-mlp@1"
+    assert answer.headers["x-model"] == "mnist-mlp@2"
     mu, logvar = np.load(io.BytesIO(answer.content))
     assert mu.tobytes() == posterior[0].tobytes()
     assert logvar.tobytes() == posterior[1].tobytes()

@@ -12,13 +12,14 @@ from tests.service.conftest import MODELS
 
 def test_the_list_holds_every_contract_with_its_card_and_provider(client: TestClient) -> None:
     body = client.get("/models").json()
-    assert body["default"] == "mnist-mlp@1"
+    assert body["default"] == "mnist-mlp@2"
     assert body["refused"] == {}
-    folder = MODELS / "mnist-mlp" / "1"
-    (model,) = [model for model in body["models"] if model["id"] == "mnist-mlp@1"]
+    folder = MODELS / "mnist-mlp" / "2"
+    (model,) = [model for model in body["models"] if model["id"] == "mnist-mlp@2"]
     assert model.pop("card") == (folder / "README.md").read_text()
     assert model.pop("provider") == "CPUExecutionProvider"
-    assert model.pop("id") == "mnist-mlp@1"
+    assert model.pop("id") == "mnist-mlp@2"
+    assert (model.pop("priors"), model.pop("labels")) == (["normal", "aggregate"], list(range(10)))
     assert model == json.loads((folder / "model.json").read_text())
 
 

@@ -51,7 +51,7 @@ def test_one_picture_in_one_picture_out(client: TestClient) -> None:
         headers={"content-type": "image/png", "accept": "image/png"},
     )
     assert answer.headers["content-type"] == "image/png"
-    assert answer.headers["x-model"] == "mnist-mlp@1"
+    assert answer.headers["x-model"] == "mnist-mlp@2"
     expected = client.post("/reconstruct", json={"images": BODY["images"][:1]}).json()["images"][0]
     np.testing.assert_array_equal(decoded(answer.content), decoded(expected))
 

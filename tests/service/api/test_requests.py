@@ -107,7 +107,7 @@ class TestJson:
 
 class TestRawBodies:
     def test_options_come_in_the_query(self, client: TestClient) -> None:
-        answer = post(client, PNG, "image/png", sample="true", seed="4", preprocess="none", model="mnist-mlp@1")
+        answer = post(client, PNG, "image/png", sample="true", seed="4", preprocess="none", model="mnist-mlp@2")
         expected = client.post("/encode", json=json.loads(JSON_BODY) | {"sample": True, "seed": 4})
         assert answer.json() == expected.json()
 

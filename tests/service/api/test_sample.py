@@ -10,7 +10,8 @@ from fastapi.testclient import TestClient
 
 from service.api.schemas import SampleAnswer
 from service.autoencoder import noise
-from tests.digits import decoded
+from service.codec import npy_bytes as npy
+from tests.digits import decoded, digits, labels
 
 
 def test_sixteen_new_images_unless_told_otherwise(client: TestClient) -> None:
@@ -19,7 +20,7 @@ def test_sixteen_new_images_unless_told_otherwise(client: TestClient) -> None:
     SampleAnswer.model_validate(body)
     assert len(body["images"]) == len(body["z"]) == 16
     assert decoded(body["images"][0]).shape == (28, 28)
-    assert body["prior"] == "normal"
+    assert body["prior"] == "aggregate"
 
 
 def test_the_answer_can_be_made_again_from_what_it_says(client: TestClient) -> None:
@@ -30,7 +31,7 @@ def test_the_answer_can_be_made_again_from_what_it_says(client: TestClient) -> N
 
 
 def test_z_is_seeded_noise_times_the_temperature(client: TestClient) -> None:
-    body = client.post("/sample", json={"n": 3, "seed": 5, "temperature": 0.5}).json()
+    body = client.post("/sample", json={"n": 3, "seed": 5, "temperature": 0.5, "prior": "normal"}).json()
     np.testing.assert_array_equal(np.array(body["z"], np.float32), noise((3, 20), 5) * np.float32(0.5))
 
 
@@ -38,9 +39,9 @@ def test_a_grid_says_its_model_seed_and_prior_in_headers(client: TestClient) -> 
     answer = client.post("/sample", json={"n": 10, "seed": 1}, headers={"accept": "image/png"})
     assert decoded(answer.content).shape == (3 * 28, 4 * 28)
     assert (answer.headers["x-model"], answer.headers["x-seed"], answer.headers["x-prior"]) == (
-        "mnist-mlp@1",
+        "mnist-mlp@2",
         "1",
-        "normal",
+        "aggregate",
     )
 
 
@@ -85,11 +86,39 @@ def test_temperatures_that_are_not_finite_are_refused(client: TestClient, text: 
     assert answer.json()["errors"][0]["pointer"] == "/temperature"
 
 
-@pytest.mark.parametrize("body", [{"prior": "aggregate"}, {"label": 7}, {"label": 7, "prior": "normal"}])
-def test_a_prior_or_a_label_that_the_model_has_not_is_not_found(client: TestClient, body: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ({"model": "mnist-mlp@1", "prior": "aggregate"}, "mnist-mlp@1 has no aggregate prior."),
+        ({"model": "mnist-mlp@1", "label": 7}, "mnist-mlp@1 has no aggregate prior for label 7."),
+        ({"label": 10}, "mnist-mlp@2 has no aggregate prior for label 10."),
+        ({"label": 7, "prior": "normal"}, "mnist-mlp@2 has no normal prior for label 7."),
+    ],
+)
+def test_a_prior_or_a_label_that_the_model_has_not_is_not_found(
+    client: TestClient, body: dict[str, Any], reason: str
+) -> None:
     answer = client.post("/sample", json=body)
     assert answer.status_code == 404
-    assert "mnist-mlp@1 has no" in answer.json()["detail"]
+    assert answer.json()["detail"] == reason
+
+
+def test_a_bundle_without_a_prior_samples_the_normal_one(client: TestClient) -> None:
+    body = client.post("/sample", json={"model": "mnist-mlp@1", "n": 2, "seed": 5}).json()
+    assert body["prior"] == "normal"
+    np.testing.assert_array_equal(np.array(body["z"], np.float32), noise((2, 20), 5))
+
+
+def test_a_label_draws_what_encodes_near_images_of_that_label(client: TestClient) -> None:
+    """By the nearest mean of the test images' codes, which is right about three in four digits and blind to none."""
+    known = client.post("/encode", content=npy(digits()), headers={"content-type": "application/x-npy"}).json()["mu"]
+    means = np.stack([np.array(known)[labels() == label].mean(axis=0) for label in range(10)])
+    hits = []
+    for label in range(10):
+        z = client.post("/sample", json={"label": label, "n": 100, "seed": 1}).json()["z"]
+        hits.append((((np.array(z)[:, None] - means) ** 2).sum(axis=2).argmin(axis=1) == label).mean())
+    assert np.mean(hits) > 0.7
+    assert min(hits) > 0.4
 
 
 def test_more_than_the_limit_is_too_large(start: Callable[..., TestClient]) -> None:

@@ -1,0 +1,96 @@
+"""The aggregate prior: a mixture of Gaussians that lies where the codes of real images lie, for all and for each label.
+
+The decoder has learned to read codes of images, and those fill N(0, I) unevenly: a draw from N(0, I) often falls where
+no image ever was (Tomczak & Welling, VAE with a VampPrior, 2018; Ghosh et al., From Variational to Deterministic
+Autoencoders, 2020, section 4). Training fits the mixtures; here they are read and placed, in NumPy alone.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from service import contract as names
+from service.contract import Contract
+from service.errors import BundleRefused
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Mixture:
+    """A mixture of K Gaussians over L latents.
+
+    `weights` [K] add up to 1; `means` [K, L]; `cholesky` [K, L, L], lower triangular, the covariances' factors. All
+    float32.
+    """
+
+    weights: Floats
+    means: Floats
+    cholesky: Floats
+
+    def place(self, choice: npt.NDArray[np.float64], noise: Floats, temperature: float) -> Floats:
+        """Draws z, float32 [N, L], from N numbers `choice`, uniform on [0, 1), and standard normal `noise` [N, L].
+
+        A draw lies `temperature` times the noise away from the mean of the component chosen. Each row depends on its
+        own choice and noise only.
+        """
+        component = np.searchsorted(np.cumsum(self.weights, dtype=np.float64)[:-1], choice, side="right")  # [N]
+        away = np.einsum("nij,nj->ni", self.cholesky[component], noise)  # [N, L]
+        z: Floats = self.means[component] + np.float32(temperature) * away
+        return z
+
+
+@dataclass(frozen=True, slots=True)
+class AggregatePrior:
+    """The mixture over all codes, and that of each label, of which it is made."""
+
+    overall: Mixture
+    by_label: Mapping[int, Mixture]
+
+
+def read_prior(place: str, data: bytes, contract: Contract) -> AggregatePrior:
+    """The prior in the bytes of a bundle's prior.npz; nothing in it is unpickled.
+
+    Raises BundleRefused, in one sentence that begins with `place`, for anything but mixtures over the model's latents.
+    """
+    refused = BundleRefused(f"{place}: {names.PRIOR_FILE} does not hold mixtures over {contract.latent_dim} latents.")
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as file:
+            labels, shares, weights, means, cholesky = (file[name] for name in names.PRIOR_ARRAYS)
+    except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
+        raise refused from error
+    groups, latents = labels.size, contract.latent_dim
+    components = weights.shape[-1] if weights.ndim else 0
+    expected = {
+        (groups,): shares,
+        (groups, components): weights,
+        (groups, components, latents): means,
+        (groups, components, latents, latents): cholesky,
+    }
+    whole = (
+        labels.dtype == np.int64
+        and labels.shape == (groups,)
+        and len(set(labels.tolist())) == groups > 0
+        and all(array.dtype == np.float32 and array.shape == shape for shape, array in expected.items())
+        and all(np.isfinite(array).all() for array in expected.values())
+        and all(_are_shares(array) for array in (shares, *weights))
+    )
+    if not whole:
+        raise refused
+    overall = Mixture(
+        (shares[:, None] * weights).reshape(-1),
+        means.reshape(-1, latents),
+        cholesky.reshape(-1, latents, latents),
+    )
+    by_label = zip(labels.tolist(), weights, means, cholesky, strict=True)
+    return AggregatePrior(overall, {label: Mixture(*arrays) for label, *arrays in by_label})
+
+
+def _are_shares(values: Floats) -> bool:
+    return bool((values >= 0).all()) and abs(float(values.sum(dtype=np.float64)) - 1) < 1e-4

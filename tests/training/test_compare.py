@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from training.__main__ import main
+
+from . import subset
+from .conftest import Run
+
+
+def rows(text: str) -> list[list[str]]:
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
+
+
+def test_every_run_is_a_row_of_its_own_figures(finished: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", f"--runs-dir={finished.runs}"]) == 0
+    head, _, row = rows(capsys.readouterr().out)
+    report = json.loads((finished.folder / "metrics.json").read_text())
+    assert row[:3] == ["run mnist-mlp", "squared-error", f"`{report['command']}`"]
+    assert row[head.index("total")] == f"{report['metrics']['total']:.2f}"
+    assert row[head.index("label accuracy")] == f"{report['metrics']['label_accuracy']:.2%}"
+    assert len(row) == len(head)
+
+
+def test_shipped_bundles_and_recorded_runs_are_compared_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", "--shipped", f"--models-dir={subset.ROOT / 'models'}"]) == 0
+    names = [row[0] for row in rows(capsys.readouterr().out)[2:]]
+    assert names[0] == "the reference notebook"
+    assert {"[mnist-mlp@1](../models/mnist-mlp/1/README.md)", "run mnist-mlp-notebook"} <= set(names)
+
+
+def test_docs_models_md_has_the_table_as_it_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["compare", "--shipped", f"--models-dir={subset.ROOT / 'models'}"])
+    page = (subset.ROOT / "docs" / "models.md").read_text()
+    assert page.partition("<!-- table -->\n")[2].partition("<!-- /table -->")[0] == capsys.readouterr().out
+
+
+def test_no_runs_make_an_empty_table(tmp_path: object, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", f"--runs-dir={tmp_path}"]) == 0
+    assert len(rows(capsys.readouterr().out)) == 2

@@ -1,0 +1,61 @@
+"""The card's drawings: loss curves and the map of the latents. Equal numbers give equal bytes."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.figure import Figure
+
+
+def curves(history: Sequence[tuple[float, float, float, float]]) -> bytes:
+    """Distortion, rate and total over epochs, in training and on the validation images, as a PNG file.
+
+    `history` has of each epoch: distortion and rate met in training, then those of the averaged weights in validation.
+    The axis leaves the first epochs out where they would flatten the rest.
+    """
+    met = np.array(history, np.float64).reshape(-1, 4)  # [E, 4]
+    epochs = np.arange(1, len(met) + 1)
+    figure = Figure(figsize=(9, 3), layout="constrained")
+    for axes, name, columns in zip(
+        figure.subplots(1, 3), ("distortion", "rate", "total"), ([0], [1], [0, 1]), strict=True
+    ):
+        training, validation = met[:, columns].sum(1), met[:, [each + 2 for each in columns]].sum(1)
+        axes.plot(epochs, training, label="training")
+        axes.plot(epochs, validation, label="validation")
+        settled = np.concatenate([training, validation])[np.concatenate([epochs, epochs]) > len(met) / 10]
+        if settled.size:
+            low, high = settled.min(), settled.max()
+            axes.set_ylim(low - 0.05 * (high - low) - 0.1, high + 0.05 * (high - low) + 0.1)
+        axes.set_title(f"{name}, nats per image")
+        axes.set_xlabel("epoch")
+        axes.legend(frameon=False)
+    return _png(figure)
+
+
+def latent_map(mu: npt.NDArray[np.float32], labels: npt.NDArray[np.uint8]) -> bytes:
+    """Images in the plane of the two directions in which their mu [N, L] varies most, coloured by label [N]: a PNG."""
+    centred = mu.astype(np.float64) - mu.mean(0, dtype=np.float64)
+    _, vectors = np.linalg.eigh(centred.T @ centred)  # rising order
+    plane = vectors[:, ::-1][:, :2]
+    # Of an eigenvector and its opposite, the one whose largest entry is positive.
+    plane *= np.sign(plane[np.abs(plane).argmax(0), range(plane.shape[1])])
+    places = centred @ plane  # [N, 2], or [N, 1] of a single latent
+    across, up = places[:, 0], places[:, -1]
+    figure = Figure(figsize=(6, 5), layout="constrained")
+    axes = figure.subplots()
+    for label in np.unique(labels):
+        chosen = labels == label
+        axes.scatter(across[chosen], up[chosen], s=3, linewidths=0, color=f"C{label % 10}", label=str(label))
+    axes.set_xlabel("first principal direction of mu")
+    axes.set_ylabel("second")
+    axes.legend(markerscale=4, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5), ncols=1 + labels.max() // 20)
+    return _png(figure)
+
+
+def _png(figure: Figure) -> bytes:
+    file = io.BytesIO()
+    figure.savefig(file, format="png", metadata={"Software": None}, pil_kwargs={"optimize": True})
+    return file.getvalue()
