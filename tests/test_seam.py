@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from service import autoencoder, codec, contract
-from service.codec import Preprocess
 from service.contract import Contract
+from service.preprocess import Preprocess
 from service.prior import read_prior
 from tests.bundles import write_bundle
 from tests.digits import DATA, encoded

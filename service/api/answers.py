@@ -16,8 +16,8 @@ from starlette.exceptions import HTTPException
 
 from service import codec
 from service.api.requests import JSON, LONGEST_TEXT, NPY
-from service.codec import Images
 from service.contract import Contract
+from service.preprocess import Images
 
 PNG: Final = "image/png"
 RAW: Final = "application/octet-stream"

@@ -24,9 +24,9 @@ from starlette.types import Receive
 from service import codec
 from service.admission import Ticket
 from service.api.schemas import DecodeRequest, ImageOptions, ImageRequest
-from service.codec import Images
 from service.contract import Contract
 from service.errors import Fault, InvalidInput, LimitExceeded
+from service.preprocess import Images
 from service.registry import Model, Registry
 from service.settings import Settings
 

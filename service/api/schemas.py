@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final
 from pydantic import BaseModel, ConfigDict, FailFast, Field
 
 from service.autoencoder import SEED_LIMIT, Prior
-from service.codec import Preprocess
+from service.preprocess import Preprocess
 
 ModelReference = Annotated[
     str | None,

@@ -35,9 +35,10 @@ from service.api.requests import (
 from service.api.schemas import SampleRequest
 from service.api.state import Rooms
 from service.autoencoder import Posterior
-from service.codec import Images, check_batch
+from service.codec import check_batch
 from service.contract import Contract
 from service.errors import Overloaded
+from service.preprocess import Images
 
 Work = Callable[[Rooms, Body, str, Ticket], Awaitable[Answer]]
 

@@ -21,8 +21,8 @@ from service.api.answers import IMAGE_TYPES, LATENT_TYPES, negotiate
 from service.api.error_handlers import error_answer
 from service.api.requests import JSON, MULTIPART, NPY, Body, read_form, read_images, read_latents
 from service.api.schemas import DecodeRequest, ImageRequest, SampleRequest
-from service.codec import Images
 from service.errors import InvalidInput, VaeError
+from service.preprocess import Images, Preprocess
 from service.registry import Opening, Registry, open_registry
 from service.settings import Settings
 from tests.digits import digits, encoded
@@ -90,7 +90,7 @@ class TestBase64:
 class TestPictures:
     @given(any_picture, st.sampled_from(SHAPES), st.sampled_from(["none", "resize", "digit"]), st.integers(0, 255))
     def test_bytes_are_an_image_of_the_models_shape_or_refused(
-        self, data: bytes, shape: tuple[int, ...], preprocess: codec.Preprocess, background: int
+        self, data: bytes, shape: tuple[int, ...], preprocess: Preprocess, background: int
     ) -> None:
         found = documented(
             lambda: codec.images_from_pictures(
@@ -145,9 +145,10 @@ def test_the_quick_reader_reads_as_the_other_or_not_at_all(data: bytes, as_text:
     try:
         slow = codec.images_from_pictures([picture], (28, 28), preprocess="none", background=0, max_pixels=784)
     except InvalidInput:
-        # All pixels were there, under a right CRC: only what the deflate stream says of them at its end is wrong.
-        with pytest.raises(zlib.error, match="incorrect data check"):
+        # All pixels were there, under a right CRC: only what the deflate stream says of them at its end is wrong or short.
+        with pytest.raises(zlib.error, match="incorrect data check|incomplete or truncated stream"):
             zlib.decompress(data[41:-16])
+        assert len(zlib.decompressobj(-15).decompress(data[43:-16])) >= 28 * 29
     else:
         np.testing.assert_array_equal(quick, slow)
 

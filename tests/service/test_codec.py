@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from service import codec
-from service.codec import Images, Preprocess
 from service.errors import InvalidInput, LimitExceeded
+from service.preprocess import Images, Preprocess
 from tests.digits import decoded, digits, encoded
 from tests.fuzz.pictures import run_length_bmp
 
