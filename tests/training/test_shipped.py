@@ -112,6 +112,19 @@ def test_onnxruntime_gives_the_golden_outputs(bundle: Path) -> None:
     assert apart.max() <= contract.GREY_LEVEL_TOLERANCE
 
 
+@each_latest
+def test_a_row_of_a_batch_equals_the_row_alone(bundle: Path) -> None:
+    with np.load(bundle / contract.GOLDEN_FILE, allow_pickle=False) as file:
+        images = np.tile(file[contract.IMAGE], (4, 1, 1))  # 64
+    encoder = session((bundle / contract.ENCODER_FILE).read_bytes())
+    decoder = session((bundle / contract.DECODER_FILE).read_bytes())
+    mu = np.concatenate([encoder.run([contract.MU], {contract.IMAGE: image[None]})[0] for image in images])
+    pictures = np.concatenate([decoder.run([contract.IMAGE], {contract.Z: z[None]})[0] for z in mu])
+    for batch in (*range(1, 18), 31, 32, 33, 64):
+        np.testing.assert_array_equal(encoder.run([contract.MU], {contract.IMAGE: images[:batch]})[0], mu[:batch])
+        np.testing.assert_array_equal(decoder.run([contract.IMAGE], {contract.Z: mu[:batch]})[0], pictures[:batch])
+
+
 @needs_full_mnist
 @pytest.mark.parametrize("name", ["mnist-mlp/2", "mnist-resmlp/1"])
 def test_its_graphs_score_what_it_says_on_the_full_test_set(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
