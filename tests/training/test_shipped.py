@@ -98,6 +98,12 @@ def test_the_calibrated_recipe_s_reconstructions_are_as_sharp_as_was_asked() -> 
     assert report["metrics"]["psnr"] >= 21
 
 
+def test_the_binarised_recipe_is_as_likely_as_was_asked() -> None:
+    metrics = json.loads((card.RECORDED / "mnist-binarised.json").read_text())["metrics"]
+    assert metrics["weights"] <= 1.5e6
+    assert metrics["nll"] <= 86.0
+
+
 @each_bundle
 def test_onnxruntime_gives_the_golden_outputs(bundle: Path) -> None:
     with np.load(bundle / contract.GOLDEN_FILE, allow_pickle=False) as file:
