@@ -98,6 +98,12 @@ def test_the_calibrated_recipe_s_reconstructions_are_as_sharp_as_was_asked() -> 
     assert report["metrics"]["psnr"] >= 21
 
 
+def test_the_binarised_recipe_is_as_likely_as_was_asked() -> None:
+    metrics = json.loads((card.RECORDED / "mnist-binarised.json").read_text())["metrics"]
+    assert metrics["weights"] <= 1.5e6
+    assert metrics["nll"] <= 86.0
+
+
 @each_bundle
 def test_onnxruntime_gives_the_golden_outputs(bundle: Path) -> None:
     with np.load(bundle / contract.GOLDEN_FILE, allow_pickle=False) as file:
@@ -110,6 +116,19 @@ def test_onnxruntime_gives_the_golden_outputs(bundle: Path) -> None:
     (image,) = decoder.run([contract.IMAGE], {contract.Z: golden[contract.Z]})
     apart = np.abs(image.astype(int) - golden[contract.GOLDEN_DECODED].astype(int))
     assert apart.max() <= contract.GREY_LEVEL_TOLERANCE
+
+
+@each_latest
+def test_a_row_of_a_batch_equals_the_row_alone(bundle: Path) -> None:
+    with np.load(bundle / contract.GOLDEN_FILE, allow_pickle=False) as file:
+        images = np.tile(file[contract.IMAGE], (4, 1, 1))  # 64
+    encoder = session((bundle / contract.ENCODER_FILE).read_bytes())
+    decoder = session((bundle / contract.DECODER_FILE).read_bytes())
+    mu = np.concatenate([encoder.run([contract.MU], {contract.IMAGE: image[None]})[0] for image in images])
+    pictures = np.concatenate([decoder.run([contract.IMAGE], {contract.Z: z[None]})[0] for z in mu])
+    for batch in (*range(1, 18), 31, 32, 33, 64):
+        np.testing.assert_array_equal(encoder.run([contract.MU], {contract.IMAGE: images[:batch]})[0], mu[:batch])
+        np.testing.assert_array_equal(decoder.run([contract.IMAGE], {contract.Z: mu[:batch]})[0], pictures[:batch])
 
 
 @needs_full_mnist
