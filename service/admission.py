@@ -13,7 +13,7 @@ from typing import Final
 
 from service.errors import ClientGone, DeadlineExceeded, Overloaded
 
-_FULL: Final = "The queue is full."
+QUEUE_FULL: Final = "The queue is full."
 
 
 class Ticket:
@@ -68,7 +68,7 @@ class Ticket:
         if admission is not None:
             others = admission.images - self.images
             if others > 0 and others + count > admission.most_images:
-                raise Overloaded(_FULL)
+                raise Overloaded(QUEUE_FULL)
 
     def hold_images(self, count: int) -> None:
         """Take up the place of `count` images in all. Raises Overloaded when that is more than is free.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -40,8 +40,6 @@ def stamps(request_id: str, ticket: Ticket) -> list[tuple[bytes, bytes]]:
 
 # Whoever looks after the service has no key of it.
 _OPEN: Final = frozenset({"/livez", "/readyz", "/metrics"})
-
-_COUNTED_BY_THEMSELVES: Final = frozenset({"/encode", "/reconstruct", "/sample", "/decode"})
 
 # For pages. /docs loads its scripts and styles from where Swagger UI's makers publish them.
 _PAGE_HEADERS: Final = [
@@ -76,10 +74,12 @@ class Door:
 
 
 class Gate:
-    """Puts `request_id` into the request's state, and the stamps onto the answer."""
+    """Puts `request_id` into the request's state, and the stamps onto the answer; counts it, but for the verbs."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, verbs: Collection[str]) -> None:
+        """`verbs` are the paths whose requests are counted where they are answered."""
         self.app = app
+        self.verbs = verbs
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let one request through."""
@@ -96,7 +96,7 @@ class Gate:
             if message["type"] == "http.response.start":
                 started = True
                 template = getattr(scope.get("route"), "path", UNMATCHED)
-                if template not in _COUNTED_BY_THEMSELVES:
+                if template not in self.verbs:
                     seconds = time.perf_counter() - began
                     scope["state"]["rooms"].metrics.request(template, scope["method"], message["status"], seconds)
                 headers = list(message.get("headers", ()))

@@ -1,7 +1,8 @@
-"""The verbs over HTTP: each POST route as a bare ASGI application, for its time should go into pictures, not layers.
+"""The verbs over HTTP: from a request's head and body to an answer, for its time should go into pictures, not layers.
 
-`app.Service` calls these before any router or middleware; FastAPI's routes of the same paths lead here too and document
-them. So there is one implementation, one set of schemas, and one table of errors.
+The common request comes straight from its connection (`wire.py`), every other one through ASGI: from `app.Service`,
+before any router or middleware, or from FastAPI's routes of the same paths, which document them. So there is one
+implementation, one set of schemas, and one table of errors.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any, Final
 
 from starlette.types import Receive, Scope, Send
 
-from service.admission import Ticket
+from service.admission import QUEUE_FULL, Ticket
 from service.api.answers import IMAGE_TYPES, LATENT_TYPES, Answer, images_answer, latents_answer, negotiate
 from service.api.error_handlers import error_answer
 from service.api.middleware import identify, stamps
@@ -46,7 +47,6 @@ Work = Callable[[Rooms, Body, str, Ticket], Awaitable[Answer]]
 _INLINE_BYTES: Final = 16 * 1024
 _INLINE_IMAGES: Final = 16
 
-
 # Why a request with this status was not worked on, in the metrics' words.
 _REJECTED: Final = {499: "disconnected", 503: "queue_full", 504: "deadline"}
 
@@ -76,8 +76,7 @@ class Verb:
 
     def refusal(self, rooms: Rooms, head: Head, ticket: Ticket) -> Answer:
         """The answer to a request that comes when the queue is full."""
-        error = Overloaded("The queue is full.")
-        return _finish(rooms, head, ticket, error_answer(error, head.request_id, head.path))
+        return _finish(rooms, head, ticket, error_answer(Overloaded(QUEUE_FULL), head.request_id, head.path))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request as an ASGI application."""
