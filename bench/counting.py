@@ -31,6 +31,7 @@ from service.engine import Engine
 from service.families import DURATION_BOUNDS, STAGE_BOUNDS
 from service.logs import Format, RequestLog, Sink
 from service.metrics import STAGES, Metrics
+from service.record import Record
 
 ROOT: Final = Path(__file__).parents[1]
 TIMES: Final = (70e-6, 12e-6, 2e-6, 34e-6, 13e-6)  # in all, decode, queue, compute, encode
@@ -119,7 +120,7 @@ def log(form: Format) -> Callable[[], None]:
     reading, writing = os.pipe()
     subprocess.Popen(["cat"], stdin=reading, stdout=subprocess.DEVNULL)
     log = RequestLog(Sink(FileIO(writing, "wb")), form)
-    return lambda: log.write("5f" * 16, "POST", "/encode", 200, "mnist-mlp@1", 1, 512, 834, *TIMES)
+    return lambda: log.write(Record("5f" * 16, "POST", "/encode", 200, "mnist-mlp@1", 1, 512, 834, *TIMES))
 
 
 if __name__ == "__main__":

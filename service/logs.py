@@ -20,6 +20,8 @@ from typing import Final, Literal
 
 import orjson
 
+from service.record import Record
+
 Format = Literal["text", "json"]
 
 LINE_BYTES: Final = 4096  # PIPE_BUF on Linux
@@ -75,23 +77,8 @@ class RequestLog:
         self._sink = sink
         self._json = form == "json"
 
-    def write(
-        self,
-        request_id: str,
-        method: str,
-        route: str,
-        status: int,
-        model: str | None,
-        images: int,
-        bytes_in: int,
-        bytes_out: int,
-        seconds: float,
-        decode: float = 0.0,
-        queue: float = 0.0,
-        compute: float = 0.0,
-        encode: float = 0.0,
-    ) -> None:
-        """Write one request's line. `route` is the template; sizes are those of the bodies; times are in seconds."""
+    def write(self, record: Record) -> None:
+        """Write one request's line."""
         now = _timestamp(time.time())
         if self._json:
             line = orjson.dumps(
@@ -99,29 +86,30 @@ class RequestLog:
                     "time": now,
                     "level": "info",
                     "logger": _REQUESTS,
-                    "message": f"{method} {route} {status}",
-                    "request_id": request_id,
-                    "method": method,
-                    "route": route,
-                    "status": status,
-                    "model": model,
-                    "images": images,
-                    "bytes_in": bytes_in,
-                    "bytes_out": bytes_out,
-                    "total_ms": round(seconds * 1e3, 3),
-                    "decode_ms": round(decode * 1e3, 3),
-                    "queue_ms": round(queue * 1e3, 3),
-                    "compute_ms": round(compute * 1e3, 3),
-                    "encode_ms": round(encode * 1e3, 3),
+                    "message": f"{record.method} {record.route} {record.status}",
+                    "request_id": record.request_id,
+                    "method": record.method,
+                    "route": record.route,
+                    "status": record.status,
+                    "model": record.model,
+                    "images": record.images,
+                    "bytes_in": record.bytes_in,
+                    "bytes_out": record.bytes_out,
+                    "total_ms": round(record.seconds * 1e3, 3),
+                    "decode_ms": round(record.decode * 1e3, 3),
+                    "queue_ms": round(record.queue * 1e3, 3),
+                    "compute_ms": round(record.compute * 1e3, 3),
+                    "encode_ms": round(record.encode * 1e3, 3),
                 },
                 option=orjson.OPT_APPEND_NEWLINE,
             )
         else:
             text = (
-                f"{now} INFO {_REQUESTS}: {method} {route} {status} request_id={request_id} model={model} "
-                f"images={images} bytes_in={bytes_in} bytes_out={bytes_out} total_ms={seconds * 1e3:.3f} "
-                f"decode_ms={decode * 1e3:.3f} queue_ms={queue * 1e3:.3f} compute_ms={compute * 1e3:.3f} "
-                f"encode_ms={encode * 1e3:.3f}"
+                f"{now} INFO {_REQUESTS}: {record.method} {record.route} {record.status} "
+                f"request_id={record.request_id} model={record.model} images={record.images} "
+                f"bytes_in={record.bytes_in} bytes_out={record.bytes_out} total_ms={record.seconds * 1e3:.3f} "
+                f"decode_ms={record.decode * 1e3:.3f} queue_ms={record.queue * 1e3:.3f} "
+                f"compute_ms={record.compute * 1e3:.3f} encode_ms={record.encode * 1e3:.3f}"
             )
             line = (text if text.isprintable() else _UNSAFE.sub(_escaped, text)).encode() + b"\n"
         self._sink.write(line)

@@ -15,6 +15,7 @@ from importlib.metadata import entry_points, version
 from typing import TYPE_CHECKING, Final
 
 from service.errors import TracingUnavailable
+from service.record import Record
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
@@ -54,50 +55,41 @@ class Tracing:
         self._nowhere = Context()
         self._propagator = TraceContextTextMapPropagator()
 
-    def request(
-        self,
-        headers: Mapping[bytes, bytes],
-        request_id: str,
-        method: str,
-        route: str,
-        status: int,
-        model: str | None,
-        images: int,
-        seconds: float,
-        decode: float = 0.0,
-        queue: float = 0.0,
-        compute: float = 0.0,
-        encode: float = 0.0,
-    ) -> None:
-        """Make the spans of a request that is answered just now, `seconds` after it came; stages are in seconds, too.
+    def request(self, headers: Mapping[bytes, bytes], record: Record) -> None:
+        """Make the spans of a request that is answered just now.
 
         The stages are drawn one after another. A request of two runs has one queue and one compute span, as long as
         both together. If `headers` say that the request is part of a trace, it goes on here.
         """
         end = time.time_ns()
-        at = end - round(seconds * 1e9)
+        at = end - round(record.seconds * 1e9)
         carrier = {
             name: headers[name.encode()].decode("latin-1") for name in _CONTEXT_HEADERS if name.encode() in headers
         }
         span = self._tracer.start_span(
-            f"{method} {route}",
+            f"{record.method} {record.route}",
             self._propagator.extract(carrier, self._nowhere),
             self._trace.SpanKind.SERVER,
             {
-                "http.request.method": method,
-                "http.route": route,
-                "http.response.status_code": status,
-                "vae.request_id": request_id,
-                "vae.images": images,
-                **({"vae.model": model} if model else {}),
+                "http.request.method": record.method,
+                "http.route": record.route,
+                "http.response.status_code": record.status,
+                "vae.request_id": record.request_id,
+                "vae.images": record.images,
+                **({"vae.model": record.model} if record.model else {}),
             },
             start_time=at,
         )
         if span.is_recording():
-            if status >= 500:
+            if record.status >= 500:
                 span.set_status(self._trace.StatusCode.ERROR)
             inside = self._trace.set_span_in_context(span, self._nowhere)
-            for stage, spent in (("decode", decode), ("queue", queue), ("compute", compute), ("encode", encode)):
+            for stage, spent in (
+                ("decode", record.decode),
+                ("queue", record.queue),
+                ("compute", record.compute),
+                ("encode", record.encode),
+            ):
                 if spent:
                     child = self._tracer.start_span(stage, inside, start_time=at)
                     at += round(spent * 1e9)

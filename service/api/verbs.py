@@ -40,6 +40,7 @@ from service.codec import check_batch
 from service.contract import Contract
 from service.errors import Overloaded
 from service.preprocess import Images
+from service.record import Record
 
 Work = Callable[[Rooms, Body, str, Ticket], Awaitable[Answer]]
 
@@ -117,17 +118,16 @@ def _finish(rooms: Rooms, head: Head, ticket: Ticket, answer: Answer) -> Answer:
         if status in _REJECTED:
             rooms.metrics.rejected(_REJECTED[status])
     if rooms.request_log is not None or rooms.tracing is not None:
-        times = seconds, ticket.decode, ticket.queue, ticket.compute, ticket.encode
+        announced = head.headers.get(b"content-length", b"")
+        record = Record(
+            head.request_id, "POST", head.path, status, ticket.model or None, images,
+            int(announced) if announced.isdigit() else 0, len(answer.content),
+            seconds, ticket.decode, ticket.queue, ticket.compute, ticket.encode,
+        )  # fmt: skip
         if rooms.request_log is not None:
-            announced = head.headers.get(b"content-length", b"")
-            sizes = int(announced) if announced.isdigit() else 0, len(answer.content)
-            rooms.request_log.write(
-                head.request_id, "POST", head.path, status, ticket.model or None, images, *sizes, *times
-            )
+            rooms.request_log.write(record)
         if rooms.tracing is not None:
-            rooms.tracing.request(
-                head.headers, head.request_id, "POST", head.path, status, ticket.model or None, images, *times
-            )
+            rooms.tracing.request(head.headers, record)
     return answer
 
 

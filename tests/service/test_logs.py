@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from service.logs import LINE_BYTES, Format, RequestLog, Sink, configure
+from service.record import Record
 
 ROOT = Path(__file__).parents[2]
 NASTY = "a\nb\r\x1b[31m\x00\x85\u2028\u2029\x7f\ud800é\U0001f600"
@@ -52,7 +53,9 @@ def root_logger() -> Iterator[None]:
 
 
 def write_one(log: RequestLog, request_id: str = "abc") -> None:
-    log.write(request_id, "POST", "/encode", 200, "mnist-mlp@1", 2, 512, 834, 70e-6, 12e-6, 2e-6, 34e-6, 13.4e-6)
+    log.write(
+        Record(request_id, "POST", "/encode", 200, "mnist-mlp@1", 2, 512, 834, 70e-6, 12e-6, 2e-6, 34e-6, 13.4e-6)
+    )
 
 
 class TestJson:
@@ -234,6 +237,7 @@ class TestRealStreams:
     CODE = """
 import logging, sys
 from service import logs
+from service.record import Record
 sink = logs.configure("info", sys.argv[1])
 request_log = logs.RequestLog(sink, sys.argv[1])
 for number in range(100):
@@ -241,7 +245,7 @@ for number in range(100):
         raise ZeroDivisionError(number)
     except ZeroDivisionError:
         logging.getLogger("service").exception("Failed.")
-    request_log.write("abc", "POST", "/encode", 200, None, 1, 1, 1, 1e-3)
+    request_log.write(Record("abc", "POST", "/encode", 200, None, 1, 1, 1, 1e-3))
 print(sink.lost)
 """
 

@@ -12,6 +12,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 from service.errors import TracingUnavailable
+from service.record import Record
 from service.tracing import Tracing
 
 ROOT = Path(__file__).parents[2]
@@ -30,7 +31,8 @@ def spans_of(status: int = 200, headers: Mapping[bytes, bytes] | None = None) ->
     """The spans of one request, by name."""
     exporter = InMemorySpanExporter()
     tracing = Tracing(exporter)
-    tracing.request(headers or {}, "abc", "POST", "/encode", status, "mnist-mlp@1", 2, 70e-6, 12e-6, 2e-6, 34e-6, 13e-6)
+    record = Record("abc", "POST", "/encode", status, "mnist-mlp@1", 2, 512, 834, 70e-6, 12e-6, 2e-6, 34e-6, 13e-6)
+    tracing.request(headers or {}, record)
     tracing.close()
     return {span.name: span for span in exporter.get_finished_spans()}
 
@@ -119,9 +121,10 @@ def test_the_environment_chooses_the_sampler(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(("exporter", "spans"), [("console", 1), ("none", 0), ("console, none", 1)])
 def test_the_environment_chooses_the_exporter(exporter: str, spans: int) -> None:
     code = """
+from service.record import Record
 from service.tracing import Tracing
 tracing = Tracing()
-tracing.request({}, "abc", "GET", "/models", 200, None, 0, 1e-3)
+tracing.request({}, Record("abc", "GET", "/models", 200, None, 0, 0, 834, 1e-3))
 tracing.close()
 """
     assert run(code, OTEL_TRACES_EXPORTER=exporter).count('"name": "GET /models"') == spans
@@ -133,7 +136,7 @@ def test_a_collector_that_cannot_be_reached_holds_nothing_up(monkeypatch: pytest
     tracing = Tracing()
     began = time.monotonic()
     for _ in range(100):
-        tracing.request({}, "abc", "GET", "/models", 200, None, 0, 1e-3)
+        tracing.request({}, Record("abc", "GET", "/models", 200, None, 0, 0, 834, 1e-3))
     assert time.monotonic() - began < 1
     tracing.close()
     assert time.monotonic() - began < 10
