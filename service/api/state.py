@@ -68,3 +68,6 @@ class Rooms:
         finally:
             if timer is not None:
                 timer.cancel()
+            # What the work raised knows this frame by its traceback, and would keep itself and the request's body alive
+            # until the garbage collector looks.
+            del running

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import gc
 import json
 import socket
 import threading
@@ -21,6 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.server import ServerState
 
 from service.__main__ import configuration
+from service.api.requests import Body
 from service.app import create_app
 from service.codec import npy_bytes
 from service.settings import Settings
@@ -226,6 +228,32 @@ def test_clients_that_leave_at_any_point_leave_the_service_well(port: int) -> No
     with Connection(port) as connection:
         connection.send(whole)
         assert answer(connection)[0] == 200
+
+
+@pytest.mark.parametrize("path", ["/encode", "/%65ncode"], ids=["short", "long"])
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (BODY, 200),
+        (b"{", 400),
+        (b'{"images": ["%b"]}' % (b"A" * 20_000), 422),  # refused by a thread that reads long bodies
+        (b'{"images": ["%b"], "model": "%b"}' % (DIGIT["images"][0].encode(), b"m" * 20_000), 422),
+    ],
+    ids=["answered", "no JSON", "no picture", "no such model"],
+)
+def test_a_body_is_let_go_without_the_garbage_collector(port: int, path: str, body: bytes, status: int) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        with Connection(port) as connection:
+            connection.send(post(path, body))
+            assert answer(connection)[0] == status
+        deadline = time.monotonic() + 5
+        while any(isinstance(thing, Body) for thing in gc.get_objects()):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    finally:
+        gc.enable()
 
 
 def test_while_a_client_does_not_read_its_answers_uvicorn_makes_its_requests_wait() -> None:
