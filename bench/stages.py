@@ -24,7 +24,7 @@ from uvicorn.server import ServerState
 
 from service import codec
 from service.api.answers import images_answer, latents_answer
-from service.api.requests import JSON, Body, read_form
+from service.api.requests import JSON, Body, Terms, read_form
 from service.api.schemas import ImageRequest
 from service.app import create_app
 from service.autoencoder import squared_error
@@ -54,7 +54,7 @@ def main() -> None:
     mse = squared_error(decoded[:1], images[:1])
     whole = uvloop.run(exchanges())
     rows = [
-        ("JSON and its schema, in", each(lambda: read_form(Body(BODY, JSON, {}, []), ImageRequest))),
+        ("JSON and its schema, in", each(lambda: read_form(Body(BODY, Terms(JSON)), ImageRequest))),
         ("base64 and PNG, in", each(lambda: codec.images_from_small_pngs([TEXT], shape, max_pixels=784))),
         ("encoder, a 32nd of a batch of 32", each(lambda: engine.encode(images)) / TOGETHER),
         ("decoder, a 32nd of a batch of 32", each(lambda: engine.decode(mu)) / TOGETHER),

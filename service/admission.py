@@ -9,19 +9,17 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Final
 
 from service.errors import ClientGone, DeadlineExceeded, Overloaded
-
-QUEUE_FULL: Final = "The queue is full."
 
 
 class Ticket:
     """One request in the house: by when it must be answered, whether anybody still waits, and where its time went.
 
-    `arrived`, when its last byte did, and `deadline` are readings of time.perf_counter. `decode`, `queue`, `compute`
-    and `encode` are seconds: reading the request, waiting for the engine and being in it, over all of its runs, and
-    the rest, up to the answer's bytes. `model` is empty and `images` counts what is held until `was_read`.
+    `request_id` is for its answer and the log. `arrived`, when its last byte did, and `deadline` are readings of
+    time.perf_counter. `decode`, `queue`, `compute` and `encode` are seconds: reading the request, waiting for the
+    engine and being in it, over all of its runs, and the rest, up to the answer's bytes. `model` is empty and `images`
+    counts what is held until `was_read`.
     """
 
     __slots__ = (
@@ -36,11 +34,13 @@ class Ticket:
         "images",
         "model",
         "queue",
+        "request_id",
     )
 
-    def __init__(self, admission: Admission | None = None) -> None:
+    def __init__(self, admission: Admission | None = None, request_id: str = "") -> None:
         """Nothing is held before `arrive`, and there is no deadline before `due_within`."""
         self._admission = admission
+        self.request_id = request_id
         self._bytes = 0
         self.arrived = time.perf_counter()
         self.deadline = math.inf
@@ -68,7 +68,7 @@ class Ticket:
         if admission is not None:
             others = admission.images - self.images
             if others > 0 and others + count > admission.most_images:
-                raise Overloaded(QUEUE_FULL)
+                raise Overloaded("The queue is full.")
 
     def hold_images(self, count: int) -> None:
         """Take up the place of `count` images in all. Raises Overloaded when that is more than is free.
@@ -128,12 +128,3 @@ class Admission:
         self.deadline = deadline
         self.images = 0
         self.bytes = 0
-
-    @property
-    def full(self) -> bool:
-        """Whether not even one more image has room."""
-        return self.images >= self.most_images
-
-    def ticket(self) -> Ticket:
-        """A ticket for a request that is arriving."""
-        return Ticket(self)

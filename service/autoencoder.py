@@ -26,7 +26,7 @@ Prior = Literal["normal", "aggregate"]
 SEED_LIMIT: Final = 2**53
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Posterior:
     """q(z|x) of N images: `mu` and `logvar` (log of the variance), float32 [N, latent_dim].
 
@@ -39,7 +39,7 @@ class Posterior:
     seed: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Reconstruction:
     """`images` uint8 [N, *image_shape] decoded from the posterior's mu, or from its z where one was drawn.
 
@@ -51,7 +51,7 @@ class Reconstruction:
     mse: Floats
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Sample:
     """New `images` uint8 [N, *image_shape], the `z` float32 [N, latent_dim] behind them, and how z was drawn."""
 

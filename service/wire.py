@@ -12,40 +12,40 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from typing import Any, Final, cast
 
 from starlette.exceptions import HTTPException
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from service.admission import Ticket
+from service.admission import Admission, Ticket
 from service.api.answers import Answer
 from service.api.error_handlers import error_answer
 from service.api.middleware import identify, stamps
-from service.api.requests import Head
+from service.api.requests import Head, make_head
 from service.api.state import Rooms
-from service.api.verbs import VERBS, Verb
+from service.api.verbs import VERBS
+from service.errors import Overloaded
 
 # A longer body comes in many pieces, and so much work is in it that its way here does not matter.
 SHORT_BYTES: Final = 64 * 1024
 
-_VERBS: Final = {path.encode("ascii"): verb for path, verb in VERBS.items()}
+_PATHS: Final = {path.encode("ascii"): path for path in VERBS}
 
 
-class Exchange:
+class Exchange(Ticket):
     """One request on the short way. To uvicorn's protocol it is a cycle, with an event that nobody waits for.
 
     It is also the task of its own answer, for much less than asyncio's: begun at once, and gone on with when the future
     that it waits for is done. So a verb may wait for futures, and for nothing that asks asyncio for the current task.
     """
 
-    __slots__ = ("_answering", "_done", "body", "head", "keep_alive", "response_complete", "ticket", "verb")
+    __slots__ = ("_answering", "_done", "body", "head", "keep_alive", "response_complete")
 
-    def __init__(self, verb: Verb, head: Head, ticket: Ticket, *, keep_alive: bool) -> None:
-        self.verb = verb
+    def __init__(self, admission: Admission, head: Head, body: bytes, *, keep_alive: bool) -> None:
+        super().__init__(admission, identify(head.headers))
         self.head = head
-        self.ticket = ticket
-        self.body = b""
+        self.body = body
         self.keep_alive = keep_alive
         self.response_complete = False
         self._answering: Coroutine[asyncio.Future[Any], None, Answer] | None = None
@@ -53,7 +53,8 @@ class Exchange:
     def begin(self, rooms: Rooms, done: Callable[[Exchange, Answer | None], None]) -> None:
         """Have the verb answer; `done` gets the answer, or None when there is none because of `cancel`."""
         self._done = done
-        self._answering = self.verb.answer(rooms, self.head, self.read, self.ticket)
+        body, self.body = self.body, b""
+        self._answering = VERBS[self.head.path].answer(rooms, self.head, body, self)
         self._go_on()
 
     def _go_on(self, _: object = None) -> None:
@@ -80,18 +81,14 @@ class Exchange:
         self._answering = None
         self._done(self, answer)
 
-    async def read(self, _: int) -> bytes:
-        """The body, which is here already and within any limit on it: its length was announced and found short."""
-        return self.body
-
     @property
     def disconnected(self) -> bool:
         """Whether the client has gone; uvicorn says so here, and what is not begun by then will not be."""
-        return self.ticket.gone
+        return self.gone
 
     @disconnected.setter
     def disconnected(self, gone: bool) -> None:
-        self.ticket.gone = gone
+        self.gone = gone
 
     @property
     def message_event(self) -> Exchange:
@@ -133,13 +130,23 @@ class Protocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what came, and count it while it is a head: uvicorn's parser would take any number of headers."""
+        fresh = self._between
+        if fresh and self._is_free():
+            known = self._rooms.heads.recall(data)
+            if known is not None:  # and the parser, which is between two requests, need not hear of this one
+                self._begin(self._exchange(*known, keep_alive=True))
+                return
         self._read_bytes = len(data)
-        self._fresh = self._between
+        self._fresh = fresh
         if self._in_head:
             self._head_bytes += len(data)
         super().data_received(data)
         if self._in_head and self._head_bytes > self._rooms.settings.max_header_bytes:
             self._refuse_head(431)
+        elif fresh and self._between:
+            last: object = self.cycle
+            if isinstance(last, Exchange) and last.keep_alive:
+                self._rooms.heads.keep(data, last.head, self.url, self.headers)
 
     def on_message_begin(self) -> None:
         """Begin a request, with no more than both ways need."""
@@ -157,14 +164,10 @@ class Protocol(HttpToolsProtocol):
         if max(self._head_bytes, self._read_bytes) > most and self._head_length() > most:
             raise HeadTooLong  # out of the parser; uvicorn has that answered by send_400_response
         path, _, query = self.url.partition(b"?")
-        verb = _VERBS.get(path)
-        if verb is not None:
-            headers = dict(self.headers)
-            if self._is_short(headers):
-                head = Head(path.decode("ascii"), headers, query, identify(headers))
-                ticket = self._rooms.admission.ticket()
-                self._arriving = Exchange(verb, head, ticket, keep_alive=self.parser.should_keep_alive())
-                self.cycle = cast("RequestResponseCycle", self._arriving)
+        if path in _PATHS and self._is_free():
+            head = make_head(_PATHS[path], dict(self.headers), query)
+            if self._is_short(head):
+                self._arriving = self._exchange(head, b"", keep_alive=self.parser.should_keep_alive())
                 return
         url, pairs, expect = self.url, self.headers, self.expect_100_continue
         super().on_message_begin()
@@ -185,12 +188,8 @@ class Protocol(HttpToolsProtocol):
         exchange, self._arriving = self._arriving, None
         if exchange is None:
             super().on_message_complete()
-        elif self._rooms.admission.full:
-            self._send(exchange, exchange.verb.refusal(self._rooms, exchange.head, exchange.ticket))
         else:
-            exchange.ticket.arrive()
-            self.tasks.add(cast("asyncio.Task[None]", exchange))
-            exchange.begin(self._rooms, self._end)
+            self._begin(exchange)
 
     def on_response_complete(self) -> None:
         """Make ready for what follows. Unlike uvicorn's, this sets no timer for each answer."""
@@ -207,22 +206,40 @@ class Protocol(HttpToolsProtocol):
         error = sys.exception()  # the parser's, made of the one that was raised in on_headers_complete if it was
         self._refuse_head(431 if error is not None and isinstance(error.__context__, HeadTooLong) else 400)
 
-    def _is_short(self, headers: Mapping[bytes, bytes]) -> bool:
+    def _is_free(self) -> bool:
+        """Whether the connection is ready for a request on the short way."""
         if self.cycle is not None and not self.cycle.response_complete:
             return False  # pipelined: uvicorn keeps the order
         if self.flow.write_paused:
             return False  # the client does not read its answers: uvicorn waits until it does
-        if self.limit_concurrency is not None and len(self.connections) >= self.limit_concurrency:
-            return False  # uvicorn refuses it
+        # Where there are too many connections, uvicorn refuses it.
+        return self.limit_concurrency is None or len(self.connections) < self.limit_concurrency
+
+    def _is_short(self, head: Head) -> bool:
+        """Whether a request with this head, the one in the parser, may go the short way."""
         parser = self.parser
         if parser.get_method() != b"POST" or parser.get_http_version() != "1.1":
             return False
         if self.expect_100_continue or parser.should_upgrade():
             return False
-        if b"origin" in headers and self._rooms.settings.cors_origins:
+        if b"origin" in head.headers and self._rooms.settings.cors_origins:
             return False
-        length = headers.get(b"content-length", b"")
-        return length.isdigit() and int(length) <= SHORT_BYTES
+        return head.length is not None and head.length <= SHORT_BYTES
+
+    def _exchange(self, head: Head, body: bytes, *, keep_alive: bool) -> Exchange:
+        exchange = Exchange(self._rooms.admission, head, body, keep_alive=keep_alive)
+        self.cycle = cast("RequestResponseCycle", exchange)
+        return exchange
+
+    def _begin(self, exchange: Exchange) -> None:
+        """Have a whole request on the short way answered: when there is no room for it, at once."""
+        try:
+            exchange.arrive()
+        except Overloaded as error:
+            self._send(exchange, VERBS[exchange.head.path].refusal(self._rooms, exchange.head, exchange, error))
+        else:
+            self.tasks.add(cast("asyncio.Task[None]", exchange))
+            exchange.begin(self._rooms, self._end)
 
     def _head_length(self) -> int:
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
@@ -250,11 +267,10 @@ class Protocol(HttpToolsProtocol):
         self.on_response_complete()
 
     def _write(self, answer: Answer, *, keep_alive: bool) -> None:
-        headers = [*self.server_state.default_headers, *answer.all_headers()]
+        lines = [b": ".join(header) for header in (*self.server_state.default_headers, *answer.all_headers())]
         if not keep_alive:
-            headers.append((b"connection", b"close"))
-        lines = b"".join([b"%b: %b\r\n" % header for header in headers])
-        self.transport.write(b"%b%b\r\n%b" % (STATUS_LINE[answer.status], lines, answer.content))
+            lines.append(b"connection: close")
+        self.transport.write(b"%b%b\r\n\r\n%b" % (STATUS_LINE[answer.status], b"\r\n".join(lines), answer.content))
 
     def _refuse_head(self, status: int) -> None:
         self._in_head = False
@@ -268,6 +284,6 @@ class Protocol(HttpToolsProtocol):
         detail = "This is not HTTP/1.1." if status == 400 else f"The request's head is longer than {most} bytes."
         request_id = identify({})
         answer = error_answer(HTTPException(status, detail), request_id, "")
-        answer.headers += stamps(request_id, Ticket())
+        answer.headers += stamps(Ticket(request_id=request_id))
         self._write(answer, keep_alive=False)
         self.transport.close()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final, TypeVar
 
@@ -55,23 +55,41 @@ Read = Callable[[int], Awaitable[bytes]]
 
 
 @dataclass(slots=True)
+class Terms:
+    """What a request's head asks for, found to be something that the route can do.
+
+    `media_type` and its `parameters` are the body's, `query` the pairs in the path, `answer_type` the media type of the
+    answer, and `timeout` the seconds it may take.
+    """
+
+    media_type: str
+    parameters: Mapping[bytes, bytes] = field(default_factory=dict)
+    query: list[tuple[str, str]] = field(default_factory=list)
+    answer_type: str = JSON
+    timeout: float = math.inf
+
+
+@dataclass(slots=True)
 class Head:
-    """What comes before a request's body; names of headers are in lower case."""
+    """What comes before a request's body; names of headers are in lower case.
+
+    `length` is the body's in bytes, or None where none is announced that can be read. Clients send the same head again
+    and again, so one of these may stand for many requests, with the `terms` that were made of it once.
+    """
 
     path: str
     headers: Mapping[bytes, bytes]
     query: bytes
-    request_id: str
+    length: int | None
+    terms: Terms | None = None
 
 
 @dataclass(slots=True)
 class Body:
-    """A request's body with what its headers and query say of it; `media_type` is one that the route takes."""
+    """A request's body, and the terms it came on."""
 
     data: bytes
-    media_type: str
-    parameters: Mapping[bytes, bytes]
-    query: list[tuple[str, str]]
+    terms: Terms
 
 
 @dataclass(slots=True)
@@ -83,23 +101,29 @@ class ImageBatch:
     images: Images
 
 
-async def read_body(head: Head, read: Read, media_types: tuple[str, ...], max_bytes: int) -> Body:
-    """Read the body by `read(max_bytes)`, once the head has been found to announce one that the route takes.
+def make_head(path: str, headers: Mapping[bytes, bytes], query: bytes) -> Head:
+    """The head that these make, with the length that its headers announce."""
+    digits = headers.get(b"content-length", b"")
+    # Twenty digits that do not begin with a zero are more than any limit, and not too many to be read as a number.
+    return Head(path, headers, query, int(digits.lstrip(b"0")[:20] or b"0") if digits.isdigit() else None)
 
-    Raises HTTPException (415 when the media type is none of `media_types`, 400 when the head is too long to look into),
-    LimitExceeded when more than `max_bytes` are announced, and what `read` raises.
+
+def read_head(head: Head, takes: tuple[str, ...], answer_type: str, max_bytes: int) -> Terms:
+    """What the head asks for, where it is a body of one of the media types that the route `takes`.
+
+    Raises HTTPException (415 when it is another, 400 when the head is too long to look into or its timeout is none),
+    and LimitExceeded when more than `max_bytes` are announced.
     """
+    wanted = timeout(head.headers.get(b"x-request-timeout-ms"))
     media_type, parameters = _media_type(head.headers.get(b"content-type", b""))
-    if media_type not in media_types:
-        raise HTTPException(415, f"The body must be {_either(media_types)}, by its Content-Type.")
-    announced, limit = head.headers.get(b"content-length", b"").lstrip(b"0"), b"%d" % max_bytes
-    # Compared as digits: a length may be written with more zeros before it than Python would read as a number.
-    if announced.isdigit() and (len(announced), announced) > (len(limit), limit):
+    if media_type not in takes:
+        raise HTTPException(415, f"The body must be {_either(takes)}, by its Content-Type.")
+    if head.length is not None and head.length > max_bytes:
         raise _too_large(max_bytes)
     if len(head.query) > LONGEST_TEXT:
         raise HTTPException(400, f"The query is longer than {LONGEST_TEXT} bytes.")
-    data = await read(max_bytes)
-    return Body(data, media_type, parameters, QueryParams(head.query).multi_items() if head.query else [])
+    query = QueryParams(head.query).multi_items() if head.query else []
+    return Terms(media_type, parameters, query, answer_type, wanted)
 
 
 async def receive_body(receive: Receive, ticket: Ticket, max_bytes: int) -> bytes:
@@ -150,9 +174,11 @@ def read_form(body: Body, form: type[Form]) -> Form:
     _refuse_query(body, "A JSON request takes no query parameters.")
     _check_values(body.data, _MOST_NUMBERS if form is DecodeRequest else _MOST_VALUES)
     try:
-        return form.model_validate_json(body.data, strict=True)
+        # What model_validate_json calls, too, after options of its own that take half as long again.
+        read: Form = form.__pydantic_validator__.validate_json(body.data, strict=True)
     except ValidationError as error:
         raise _refusal(error) from error
+    return read
 
 
 def read_images(body: Body, registry: Registry, settings: Settings, ticket: Ticket) -> ImageBatch:
@@ -168,7 +194,7 @@ def read_images(body: Body, registry: Registry, settings: Settings, ticket: Tick
     images = _quick_images(body, options, pictures, contract, settings)
     if images is not None:
         return ImageBatch(model, options, images)
-    if body.media_type == NPY:
+    if body.terms.media_type == NPY:
         images = codec.images_from_npy(
             body.data,
             contract.image_shape,
@@ -204,7 +230,7 @@ def _quick_images(
     """Images that had the model's shape as they came, an npy batch or PNGs of only grey pixels; else None."""
     if options.preprocess == "digit":
         return None
-    if body.media_type == NPY:
+    if body.terms.media_type == NPY:
         images = codec.parse_npy(body.data)
         return images if images.shape[1:] == contract.image_shape and 1 <= len(images) <= settings.max_batch else None
     if not 1 <= len(pictures) <= settings.max_batch:
@@ -234,14 +260,14 @@ def read_latents(body: Body, registry: Registry, settings: Settings) -> tuple[Mo
 
 def _options_and_pictures(body: Body, max_batch: int) -> tuple[ImageOptions, Sequence[bytes | str]]:
     """What is said about the images, and the picture files: base64 texts from JSON, else bytes."""
-    if body.media_type == JSON:
+    if body.terms.media_type == JSON:
         form = read_form(body, ImageRequest)
         return form, form.images
-    if body.media_type == MULTIPART:
+    if body.terms.media_type == MULTIPART:
         _refuse_query(body, "A multipart request takes no query parameters.")
         fields, pictures = _read_multipart(body, max_batch)
         return _read_options(fields), pictures
-    return _read_options(body.query), [body.data]
+    return _read_options(body.terms.query), [body.data]
 
 
 def _read_options(items: list[tuple[str, str]]) -> ImageOptions:
@@ -259,8 +285,8 @@ def _read_options(items: list[tuple[str, str]]) -> ImageOptions:
 
 
 def _refuse_query(body: Body, reason: str) -> None:
-    if body.query:
-        raise InvalidInput([Fault((name,), reason) for name, _ in body.query[:_MOST_FAULTS]])
+    if body.terms.query:
+        raise InvalidInput([Fault((name,), reason) for name, _ in body.terms.query[:_MOST_FAULTS]])
 
 
 def _read_multipart(body: Body, max_batch: int) -> tuple[list[tuple[str, str]], list[bytes]]:
@@ -296,14 +322,14 @@ def _read_multipart(body: Body, max_batch: int) -> tuple[list[tuple[str, str]], 
         ended = True
 
     try:
-        if b"boundary" not in body.parameters:
+        if b"boundary" not in body.terms.parameters:
             raise FormParserError  # as the parser would, which would also log it as an error of ours
         parser = FormParser(
             MULTIPART,
             on_field,
             on_file,
             on_end,
-            boundary=body.parameters[b"boundary"],
+            boundary=body.terms.parameters[b"boundary"],
             # The body is in memory and within its limit already; a second copy on disk would need a disk to write to.
             config={"MAX_MEMORY_FILE_SIZE": float("inf"), "UPLOAD_ERROR_ON_BAD_CTE": True},
         )

@@ -7,10 +7,11 @@ import math
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, field
+from typing import Final, TypeVar
 
 from service.admission import Admission, Ticket
+from service.api.heads import Heads
 from service.errors import DeadlineExceeded
 from service.health import Health
 from service.keys import Keys
@@ -22,10 +23,15 @@ from service.tracing import Tracing
 
 Done = TypeVar("Done")
 
+_LATE: Final = "late"  # what tells our own cancelling from the server's
+
 
 @dataclass(frozen=True, slots=True)
 class Rooms:
-    """The parts that endpoints use. `codec` runs the decoding and encoding of pictures off the event loop."""
+    """The parts that endpoints use.
+
+    `codec` runs the decoding and encoding of pictures off the event loop.
+    """
 
     settings: Settings
     registry: Registry
@@ -36,6 +42,7 @@ class Rooms:
     metrics: Metrics
     request_log: RequestLog | None
     tracing: Tracing | None
+    heads: Heads = field(default_factory=Heads)
 
     async def off_loop(self, ticket: Ticket, work: Callable[..., Done], *arguments: object) -> Done:
         """Run work that may take milliseconds where it does not keep other requests and the probes waiting.
@@ -50,19 +57,12 @@ class Rooms:
 
         loop = asyncio.get_running_loop()
         running = loop.run_in_executor(self.codec, unless_in_vain)
-        late = False
-
-        def expire() -> None:
-            nonlocal late
-            late = True
-            running.cancel()
-
         left = ticket.deadline - time.perf_counter()
-        timer = loop.call_later(left, expire) if left < math.inf else None
+        timer = loop.call_later(left, running.cancel, _LATE) if left < math.inf else None
         try:
             return await running
-        except asyncio.CancelledError:
-            if late:
+        except asyncio.CancelledError as error:
+            if _LATE in error.args:
                 raise DeadlineExceeded from None
             raise
         finally:

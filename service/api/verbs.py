@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from starlette.types import Receive, Scope, Send
 
-from service.admission import QUEUE_FULL, Ticket
+from service.admission import Ticket
 from service.api.answers import IMAGE_TYPES, LATENT_TYPES, Answer, images_answer, latents_answer, negotiate
 from service.api.error_handlers import error_answer
 from service.api.middleware import identify, stamps
@@ -25,13 +25,14 @@ from service.api.requests import (
     Head,
     ImageBatch,
     Read,
-    read_body,
+    Terms,
+    make_head,
     read_form,
+    read_head,
     read_images,
     read_latents,
     read_quick_images,
     receive_body,
-    timeout,
 )
 from service.api.schemas import SampleRequest
 from service.api.state import Rooms
@@ -42,7 +43,7 @@ from service.errors import Overloaded
 from service.preprocess import Images
 from service.record import Record
 
-Work = Callable[[Rooms, Body, str, Ticket], Awaitable[Answer]]
+Work = Callable[[Rooms, Body, Ticket], Awaitable[Answer]]
 
 # Up to here reading or writing takes less time than a hop to a thread and back, and other requests do not notice it.
 _INLINE_BYTES: Final = 16 * 1024
@@ -60,32 +61,36 @@ class Verb:
         self._takes = takes
         self._gives = gives
 
-    async def answer(self, rooms: Rooms, head: Head, read: Read, ticket: Ticket) -> Answer:
-        """Answer one request, whose body `read` gives. Raises nothing."""
+    async def answer(self, rooms: Rooms, head: Head, body: bytes | Read, ticket: Ticket) -> Answer:
+        """Answer one request, whose body is here or can be read. Raises nothing."""
         try:
             rooms.keys.check(head.headers)
-            media_type = negotiate(head.headers.get(b"accept", b""), self._gives)
-            wanted = timeout(head.headers.get(b"x-request-timeout-ms"))
-            body = await read_body(head, read, self._takes, rooms.settings.max_body_bytes)
-            ticket.due_within(wanted)
-            answer = await self._work(rooms, body, media_type, ticket)
+            terms = head.terms or self._agree(rooms, head)
+            data = body if isinstance(body, bytes) else await body(rooms.settings.max_body_bytes)
+            ticket.due_within(terms.timeout)
+            answer = await self._work(rooms, Body(data, terms), ticket)
         except Exception as error:  # the table knows what to say of any
-            answer = error_answer(error, head.request_id, head.path)
+            answer = error_answer(error, ticket.request_id, head.path)
         finally:
             ticket.leave()
         return _finish(rooms, head, ticket, answer)
 
-    def refusal(self, rooms: Rooms, head: Head, ticket: Ticket) -> Answer:
+    def refusal(self, rooms: Rooms, head: Head, ticket: Ticket, error: Overloaded) -> Answer:
         """The answer to a request that comes when the queue is full."""
-        return _finish(rooms, head, ticket, error_answer(Overloaded(QUEUE_FULL), head.request_id, head.path))
+        return _finish(rooms, head, ticket, error_answer(error, ticket.request_id, head.path))
+
+    def _agree(self, rooms: Rooms, head: Head) -> Terms:
+        answer_type = negotiate(head.headers.get(b"accept", b""), self._gives)
+        head.terms = read_head(head, self._takes, answer_type, rooms.settings.max_body_bytes)
+        return head.terms
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request as an ASGI application."""
         state = scope["state"]
         rooms: Rooms = state["rooms"]
         headers = dict(scope["headers"])
-        head = Head(scope["path"], headers, scope["query_string"], state.get("request_id") or identify(headers))
-        ticket = rooms.admission.ticket()
+        head = make_head(scope["path"], headers, scope["query_string"])
+        ticket = Ticket(rooms.admission, state.get("request_id") or identify(headers))
         watch: asyncio.Task[None] | None = None
 
         async def read(max_bytes: int) -> bytes:
@@ -108,7 +113,7 @@ def _finish(rooms: Rooms, head: Head, ticket: Ticket, answer: Answer) -> Answer:
     """Stamp the answer, and count, log and trace its request."""
     seconds = ticket.was_answered()
     status, images = answer.status, ticket.images
-    answer.headers += stamps(head.request_id, ticket)
+    answer.headers += stamps(ticket)
     if status == 200:
         rooms.metrics.answered(
             head.path, ticket.model, images, seconds, ticket.decode, ticket.queue, ticket.compute, ticket.encode
@@ -118,10 +123,9 @@ def _finish(rooms: Rooms, head: Head, ticket: Ticket, answer: Answer) -> Answer:
         if status in _REJECTED:
             rooms.metrics.rejected(_REJECTED[status])
     if rooms.request_log is not None or rooms.tracing is not None:
-        announced = head.headers.get(b"content-length", b"")
         record = Record(
-            head.request_id, "POST", head.path, status, ticket.model or None, images,
-            int(announced) if announced.isdigit() else 0, len(answer.content),
+            ticket.request_id, "POST", head.path, status, ticket.model or None, images,
+            head.length or 0, len(answer.content),
             seconds, ticket.decode, ticket.queue, ticket.compute, ticket.encode,
         )  # fmt: skip
         if rooms.request_log is not None:
@@ -138,23 +142,23 @@ async def _watch(receive: Receive, ticket: Ticket) -> None:
     ticket.gone = True
 
 
-async def _encode(rooms: Rooms, body: Body, media_type: str, ticket: Ticket) -> Answer:
+async def _encode(rooms: Rooms, body: Body, ticket: Ticket) -> Answer:
     batch = await _read_images(rooms, body, ticket)
     autoencoder, options = batch.model.autoencoder, batch.options
     posterior = await autoencoder.encode(batch.images, ticket, sample=options.sample, seed=options.seed)
     arrays = (posterior.mu, posterior.logvar) + (() if posterior.z is None else (posterior.z,))
-    return latents_answer(media_type, autoencoder.contract, _latents(posterior), arrays)
+    return latents_answer(body.terms.answer_type, autoencoder.contract, _latents(posterior), arrays)
 
 
-async def _reconstruct(rooms: Rooms, body: Body, media_type: str, ticket: Ticket) -> Answer:
+async def _reconstruct(rooms: Rooms, body: Body, ticket: Ticket) -> Answer:
     batch = await _read_images(rooms, body, ticket)
     autoencoder, options = batch.model.autoencoder, batch.options
     result = await autoencoder.reconstruct(batch.images, ticket, sample=options.sample, seed=options.seed)
     fields = {**_latents(result.posterior), "mse": result.mse}
-    return await _images(rooms, ticket, media_type, autoencoder.contract, result.images, fields)
+    return await _images(rooms, ticket, body.terms.answer_type, autoencoder.contract, result.images, fields)
 
 
-async def _sample(rooms: Rooms, body: Body, media_type: str, ticket: Ticket) -> Answer:
+async def _sample(rooms: Rooms, body: Body, ticket: Ticket) -> Answer:
     form = await _off_loop_if_large(rooms, ticket, body, read_form, body, SampleRequest)
     check_batch(form.n, rooms.settings.max_batch, "n")
     autoencoder = rooms.registry.find(form.model).autoencoder
@@ -163,14 +167,14 @@ async def _sample(rooms: Rooms, body: Body, media_type: str, ticket: Ticket) -> 
         form.n, ticket, seed=form.seed, temperature=form.temperature, prior=form.prior, label=form.label
     )
     fields = {"z": result.z, "seed": result.seed, "prior": result.prior}
-    return await _images(rooms, ticket, media_type, autoencoder.contract, result.images, fields)
+    return await _images(rooms, ticket, body.terms.answer_type, autoencoder.contract, result.images, fields)
 
 
-async def _decode(rooms: Rooms, body: Body, media_type: str, ticket: Ticket) -> Answer:
+async def _decode(rooms: Rooms, body: Body, ticket: Ticket) -> Answer:
     model, z = await _off_loop_if_large(rooms, ticket, body, read_latents, body, rooms.registry, rooms.settings)
     ticket.was_read(model.autoencoder.id, len(z))
     images = await model.autoencoder.decode(z, ticket)
-    return await _images(rooms, ticket, media_type, model.autoencoder.contract, images, {})
+    return await _images(rooms, ticket, body.terms.answer_type, model.autoencoder.contract, images, {})
 
 
 encode = Verb(_encode, IMAGE_BODIES, LATENT_TYPES)
@@ -188,7 +192,7 @@ VERBS: Final[Mapping[str, Verb]] = {
 
 async def _read_images(rooms: Rooms, body: Body, ticket: Ticket) -> ImageBatch:
     batch = None
-    if len(body.data) <= _INLINE_BYTES or body.media_type == NPY:
+    if len(body.data) <= _INLINE_BYTES or body.terms.media_type == NPY:
         batch = read_quick_images(body, rooms.registry, rooms.settings, ticket)
     if batch is None:
         batch = await rooms.off_loop(ticket, read_images, body, rooms.registry, rooms.settings, ticket)

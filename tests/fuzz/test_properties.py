@@ -19,7 +19,7 @@ from service import codec
 from service.admission import Ticket
 from service.api.answers import IMAGE_TYPES, LATENT_TYPES, negotiate
 from service.api.error_handlers import error_answer
-from service.api.requests import JSON, MULTIPART, NPY, Body, read_form, read_images, read_latents
+from service.api.requests import JSON, MULTIPART, NPY, Body, Terms, read_form, read_images, read_latents
 from service.api.schemas import DecodeRequest, ImageRequest, SampleRequest
 from service.errors import InvalidInput, VaeError
 from service.preprocess import Images, Preprocess
@@ -206,7 +206,7 @@ class TestJson:
         st.one_of(json_values, st.dictionaries(st.sampled_from(FIELDS), json_values)).map(json.dumps),
     )
     def test_a_document_is_a_form_or_refused(self, form: Any, text: str) -> None:
-        documented(lambda: read_form(Body(text.encode("utf-8", "surrogatepass"), JSON, {}, []), form))
+        documented(lambda: read_form(Body(text.encode("utf-8", "surrogatepass"), Terms(JSON)), form))
 
     @given(
         damaged(
@@ -214,12 +214,12 @@ class TestJson:
         )
     )
     def test_bytes_are_a_form_or_refused(self, data: bytes) -> None:
-        documented(lambda: read_form(Body(data, JSON, {}, []), SampleRequest))
+        documented(lambda: read_form(Body(data, Terms(JSON)), SampleRequest))
 
     @given(images=images((28, 28)))
     def test_pictures_arrive_as_they_were_sent(self, registry: Registry, images: Images) -> None:
         texts = [base64.b64encode(encoded(image)).decode() for image in images]
-        body = Body(json.dumps({"images": texts}).encode(), JSON, {}, [])
+        body = Body(json.dumps({"images": texts}).encode(), Terms(JSON))
         np.testing.assert_array_equal(read_images(body, registry, SETTINGS, Ticket()).images, images)
 
     @given(
@@ -228,7 +228,7 @@ class TestJson:
         )
     )
     def test_latents_arrive_in_single_precision(self, registry: Registry, latents: list[list[float]]) -> None:
-        body = Body(json.dumps({"z": latents}).encode(), JSON, {}, [])
+        body = Body(json.dumps({"z": latents}).encode(), Terms(JSON))
         with np.errstate(over="ignore"):
             np.testing.assert_array_equal(read_latents(body, registry, SETTINGS)[1], np.array(latents, np.float32))
 
@@ -246,7 +246,7 @@ class TestMultipart:
     @given(images=images((28, 28)))
     def test_pictures_arrive_as_they_were_sent(self, registry: Registry, images: Images) -> None:
         data = form(b"b", [(b"images", b"p", encoded(image)) for image in images])
-        body = Body(data, MULTIPART, {b"boundary": b"b"}, [])
+        body = Body(data, Terms(MULTIPART, {b"boundary": b"b"}))
         np.testing.assert_array_equal(read_images(body, registry, SETTINGS, Ticket()).images, images)
 
     @given(
@@ -264,12 +264,12 @@ class TestMultipart:
     )
     def test_bytes_are_a_form_or_refused(self, registry: Registry, data: bytes, boundary: bytes | None) -> None:
         parameters = {} if boundary is None else {b"boundary": boundary}
-        documented(lambda: read_images(Body(data, MULTIPART, parameters, []), registry, SETTINGS, Ticket()))
+        documented(lambda: read_images(Body(data, Terms(MULTIPART, parameters)), registry, SETTINGS, Ticket()))
 
 
 @given(query=st.lists(st.tuples(st.one_of(st.sampled_from(FIELDS), st.text()), st.text()), max_size=4))
 def test_a_query_is_options_or_refused(registry: Registry, query: list[tuple[str, str]]) -> None:
-    body = Body(codec.npy_bytes(digits()[:1]), NPY, {}, query)
+    body = Body(codec.npy_bytes(digits()[:1]), Terms(NPY, query=query))
     documented(lambda: read_images(body, registry, SETTINGS, Ticket()))
 
 

@@ -174,6 +174,59 @@ def test_an_uncommon_request_is_answered_by_the_same_verb_through_asgi(port: int
     assert body == common
 
 
+class TestTheSameHeadAgain:
+    """A head that came before is not parsed again, and nobody can tell."""
+
+    @pytest.fixture
+    def parsed(self, monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+        """The paths of the requests that went through the parser."""
+        paths = []
+        parse = Protocol.on_headers_complete
+
+        def on_headers_complete(protocol: Protocol) -> None:
+            paths.append(protocol.url)
+            parse(protocol)
+
+        monkeypatch.setattr(Protocol, "on_headers_complete", on_headers_complete)
+        return paths
+
+    def test_on_one_connection_and_on_another(self, port: int, parsed: list[bytes]) -> None:
+        path = "/encode?preprocess=none"
+        pictures = [picture for picture in map(encoded, digits()) if len(picture) == len(encoded(digits()[0]))]
+        assert len(pictures) > 1
+        answers = []
+        for _ in range(2):
+            with Connection(port) as connection:
+                for picture in pictures:
+                    connection.send(post(path, picture, Once="here").replace(b"application/json", b"image/png"))
+                    status, headers, body = answer(connection)
+                    assert (status, way(headers)) == (200, "short")
+                    answers.append((headers["x-request-id"], body))
+        assert parsed == [path.encode()]
+        assert len({body for _, body in answers}) == len(pictures)
+        assert len({request_id for request_id, _ in answers}) == len(answers)
+
+    def test_in_pieces_or_pipelined_it_is_parsed(self, port: int, parsed: list[bytes]) -> None:
+        data = post(Once="in pieces")
+        with Connection(port) as connection:
+            for pieces in ([data], [data[:50], data[50:]], [data * 2], [data + data[:90], data[90:]], [data]):
+                for piece in pieces:
+                    connection.send(piece)
+                for _ in range(b"".join(pieces).count(b"POST")):
+                    assert answer(connection)[0] == 200
+        assert len(parsed) == 1 + 1 + 2 + 2
+
+    def test_a_query_or_a_header_that_is_wrong_is_wrong_each_time(self, port: int) -> None:
+        with Connection(port) as connection:
+            for wrong in (post("/encode?nonsense=1"), post(Accept="text/html"), post(X_Request_Timeout_Ms="soon")):
+                statuses = set()
+                for _ in range(3):
+                    connection.send(wrong)
+                    statuses.add(answer(connection)[0])
+                assert len(statuses) == 1
+                assert min(statuses) >= 400
+
+
 def test_a_get_of_a_verb_is_refused_by_fastapi(port: int) -> None:
     page = httpx.get(f"http://127.0.0.1:{port}/encode")
     assert (page.status_code, way(dict(page.headers))) == (405, "long")
@@ -384,6 +437,22 @@ class TestKeys:
             if wanted == 401:
                 assert answered["www-authenticate"] == "Bearer"
                 assert b"sesame" not in body
+
+    def test_a_key_that_is_taken_out_is_refused_to_a_client_that_says_the_same_as_ever(
+        self, port: int, tmp_path: Path
+    ) -> None:
+        with Connection(port) as connection:
+            for _ in range(2):
+                connection.send(post(X_API_Key="sesame"))
+                assert answer(connection)[0] == 200
+            (tmp_path / "keys").write_text("another\n")
+            deadline = time.monotonic() + 10
+            status = 200
+            while status == 200:
+                assert time.monotonic() < deadline
+                connection.send(post(X_API_Key="sesame"))
+                status = answer(connection)[0]
+        assert status == 401
 
     def test_so_does_all_else_but_the_probes(self, port: int) -> None:
         url = f"http://127.0.0.1:{port}"

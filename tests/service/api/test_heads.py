@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import pytest
+
+from service.api.heads import LONGEST, MOST, Heads
+from service.api.requests import Head, make_head
+
+BODY = b'{"images": []}'
+HEADERS = [(b"host", b"localhost"), (b"content-type", b"application/json"), (b"content-length", b"14")]
+
+
+def request(
+    *more: tuple[bytes, bytes], path: bytes = b"/encode", colon: bytes = b": ", body: bytes = BODY
+) -> tuple[bytes, Head, bytes, list[tuple[bytes, bytes]]]:
+    """A request's bytes, and what a parser makes of them."""
+    headers = [*HEADERS, *more]
+    lines = b"".join(name.title() + colon + value + b"\r\n" for name, value in headers)
+    head = make_head(path.decode(), dict(headers), b"")
+    return b"POST %b HTTP/1.1\r\n%b\r\n%b" % (path, lines, body), head, path, headers
+
+
+def test_a_head_that_comes_again_is_known_whatever_the_body() -> None:
+    heads = Heads()
+    data, head, url, headers = request()
+    assert heads.recall(data) is None
+    heads.keep(data, head, url, headers)
+    for body in (BODY, b"another body!!", b"\r\n\r\n\r\n\r\n\r\n\r\n\r\n"):
+        known = heads.recall(request(body=body)[0])
+        assert known is not None
+        assert known[0] is head
+        assert known[1] == body
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        request((b"accept", b"image/png"))[0],
+        request(path=b"/decode")[0],
+        request()[0].replace(b"Host", b"hOST"),
+        request()[0][:-1],
+        request()[0] + b"P",
+        request()[0] * 2,
+        b"\r\n" + request()[0],
+        request()[0].partition(b"\r\n\r\n")[0],
+        b"",
+    ],
+    ids=[
+        "one more header",
+        "another path",
+        "another case",
+        "a byte less",
+        "a byte more",
+        "two requests",
+        "a line before it",
+        "half a head",
+        "nothing",
+    ],
+)
+def test_whatever_else_comes_is_not(other: bytes) -> None:
+    heads = Heads()
+    heads.keep(*request())
+    assert heads.recall(other) is None
+
+
+@pytest.mark.parametrize(
+    ("data", "head", "url", "headers"),
+    [
+        request((b"x-request-id", b"7")),
+        request((b"traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")),
+        request((b"x-long", b"x" * LONGEST)),
+        request(colon=b":"),
+        request(colon=b":  "),
+        request(body=BODY + b"POST"),
+        (b"\r\n\r\n" + request()[0], *request()[1:]),
+        (request()[0].replace(b"\r\n", b"\n"), *request()[1:]),
+        (request(path=b"/decode")[0], *request()[1:]),
+    ],
+    ids=[
+        "an id",
+        "a trace",
+        "a long head",
+        "no space",
+        "two spaces",
+        "the next request's beginning",
+        "lines before it",
+        "other line ends",
+        "not what the parser says",
+    ],
+)
+def test_a_head_is_not_kept_if_it_is_odd_or_would_not_come_again(
+    data: bytes, head: Head, url: bytes, headers: list[tuple[bytes, bytes]]
+) -> None:
+    heads = Heads()
+    heads.keep(data, head, url, headers)
+    assert heads.recall(data) is None
+
+
+def test_there_is_a_most_to_what_is_remembered() -> None:
+    heads = Heads()
+    different = [request((b"accept", b"%d" % number)) for number in range(3 * MOST)]
+    for each in different:
+        heads.keep(*each)
+    known = sum(heads.recall(data) is not None for data, *_ in different)
+    assert 0 < known <= MOST
