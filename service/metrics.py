@@ -74,6 +74,7 @@ class Metrics:
         self._answered: dict[tuple[str, str], tuple[int, ...]] = {}
         self._requests: dict[tuple[str, str, int], tuple[int, int]] = {}
         self._batches: dict[tuple[str, str], int] = {}
+        self._rejected: dict[str, int] = {}
         self.refresh()
 
     def watch(self, sources: Sources) -> None:
@@ -136,7 +137,13 @@ class Metrics:
 
     def rejected(self, reason: str) -> None:
         """Count a request that was given up: `reason` is a word of a small set, as queue_full or deadline."""
-        self._cells[self._place(families.REJECTED, reason)[0]] += 1.0
+        try:
+            place = self._rejected[reason]
+        except KeyError:
+            place, known = self._place(families.REJECTED, reason)
+            if known:
+                self._rejected[reason] = place
+        self._cells[place] += 1.0
 
     def refresh(self) -> None:
         """Bring the gauges up to date."""

@@ -46,7 +46,7 @@ HEADERS: Final[Mapping[type[VaeError], list[tuple[bytes, bytes]]]] = {
     Overloaded: [(b"retry-after", b"1")],
 }
 
-TITLES: Final = {499: "Client Closed Request"}
+TITLES: Final = {status.value: status.phrase for status in HTTPStatus} | {499: "Client Closed Request"}
 
 OUR_FAULT: Final = "The service failed on this request; the request is not at fault. Its log has the details."
 
@@ -77,7 +77,7 @@ def error_answer(error: Exception, request_id: str, path: str) -> Answer:
         detail = OUR_FAULT
     document: dict[str, object] = {
         "type": "about:blank",
-        "title": TITLES.get(status) or HTTPStatus(status).phrase,
+        "title": TITLES[status],
         "status": status,
         "detail": detail,
         "request_id": request_id,
