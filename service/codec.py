@@ -165,9 +165,16 @@ def check_batch(count: int, max_batch: int, name: str) -> None:
 
 
 def npy_bytes(array: npt.NDArray[np.generic]) -> bytes:
-    """An array in NumPy's format, for `numpy.load`."""
+    """An array in NumPy's format (version 1.0), for `numpy.load`."""
+    return _npy_start(array.dtype.str, array.shape) + array.tobytes()
+
+
+@lru_cache(maxsize=256)
+def _npy_start(dtype: str, shape: tuple[int, ...]) -> bytes:
+    """What comes before an array's values, the last index varying fastest."""
     stream = io.BytesIO()
-    np.save(stream, array, allow_pickle=False)
+    header = {"descr": dtype, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(stream, header)
     return stream.getvalue()
 
 

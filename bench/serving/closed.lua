@@ -1,12 +1,24 @@
 -- wrk's side of closed.py: one POST again and again, and the result as a line of JSON.
---   wrk ... -s closed.lua URL -- BODY_FILE CONTENT_TYPE ACCEPT
+--   wrk ... -s closed.lua URL -- CONTENT_TYPE ACCEPT BODY_FILE
+-- With "lines" after it, each line of BODY_FILE is the body of a POST of its own, and they take turns.
 function init(args)
-  local file = assert(io.open(args[1], "rb"))
   wrk.method = "POST"
-  wrk.body = file:read("*a")
-  wrk.headers["Content-Type"] = args[2]
-  wrk.headers["Accept"] = args[3]
-  file:close()
+  wrk.headers["Content-Type"] = args[1]
+  wrk.headers["Accept"] = args[2]
+  if args[4] == "lines" then
+    local requests, sent = {}, 0
+    for line in io.lines(args[3]) do
+      requests[#requests + 1] = wrk.format(nil, nil, nil, line)
+    end
+    function request()
+      sent = sent + 1
+      return requests[sent % #requests + 1]
+    end
+  else
+    local file = assert(io.open(args[3], "rb"))
+    wrk.body = file:read("*a")
+    file:close()
+  end
 end
 
 function done(summary, latency, requests)

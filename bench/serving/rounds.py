@@ -24,7 +24,7 @@ from bench.serving import servers, traffic, venvs
 from bench.serving.closed import Load, closed
 from bench.serving.contestants import BARE, NO_BATCHING, SERVICE, TRIVIAL, TWO_WORKERS, Contestant
 from bench.serving.servers import ROOT, Server, Unfit
-from bench.serving.traffic import ENCODE, RECONSTRUCT, Request
+from bench.serving.traffic import ENCODE, SAMPLE, Request
 from bench.serving.venvs import Unavailable
 from service.settings import Settings
 from tests.digits import decoded
@@ -35,9 +35,9 @@ BATCH_CONNECTIONS: Final = 4
 BATCHES: Final = ("encode JSON", "encode npy", "reconstruct JSON")
 LARGE_BATCH: Final = 1024
 PAIRS: Final = 3  # how often a variant and the service take turns within a round
-# What a variant and the service are compared by. Two workers: /reconstruct, for wrk is so busy with answers of /encode
-# that on two cores it leaves the second worker too little. Not larger requests: one worker runs those on two cores.
-PAIR_LOADS: Final = {NO_BATCHING.name: (ENCODE, 1), TWO_WORKERS.name: (RECONSTRUCT, 64)}
+# What a variant and the service are compared by. Two workers: eight samples a request, which are 300 us of the service
+# and so little of wrk that on two cores it leaves the second worker its core. Not more: one worker runs those on two.
+PAIR_LOADS: Final = {NO_BATCHING.name: (ENCODE, 1), TWO_WORKERS.name: (SAMPLE, 16)}
 TURNS: Final = "in turns"
 FORM_CONNECTIONS: Final = 32
 

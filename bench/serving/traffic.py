@@ -23,13 +23,14 @@ BOUNDARY: Final = "vae-bench-boundary"
 
 @dataclass(frozen=True)
 class Request:
-    """One POST, sent again and again."""
+    """One POST, sent again and again; if there are `others`, bodies without line breaks, all of them in turns."""
 
     path: str
     body: bytes
     content_type: str = JSON
     accept: str = JSON
     images: int = 1
+    others: tuple[bytes, ...] = ()
 
     def head(self, port: int) -> bytes:
         """The request as it goes over the wire, up to its body."""
@@ -51,6 +52,11 @@ def pictures(count: int) -> tuple[bytes, ...]:
 def json_body(count: int) -> bytes:
     """The service's own JSON form."""
     return json.dumps({"images": [base64.b64encode(picture).decode() for picture in pictures(count)]}).encode()
+
+
+def different_bodies(count: int) -> tuple[bytes, ...]:
+    """The service's own JSON form of so many digits, each alone."""
+    return tuple(json.dumps({"images": [base64.b64encode(picture).decode()]}).encode() for picture in pictures(count))
 
 
 def npy_body(count: int) -> bytes:
@@ -80,7 +86,7 @@ def inference_protocol_body() -> bytes:
 
 
 ENCODE: Final = Request("/encode", json_body(1))
-RECONSTRUCT: Final = Request("/reconstruct", json_body(1))
+SAMPLE: Final = Request("/sample", b'{"n": 8}', images=8)
 
 # One digit a request: what it is sent as, and what comes back.
 SINGLE: Final[dict[str, Request]] = {
@@ -98,7 +104,7 @@ SINGLE: Final[dict[str, Request]] = {
     )
     # Answers that are not JSON are asked for in the forms that go with them.
     if got == "JSON" or sent == got
-}
+} | {"/encode JSON to JSON, 200 digits in turns": Request("/encode", json_body(1), others=different_bodies(200))}
 
 
 def batch(kind: str, count: int) -> Request:
