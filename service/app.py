@@ -153,7 +153,7 @@ def create_app(settings: Settings, directory: Path | None = None, sink: Sink | N
             allow_headers=["*"],
             expose_headers=["*"],
         )
-    app.add_middleware(Gate, VERBS)
+    app.add_middleware(Gate)
     error_handlers.install(app)
     app.include_router(routes.router)
     app.include_router(probes.router)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import re
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -74,12 +74,13 @@ class Door:
 
 
 class Gate:
-    """Puts `request_id` into the request's state, and the stamps onto the answer; counts it, but for the verbs."""
+    """Puts `request_id` into the request's state, and the stamps onto the answer, and counts it.
 
-    def __init__(self, app: ASGIApp, verbs: Collection[str]) -> None:
-        """`verbs` are the paths whose requests are counted where they are answered."""
+    A verb counts for itself, and says so: it puts `counted` into the state.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
         self.app = app
-        self.verbs = verbs
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let one request through."""
@@ -95,9 +96,9 @@ class Gate:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                template = getattr(scope.get("route"), "path", UNMATCHED)
-                if template not in self.verbs:
+                if "counted" not in scope["state"]:
                     seconds = time.perf_counter() - began
+                    template = getattr(scope.get("route"), "path", UNMATCHED)
                     scope["state"]["rooms"].metrics.request(template, scope["method"], message["status"], seconds)
                 headers = list(message.get("headers", ()))
                 if not any(name == b"x-request-id" for name, _ in headers):  # a verb stamps its own

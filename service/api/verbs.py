@@ -87,6 +87,7 @@ class Verb:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request as an ASGI application."""
         state = scope["state"]
+        state["counted"] = True
         rooms: Rooms = state["rooms"]
         headers = dict(scope["headers"])
         head = make_head(scope["path"], headers, scope["query_string"])
