@@ -113,6 +113,7 @@ def create_app(settings: Settings, directory: Path | None = None, sink: Sink | N
         # What start-up made is here to stay: frozen, the collector need not look through it for 40 ms now and then.
         gc.collect()
         gc.freeze()
+        watcher.leave_with_parent(directory)
         companions = [
             asyncio.create_task(watcher.follow(registry, settings.watch_seconds)),
             asyncio.create_task(watcher.guard(settings.stall_seconds)),

@@ -1,11 +1,15 @@
-"""What goes on beside the requests: following the models folder, and ending a process that is stuck."""
+"""What goes on beside the requests: following the models folder, and ending a process that is stuck or left alone."""
 
 from __future__ import annotations
 
 import asyncio
 import faulthandler
 import logging
+import multiprocessing
+import shutil
+import signal
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from service.registry import Registry
 
@@ -43,3 +47,24 @@ async def guard(stall_seconds: int) -> None:
             await asyncio.sleep(min(1.0, stall_seconds / 4))
     finally:
         faulthandler.cancel_dump_traceback_later()
+
+
+def leave_with_parent(folder: Path | None) -> None:
+    """Have a worker asked to stop, as by SIGTERM, once its supervisor is gone; in another process do nothing.
+
+    A supervisor that is killed can tell its workers nothing. They would go on holding the port, with nobody to start
+    them again or to stop them. Nor can it remove the folder that it made for them.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+    loop = asyncio.get_running_loop()
+
+    def leave() -> None:
+        loop.remove_reader(parent.sentinel)
+        log.warning("The supervisor is gone; this worker stops, too.")
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+        signal.raise_signal(signal.SIGTERM)
+
+    loop.add_reader(parent.sentinel, leave)

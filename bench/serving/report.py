@@ -1,7 +1,6 @@
 """Markdown of what was measured: first whether the bars hold, then every table behind them.
 
-Medians over rounds throughout. Rates that are compared are first corrected by the bare server's rate just before them,
-with as many connections, against its median in the whole run: what slowed both is not held against one.
+Medians over rounds throughout; where rates are compared, medians of the ratios of those measured in turns.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.metadata import version
 from statistics import median
-from typing import Any, Final
+from typing import Final
 
 from bench.machine import machine
 from bench.serving import traffic, venvs
@@ -25,13 +24,14 @@ from bench.serving.contestants import (
     SERVICE,
     TRIVIAL,
     TWO_WORKERS,
+    Contestant,
 )
 from bench.serving.rounds import (
+    AT,
     BATCH,
     BATCH_CONNECTIONS,
     BATCHES,
     ENCODE_JSON,
-    FORM_CONNECTIONS,
     LARGE_BATCH,
     PAIR_LOADS,
     TURNS,
@@ -40,7 +40,6 @@ from bench.serving.rounds import (
     Results,
 )
 
-AT: Final = 32  # connections that the bars speak of
 QUIET: Final = 0.15  # cores that others may use before the figures are no longer trusted
 RECONSTRUCT_JSON: Final = ENCODE_JSON.replace("encode", "reconstruct")
 
@@ -70,11 +69,6 @@ class Figures:
 
     def __init__(self, results: Results) -> None:
         self.results = results
-        bare: dict[int, list[float]] = {}
-        for record in results.records:
-            if record.bare_rate:
-                bare.setdefault(record.connections, []).append(record.bare_rate)
-        self._usual = {connections: median(rates) for connections, rates in bare.items()}
 
     def of(self, name: str, what: str, connections: int) -> list[Record]:
         """The measurements of one thing, by round."""
@@ -87,31 +81,24 @@ class Figures:
         """The median of something measured; None where there is none."""
         return _median(value(record) for record in self.of(name, what, connections))
 
-    def rate(self, name: str, what: str = ENCODE_JSON, connections: int = AT) -> float | None:
-        """Requests per second, corrected for the noise of the moment."""
-        return self.middle(lambda r: r.load.rate / r.bare_rate * self._usual[r.connections], name, what, connections)
+    def share(self, what: str = ENCODE_JSON) -> float | None:
+        """The service's part of the bare server's rate."""
+        return self.middle(lambda r: r.load.rate / r.bare_rate, SERVICE.name, what)
 
-    def share(self, name: str, what: str = ENCODE_JSON, connections: int = AT) -> float | None:
-        """The part of the bare server's rate."""
-        return self.middle(lambda r: r.load.rate / r.bare_rate, name, what, connections)
+    def beside(self, name: str) -> float | None:
+        """Another's rate in terms of the service's own: the median of pairs taken in turns."""
+        of = [record for record in self.results.records if record.what == f"beside {name}"]
+        ours, theirs = ([r.load.rate for r in of if r.contestant == one] for one in (SERVICE.name, name))
+        return _median(other / one for one, other in zip(ours, theirs, strict=False))
 
-    def best(self, names: Iterable[str]) -> float | None:
-        """The highest rate of several contestants, each at the number of connections that suits it best."""
-        counts = {record.connections for record in self.results.records}
-        rates = [self.rate(name, connections=count) for name in names for count in counts]
-        return max((rate for rate in rates if rate), default=None)
-
-    def beside(self, variant: str) -> float | None:
-        """A variant's rate in terms of the service's own: the median of pairs taken in turns."""
-        what, connections = f"beside {variant}", PAIR_LOADS[variant][1]
-        ours, theirs = (self.of(name, what, connections) for name in (SERVICE.name, variant))
-        return _median(other.load.rate / one.load.rate for one, other in zip(ours, theirs, strict=False))
+    def times(self, others: Iterable[Contestant]) -> float | None:
+        """How many times the service's rate is that of the best of others, each with the connections it likes best."""
+        found = [share for other in others if (share := self.beside(other.name))]
+        return 1 / max(found) if found else None
 
     def of_json(self, verb: str, sent: str) -> float | None:
         """The rate of raw requests in terms of JSON ones: the median of pairs taken in turns."""
-        json, raw = (
-            self.of(SERVICE.name, f"/{verb} {form} to JSON, {TURNS}", FORM_CONNECTIONS) for form in ("JSON", sent)
-        )
+        json, raw = (self.of(SERVICE.name, f"/{verb} {form} to JSON, {TURNS}", AT) for form in ("JSON", sent))
         return _median(other.load.rate / one.load.rate for one, other in zip(json, raw, strict=False))
 
     def of_tight(self, kind: str) -> float | None:
@@ -144,7 +131,6 @@ def markdown(results: Results, plan: Plan, seconds: float) -> str:
 
 def bars(figures: Figures) -> list[Bar]:
     """Everything that was promised of the service."""
-    ours = figures.rate(SERVICE.name)
     others = [server.name for server in (*FASTAPI, *MODEL_SERVERS, RAY_HAPROXY, PYTRITON)]
     p99 = [figures.middle(lambda r: r.load.p99, name) for name in others]
     here = figures.middle(lambda r: r.load.p99, SERVICE.name)
@@ -161,14 +147,14 @@ def bars(figures: Figures) -> list[Bar]:
     )
     failed = sum(r.load.failed for r in figures.results.records if r.contestant == SERVICE.name)
     return [
-        Bar(f"`/encode`, one digit, {AT} connections, of bare uvicorn", 0.35, figures.share(SERVICE.name)),
-        Bar("of FastAPI + Pillow, the better of both, at its best", 6, _ratio(ours, _best(figures, FASTAPI))),
-        Bar("of the best of LitServe, BentoML, MLServer, Ray Serve", 10, _ratio(ours, _best(figures, MODEL_SERVERS))),
-        Bar("the same with Ray Serve behind HAProxy", 10, _ratio(ours, _best(figures, (*MODEL_SERVERS, RAY_HAPROXY)))),
-        Bar("of PyTriton at its best", 4, _ratio(ours, _best(figures, (PYTRITON,)))),
+        Bar(f"`/encode`, one digit, {AT} connections, of bare uvicorn", 0.35, figures.share()),
+        Bar("of FastAPI + Pillow, the better of both, at its best", 6, figures.times(FASTAPI)),
+        Bar("of the best of LitServe, BentoML, MLServer, Ray Serve", 10, figures.times(MODEL_SERVERS)),
+        Bar("the same with Ray Serve behind HAProxy", 10, figures.times((*MODEL_SERVERS, RAY_HAPROXY))),
+        Bar("of PyTriton at its best", 4, figures.times((PYTRITON,))),
         Bar(f"p99 at {AT} connections, of the lowest other", 1, _ratio(here, min(found, default=None)), at_most=True),
-        Bar("1 connection, of the same with batching off", 0.9, _ratio(1.0, figures.beside(NO_BATCHING.name))),
-        Bar("`/reconstruct`, one digit, of bare uvicorn", 0.25, figures.share(SERVICE.name, RECONSTRUCT_JSON)),
+        Bar("1 connection, of the same with batching off", 0.9, figures.times((NO_BATCHING,))),
+        Bar("`/reconstruct`, one digit, of bare uvicorn", 0.25, figures.share(RECONSTRUCT_JSON)),
         *forms,
         *(
             Bar(f"{kind}, batches of {BATCH}, of the tight loop", wanted, figures.of_tight(kind))
@@ -194,10 +180,10 @@ def versions(plan: Plan) -> list[str]:
 
 def _contestants(figures: Figures, plan: Plan) -> str:
     """Everybody with one digit a request."""
-    names = [BARE.name, SERVICE.name, *(peer.name for peer in plan.peers)]
-    ours = figures.rate(SERVICE.name)
+    bare = figures.middle(lambda r: r.load.rate, BARE.name)
     rows = []
-    for name in names:
+    for one in (BARE, SERVICE, *plan.peers):
+        name = one.name
         of = [record for record in figures.results.records if record.contestant == name and record.what == ENCODE_JSON]
         if not of:
             continue
@@ -205,8 +191,8 @@ def _contestants(figures: Figures, plan: Plan) -> str:
         failed = sum(record.load.failed for record in of) / max(1, sum(record.load.answers for record in of))
         cells = [
             *(_number(figures.middle(lambda r: r.load.rate, name, connections=count)) for count in plan.connections),
-            _number(figures.share(name)),
-            _number(_ratio(ours, figures.best([name]))),
+            _number(_ratio(figures.middle(lambda r: r.load.rate, name), bare)),
+            _number(figures.times((one,))),
             *(_number(figures.middle(lambda r, p=p: getattr(r.load, p), name)) for p in ("p50", "p99")),  # type: ignore[misc]
             *(_number(_median(loop[percentile] for loop in loops)) for percentile in ("wanted", "p50", "p99")),
             _number(figures.middle(lambda r: r.load.resident, name)),
@@ -232,9 +218,8 @@ def _contestants(figures: Figures, plan: Plan) -> str:
             ),
             rows,
         )
-        + '\n\n"… times it" compares this service at '
-        f"{AT} connections with the other at its best. The open loop runs at half of each one's best rate; its latency "
-        "counts from the time a request was meant to leave."
+        + f'\n\n"… times it": this service at {AT} connections and the other at its best, measured in turns. The open '
+        "loop runs at half of each one's best rate; its latency counts from the time a request was meant to leave."
     )
 
 
@@ -250,7 +235,7 @@ def _singles(figures: Figures, plan: Plan) -> str:
                 _number(figures.middle(lambda r, p=p: getattr(r.load, p), SERVICE.name, what))  # type: ignore[misc]
                 for p in ("p50", "p99")
             ),
-            _number(figures.share(SERVICE.name, what)),
+            _number(figures.share(what)),
         )
         for what in traffic.SINGLE
     ]
@@ -371,10 +356,6 @@ def _room(figures: Figures) -> list[str]:
         f"{cores} cores leave two workers room for about {possible:.2f} times one worker's rate; measured: "
         f"{_number(figures.beside(TWO_WORKERS.name))} times."
     ]
-
-
-def _best(figures: Figures, servers: Iterable[Any]) -> float | None:
-    return figures.best([server.name for server in servers])
 
 
 def _ratio(one: float | None, other: float | None) -> float | None:

@@ -1,11 +1,13 @@
 """What is measured, in which order: everything once a round, contestants in turns, so that noise is noise for all.
 
-Besides, the bare server keeps running, and each measurement has its own of the bare server just before it, with as many
-connections: the share of the bare server's rate is what contestants are compared by.
+Rates are compared only where they were measured one right after the other, again and again. For that the bare server
+and this service keep running: each of this service's measurements has one of the bare server just before it, with as
+many connections, and each peer takes turns with this service.
 """
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -34,12 +36,12 @@ BATCH: Final = 256
 BATCH_CONNECTIONS: Final = 4
 BATCHES: Final = ("encode JSON", "encode npy", "reconstruct JSON")
 LARGE_BATCH: Final = 1024
-PAIRS: Final = 3  # how often a variant and the service take turns within a round
+AT: Final = 32  # connections that this service is compared at
+PAIRS: Final = 3  # how often a peer or a variant and the service take turns within a round
 # What a variant and the service are compared by. Two workers: eight samples a request, which are 300 us of the service
 # and so little of wrk that on two cores it leaves the second worker its core. Not more: one worker runs those on two.
 PAIR_LOADS: Final = {NO_BATCHING.name: (ENCODE, 1), TWO_WORKERS.name: (SAMPLE, 16)}
 TURNS: Final = "in turns"
-FORM_CONNECTIONS: Final = 32
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Record:
-    """One measurement, and the bare server's rate just before it."""
+    """One measurement, and the bare server's rate just before it, or 0."""
 
     round: int
     contestant: str
@@ -105,19 +107,20 @@ class Benchmark:
                 except Unavailable as error:
                     names = [peer.name for peer in self.plan.peers if peer.environment == name] or ["tight loop"]
                     self.results.missing |= dict.fromkeys(names, str(error))
-        with servers.running(SERVICE, self.python(SERVICE), self.env) as service:
-            servers.check(service, self.mu)
-            self.env["BENCH_ANSWER_BYTES"] = str(len(service.answer))
 
     def visits(self) -> list[Callable[[], None]]:
         """What a round consists of, in order."""
-        peers = [partial(self.visit, peer, self.peer) for peer in self.plan.peers]
-        return [self.limit, partial(self.visit, SERVICE, self.service), *peers]
+        return [self.limit, self.service, *(partial(self.visit, peer, self.peer) for peer in self.plan.peers)]
 
     def run(self, advance: Callable[[], None]) -> None:
         """All rounds. `advance` is called after each visit."""
-        with servers.running(BARE, self.python(BARE), self.env) as self.bare:
-            closed(self.bare, ENCODE, 16, 1)
+        with contextlib.ExitStack() as stack:
+            self.ours = stack.enter_context(servers.running(SERVICE, self.python(SERVICE), self.env))
+            servers.check(self.ours, self.mu)
+            self.env["BENCH_ANSWER_BYTES"] = str(len(self.ours.answer))
+            self.bare = stack.enter_context(servers.running(BARE, self.python(BARE), self.env))
+            for server in (self.ours, self.bare):
+                closed(server, ENCODE, 16, 1)
             for number in range(1, self.plan.rounds + 1):
                 self.round = number
                 for visit in self.visits():
@@ -141,28 +144,30 @@ class Benchmark:
 
     def limit(self) -> None:
         """The bare server itself, and the responder that shows what the load generators can do."""
-        self.peer(self.bare)
+        self.singles(self.bare)
+        self.open(self.bare)
         self.visit(TRIVIAL, self.trivial)
 
     def trivial(self, server: Server) -> None:
         """Both load generators where there is next to nothing to wait for."""
-        for connections in self.plan.connections:
-            self.single(server, ENCODE_JSON, ENCODE, connections)
+        self.singles(server)
         self.open(server, rate=1e6)
 
     def peer(self, server: Server) -> None:
-        """Single digits, as everybody takes them."""
-        for connections in self.plan.connections:
-            self.single(server, ENCODE_JSON, server.contestant.request, connections)
+        """Single digits, as everybody takes them; then beside this service, with the connections that suit it best."""
+        best = self.singles(server)
         self.open(server)
+        name, request = server.contestant.name, server.contestant.request
+        self.turns(name, (self.ours, ENCODE, AT), (server, request, best))
 
-    def service(self, server: Server) -> None:
+    def service(self) -> None:
         """Every form of single requests, batches, probes under load, and variants."""
-        plan = self.plan
+        plan, server = self.plan, self.ours
         for what, request in traffic.SINGLE.items():
             main = what == ENCODE_JSON
             for connections in plan.connections if main else plan.form_connections:
-                self.single(server, what, request, connections, plan.seconds if main else plan.form_seconds)
+                bare = closed(self.bare, ENCODE, connections, 1).rate
+                self.single(server, what, request, connections, plan.seconds if main else plan.form_seconds, bare)
         self.open(server)
         self.forms(server)
         self.batches(server)
@@ -170,14 +175,32 @@ class Benchmark:
         self.variant(server, NO_BATCHING)
         self.variant(server, TWO_WORKERS)
 
-    def single(self, server: Server, what: str, request: Request, connections: int, seconds: int = 0) -> None:
-        """One closed loop of single digits."""
-        self.say(f"{server.contestant.name}: {what}, {connections} connections")
-        bare = 0.0 if server is self.bare else closed(self.bare, ENCODE, connections, 1).rate
-        load = closed(server, request, connections, seconds or self.plan.seconds)
-        self.keep(server, what, connections, load, bare or load.rate)
+    def singles(self, server: Server) -> int:
+        """Its own single digits with every number of connections; the one that suits it best."""
+        rates = {
+            connections: self.single(server, ENCODE_JSON, server.contestant.request, connections, self.plan.seconds)
+            for connections in self.plan.connections
+        }
+        return max(rates, key=lambda connections: rates[connections])
 
-    def keep(self, server: Server, what: str, connections: int, load: Load, bare: float) -> None:
+    def single(
+        self, server: Server, what: str, request: Request, connections: int, seconds: int, bare: float = 0.0
+    ) -> float:
+        """One closed loop of single digits; its rate."""
+        self.say(f"{server.contestant.name}: {what}, {connections} connections")
+        load = closed(server, request, connections, seconds)
+        self.keep(server, what, connections, load, bare)
+        return load.rate
+
+    def turns(self, beside: str, *loads: tuple[Server, Request, int]) -> None:
+        """Servers in turns, while all of them run."""
+        for _ in range(PAIRS):
+            for server, request, connections in loads:
+                self.say(f"{server.contestant.name}: {connections} connections, in turns")
+                load = closed(server, request, connections, self.plan.seconds)
+                self.keep(server, f"beside {beside}", connections, load)
+
+    def keep(self, server: Server, what: str, connections: int, load: Load, bare: float = 0.0) -> None:
         """Record a measurement."""
         self.results.records.append(Record(self.round, server.contestant.name, what, connections, load, bare))
 
@@ -199,8 +222,8 @@ class Benchmark:
                 for sent in ("JSON", "PNG", "npy"):
                     what = f"/{verb} {sent} to JSON"
                     self.say(f"{what}, in turns")
-                    load = closed(server, traffic.SINGLE[what], FORM_CONNECTIONS, self.plan.form_seconds)
-                    self.keep(server, f"{what}, {TURNS}", FORM_CONNECTIONS, load, 0.0)
+                    load = closed(server, traffic.SINGLE[what], AT, self.plan.form_seconds)
+                    self.keep(server, f"{what}, {TURNS}", AT, load)
 
     def batches(self, server: Server) -> None:
         """Requests of many digits, next to the loop that does the same work without a server."""
@@ -211,7 +234,7 @@ class Benchmark:
         for kind in BATCHES:
             self.say(f"{kind}, batches of {BATCH}")
             load = closed(server, traffic.batch(kind, BATCH), BATCH_CONNECTIONS, self.plan.seconds)
-            self.keep(server, kind, BATCH_CONNECTIONS, load, 0.0)
+            self.keep(server, kind, BATCH_CONNECTIONS, load)
 
     def probes(self, server: Server) -> None:
         """GET /readyz every 10 ms, on a connection of its own, while large batches are worked on."""
@@ -227,21 +250,13 @@ class Benchmark:
             )
 
     def variant(self, server: Server, variant: Contestant) -> None:
-        """The service and a variant of it in turns, with both running."""
+        """The service and a variant of it in turns."""
         names = [name for name in variant.env if name != "VAE_PORT"]
         if unknown := [name for name in names if name.removeprefix("VAE_").lower() not in Settings.model_fields]:
             self.results.missing[variant.name] = f"This service has no setting {unknown[0]}."
             return
-
-        def pairs(other: Server) -> None:
-            request, connections = PAIR_LOADS[variant.name]
-            for _ in range(PAIRS):
-                for one in (server, other):
-                    self.say(f"{one.contestant.name}: {connections} connections")
-                    load = closed(one, request, connections, self.plan.seconds)
-                    self.keep(one, f"beside {variant.name}", connections, load, 0.0)
-
-        self.visit(variant, pairs)
+        load = PAIR_LOADS[variant.name]
+        self.visit(variant, lambda other: self.turns(variant.name, (server, *load), (other, *load)))
 
     def python(self, contestant: Contestant) -> str:
         """The interpreter that a contestant runs on."""

@@ -275,6 +275,22 @@ def test_a_worker_that_is_killed_under_load_comes_back_and_only_its_own_clients_
         assert httpx.post(f"{server.url}/encode", json=DIGIT).json() == truth
 
 
+def test_workers_whose_supervisor_is_killed_stop_and_leave_nothing_behind(serve: Callable[..., Server]) -> None:
+    server = serve(workers=2)
+    wait_for(lambda: len(workers_of(server)) == 2)
+    workers = workers_of(server)
+    environment = Path(f"/proc/{workers[0]}/environ").read_bytes().split(b"\0")
+    (folder,) = [Path(os.fsdecode(line.partition(b"=")[2])) for line in environment if line.startswith(b"_VAE_METRICS")]
+    assert len(list(folder.iterdir())) == 2
+    server.process.kill()
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
+    with socket.socket() as anew:
+        anew.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        anew.bind(("127.0.0.1", server.port))
+    assert server.log.read_text().count("The supervisor is gone") == 2
+    assert not folder.exists()
+
+
 def test_a_batch_that_runs_when_the_service_is_told_to_stop_is_answered(
     serve: Callable[..., Server], fault: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
