@@ -281,7 +281,7 @@ def test_workers_whose_supervisor_is_killed_stop_and_leave_nothing_behind(serve:
     workers = workers_of(server)
     environment = Path(f"/proc/{workers[0]}/environ").read_bytes().split(b"\0")
     (folder,) = [Path(os.fsdecode(line.partition(b"=")[2])) for line in environment if line.startswith(b"_VAE_METRICS")]
-    assert len(list(folder.iterdir())) == 2
+    wait_for(lambda: len(list(folder.iterdir())) == 2)
     server.process.kill()
     wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
     with socket.socket() as anew:
