@@ -96,7 +96,7 @@ class Settings(BaseSettings):
     keep_alive_seconds: int = Field(
         75,
         ge=1,
-        description="Seconds that a connection may be idle; have it longer than a load balancer's.",
+        description="Seconds that a client may be silent, between requests or in one; longer than a load balancer's.",
     )
     log_format: Literal["text", "json"] = Field("text", description="text or json: how a line of the log looks.")
     log_requests: bool = Field(False, description="Whether each request gets a line in the log.")

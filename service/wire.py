@@ -112,7 +112,7 @@ class Protocol(HttpToolsProtocol):
     _read_bytes = 0  # bytes that came together just now
     _between = True  # the last byte that came was the last one of a request
     _fresh = False  # what came just now begins with a request
-    _idle_since = 0.0  # when the last answer left, or the connection was made: a reading of the loop's clock
+    _idle_since = 0.0  # by the loop's clock: when the connection was made, an answer left, or a piece of a body came
     _idle_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
@@ -141,6 +141,8 @@ class Protocol(HttpToolsProtocol):
         if self._in_head:
             self._head_bytes += len(data)
         super().data_received(data)
+        if not (self._in_head or self._between):
+            self._idle_since = self.loop.time()
         if self._in_head and self._head_bytes > self._rooms.settings.max_header_bytes:
             self._refuse_head(431)
         elif fresh and self._between:
@@ -246,7 +248,8 @@ class Protocol(HttpToolsProtocol):
 
     def _close_if_idle(self) -> None:
         """Close the connection if it has been idle for too long, else look again when it could be."""
-        busy = self.cycle is not None and not self.cycle.response_complete
+        arriving = self._arriving is not None or getattr(self.cycle, "more_body", False)
+        busy = self.cycle is not None and not self.cycle.response_complete and not arriving
         left = self.timeout_keep_alive - (0 if busy else self.loop.time() - self._idle_since)
         if left > 0:
             self._idle_timer = self.loop.call_later(left, self._close_if_idle)

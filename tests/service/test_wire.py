@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.server import ServerState
 
 from service.__main__ import configuration
+from service.api.heads import Heads
 from service.api.requests import Body
 from service.app import create_app
 from service.codec import npy_bytes
@@ -370,13 +371,58 @@ class TestHeads:
 
 def test_a_client_that_says_nothing_is_left_after_the_keep_alive_time(start_server: Callable[..., int]) -> None:
     port = start_server(keep_alive_seconds=1)
-    with Connection(port) as silent, Connection(port) as half, Connection(port) as served:
-        half.send(b"POST /encode HTT")
+    with contextlib.ExitStack() as stack:
+        silent, head, body, long, served = (stack.enter_context(Connection(port)) for _ in range(5))
+        head.send(b"POST /encode HTT")
+        body.send(post()[:-1])
+        long.send(post(body=BODY.ljust(SHORT_BYTES + 1))[:-1])
         served.send(post())
         assert answer(served)[0] == 200
-        assert ended(silent)
-        assert ended(half)
-        assert ended(served)
+        for connection in (silent, head, body, long, served):
+            assert ended(connection)
+
+
+@pytest.mark.parametrize("body", [BODY, BODY.ljust(SHORT_BYTES + 1)], ids=["short", "long"])
+def test_a_body_that_comes_slowly_is_waited_for(body: bytes) -> None:
+    """By a clock of the test's own: pieces that are less than the keep-alive time apart, and then no more."""
+
+    class Clock:
+        now = 0.0
+        later: Callable[[], None]
+
+        def time(self) -> float:
+            return self.now
+
+        def call_later(self, _: float, callback: Callable[[], None]) -> MagicMock:
+            self.later = callback
+            return MagicMock()
+
+        def create_task(self, work: Any) -> asyncio.Task[None]:
+            return asyncio.get_running_loop().create_task(work)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    async def exchange() -> None:
+        clock, transport = Clock(), MagicMock(asyncio.Transport)
+        config = uvicorn.Config(app, lifespan="off", timeout_keep_alive=10)
+        protocol = Protocol(config, ServerState(), {"rooms": MagicMock(settings=Settings(), heads=Heads())}, clock)  # type: ignore[arg-type]
+        protocol.connection_made(transport)
+        data = post(body=body)
+        for piece in (data[:-9], *(data[-9 + at : -8 + at] for at in range(8))):
+            protocol.data_received(piece)
+            await asyncio.sleep(0)
+            clock.now += 9
+            clock.later()
+            assert not transport.close.called
+        clock.now += 1
+        clock.later()
+        assert transport.close.called
+        protocol.connection_lost(None)
+        await asyncio.gather(*protocol.tasks)
+
+    asyncio.run(exchange())
 
 
 def test_requests_on_more_connections_than_there_may_be_get_503(start_server: Callable[..., int]) -> None:
