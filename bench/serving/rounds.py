@@ -193,11 +193,12 @@ class Benchmark:
         return load.rate
 
     def turns(self, beside: str, *loads: tuple[Server, Request, int]) -> None:
-        """Servers in turns, while all of them run."""
+        """Two servers in turns, the other one paused."""
         for _ in range(PAIRS):
-            for server, request, connections in loads:
+            for (server, request, connections), (other, *_) in zip(loads, reversed(loads), strict=True):
                 self.say(f"{server.contestant.name}: {connections} connections, in turns")
-                load = closed(server, request, connections, self.plan.seconds)
+                with other.paused():
+                    load = closed(server, request, connections, self.plan.seconds)
                 self.keep(server, f"beside {beside}", connections, load)
 
     def keep(self, server: Server, what: str, connections: int, load: Load, bare: float = 0.0) -> None:
