@@ -2,7 +2,7 @@
 
     python -m bench.serving [--quick] [--only NAME,NAME] [--json FILE] [--bundle DIR] [--environments DIR]
 
-The full run takes 15 to 20 minutes, --quick 2 to 3; the first run also installs the peers, each into an environment of
+The full run takes 20 to 25 minutes, --quick 4; the first run also installs the peers, each into an environment of
 its own. Needs wrk. Ctrl-C ends it early, with a report of what is there. Only ratios within one run mean anything, the
 more so on a machine that does other things too.
 """
@@ -35,7 +35,7 @@ QUICK = Plan(1, seconds=1, connections=(1, 32), form_seconds=1, form_connections
 def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m bench.serving", description="How fast the service serves.")
-    parser.add_argument("--quick", action="store_true", help="one short round instead of three, 2 to 3 minutes")
+    parser.add_argument("--quick", action="store_true", help="one short round instead of three, 4 minutes")
     parser.add_argument("--only", metavar="NAME,NAME", help="of the peers only these, by any part of their names")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every single measurement there")
     parser.add_argument(
