@@ -73,8 +73,7 @@ class Metrics:
         self._counted: dict[str, float] = {}
         self._answered: dict[tuple[str, str], tuple[int, ...]] = {}
         self._requests: dict[tuple[str, str, int], tuple[int, int]] = {}
-        self._batches: dict[tuple[str, str], int] = {}
-        self._rejected: dict[str, int] = {}
+        self._places: dict[tuple[str, tuple[str, ...]], int] = {}
         self.refresh()
 
     def watch(self, sources: Sources) -> None:
@@ -125,25 +124,14 @@ class Metrics:
 
     def batch(self, model: str, run: str, rows: int) -> None:
         """Count one run of a model: of which kind, and over how many rows."""
-        try:
-            size = self._batches[model, run]
-        except KeyError:
-            size, known = self._place(families.BATCH_SIZE, model, run)
-            if known:
-                self._batches[model, run] = size
+        size, _ = self._place(families.BATCH_SIZE, model, run)
         cells = self._cells
         cells[size] += rows
         cells[size + bisect_left(_BATCH, rows)] += 1.0
 
     def rejected(self, reason: str) -> None:
         """Count a request that was given up: `reason` is a word of a small set, as queue_full or deadline."""
-        try:
-            place = self._rejected[reason]
-        except KeyError:
-            place, known = self._place(families.REJECTED, reason)
-            if known:
-                self._rejected[reason] = place
-        self._cells[place] += 1.0
+        self._cells[self._place(families.REJECTED, reason)[0]] += 1.0
 
     def refresh(self) -> None:
         """Bring the gauges up to date."""
@@ -196,9 +184,12 @@ class Metrics:
 
     def _place(self, family: Family, *values: str) -> tuple[int, bool]:
         """The index of the first cell for these label values, and whether it is theirs alone, to be remembered."""
-        values = tuple(value.encode("utf-8", "replace").decode() for value in values)
-        first = self._storage.first(key_of(family, values), family.cells, reserve=_RESERVE)
+        values = tuple([value.encode("utf-8", "replace").decode() for value in values])
+        first = self._places.get((family.name, values))
+        if first is None:
+            first = self._storage.first(key_of(family, values), family.cells, reserve=_RESERVE)
         if first is not None:
+            self._places[family.name, values] = first
             return first, True
         first = self._storage.first(key_of(family, [OTHER] * len(values)), family.cells)
         if first is None:

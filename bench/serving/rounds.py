@@ -38,8 +38,8 @@ BATCHES: Final = ("encode JSON", "encode npy", "reconstruct JSON")
 LARGE_BATCH: Final = 1024
 AT: Final = 32  # connections that this service is compared at
 PAIRS: Final = 3  # how often a peer or a variant and the service take turns within a round
-# What a variant and the service are compared by. Two workers: eight samples a request, which are 300 us of the service
-# and so little of wrk that on two cores it leaves the second worker its core. Not more: one worker runs those on two.
+# What a variant and the service are compared by. Two workers: eight samples a request, which cost the service ten
+# times what they cost wrk: on two cores the second worker has its core. Not more: one worker runs those on two.
 PAIR_LOADS: Final = {NO_BATCHING.name: (ENCODE, 1), TWO_WORKERS.name: (SAMPLE, 16)}
 TURNS: Final = "in turns"
 

@@ -6,6 +6,7 @@ import base64
 import functools
 import io
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -51,12 +52,16 @@ def pictures(count: int) -> tuple[bytes, ...]:
 
 def json_body(count: int) -> bytes:
     """The service's own JSON form."""
-    return json.dumps({"images": [base64.b64encode(picture).decode() for picture in pictures(count)]}).encode()
+    return _json_of(pictures(count))
 
 
 def different_bodies(count: int) -> tuple[bytes, ...]:
     """The service's own JSON form of so many digits, each alone."""
-    return tuple(json.dumps({"images": [base64.b64encode(picture).decode()]}).encode() for picture in pictures(count))
+    return tuple(_json_of([picture]) for picture in pictures(count))
+
+
+def _json_of(files: Sequence[bytes]) -> bytes:
+    return json.dumps({"images": [base64.b64encode(file).decode() for file in files]}).encode()
 
 
 def npy_body(count: int) -> bytes:

@@ -1,6 +1,6 @@
 """What was made of requests' heads: a client says the same before every body of the same length.
 
-To parse a head and to find out what it asks for is a quarter of a short request's way; to find it here is a lookup.
+To parse a head and to find out what it asks for is work; to find it here is a lookup.
 """
 
 from __future__ import annotations
