@@ -184,9 +184,10 @@ def png_files(images: Images) -> list[bytes]:
     if height * width > _SMALL_PNG_PIXELS:
         return [_large_png(image) for image in images]
     start = _png_start(images.shape[1:])
-    rows = np.zeros((count, height, 1 + images[0, 0].size), np.uint8)  # each row begins with its filter: 0, none
-    rows[:, :, 1:] = images.reshape(count, height, -1)
-    return [_small_png(start, row) for row in rows.reshape(count, -1)]
+    row_bytes = math.prod(images.shape[2:])
+    rows = np.zeros((count, height, 1 + row_bytes), np.uint8)  # each row begins with its filter: 0, none
+    rows[:, :, 1:] = images.reshape(count, height, row_bytes)
+    return [_small_png(start, picture) for picture in rows]
 
 
 def grid(images: Images, background: int) -> Images:
@@ -227,7 +228,7 @@ def _stack(images: list[tuple[int, Images]], faults: list[Fault]) -> Images:
 
 def _small_png(start: bytes, rows: Images) -> bytes:
     data = b"IDAT" + compress(rows, 1)
-    return start + struct.pack(">I", len(data) - 4) + data + struct.pack(">I", crc32(data)) + _IEND
+    return start + (len(data) - 4).to_bytes(4, "big") + data + crc32(data).to_bytes(4, "big") + _IEND
 
 
 def _large_png(image: Images) -> bytes:
