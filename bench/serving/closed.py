@@ -76,6 +76,8 @@ def closed(
     said = json.loads(out.splitlines()[-1])
     wall = said["microseconds"] / 1e6
     good = (said["requests"] - said["non_2xx"]) / wall
+    if not good:
+        raise RuntimeError("It answered nothing, or nothing but errors.")
     return Load(
         rate=good,
         images_rate=good * request.images,

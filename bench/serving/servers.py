@@ -24,6 +24,7 @@ from bench.serving.traffic import Request
 
 ROOT: Final = Path(__file__).parents[2]
 START_SECONDS: Final = 90
+SETTLE_SECONDS: Final = 0.5  # after a load: a server that is stopped with requests half done may not survive it
 
 
 class Unfit(Exception):
@@ -48,6 +49,7 @@ class Server:
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Leave the machine to another until the block ends: some keep a core busy when nobody asks them anything."""
+        time.sleep(SETTLE_SECONDS)
         family = self.family()
         try:
             for process in family:
