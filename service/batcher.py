@@ -107,24 +107,25 @@ class Lane:
 
         It raises what the run raises on these rows, and DeadlineExceeded or ClientGone.
         """
-        loop = asyncio.get_running_loop()
-        waiting = _Waiting(rows, ticket, loop.create_future())
+        if not self._busy:
+            self._loop = asyncio.get_running_loop()  # asked once for a batch, for it asks the kernel
+        waiting = _Waiting(rows, ticket, self._loop.create_future())
         self._waiting.append(waiting)
         if self._away:  # else it runs within this turn of the loop, and the clock is looked at then
-            self._watch(loop, waiting)
+            self._watch(waiting)
         elif not self._busy:
             self._busy = True
             if self._batcher.most == 1:
-                self._flush(loop)
+                self._flush()
             else:
-                loop.call_soon(self._gather, loop)
+                self._loop.call_soon(self._gather)
         return waiting.answer
 
-    def _gather(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _gather(self) -> None:
         """Let the loop look at its connections once more: whoever spoke while this turn's requests were read joins."""
-        loop.call_soon(self._flush, loop)
+        self._loop.call_soon(self._flush)
 
-    def _flush(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _flush(self) -> None:
         batch = self._take()
         parts = [waiting.rows for waiting in batch]
         rows = sum(map(len, parts))
@@ -132,27 +133,22 @@ class Lane:
             self._batcher.count(self._kind, rows)
         if rows <= self._batcher.inline:
             self._answer(batch, *self._timed(parts))
-            self._go_on(loop)
+            self._go_on()
         else:
             for waiting in batch:
-                self._watch(loop, waiting)
+                self._watch(waiting)
             self._away = True
-            running = loop.run_in_executor(self._batcher.executor, self._away_from_loop, parts)
-            running.add_done_callback(lambda done: self._done(loop, batch, done))
+            running = self._loop.run_in_executor(self._batcher.executor, self._away_from_loop, parts)
+            running.add_done_callback(lambda done: self._done(batch, done))
 
-    def _done(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        batch: list[_Waiting],
-        done: asyncio.Future[tuple[list[Arrays | Exception], float, float]],
-    ) -> None:
+    def _done(self, batch: list[_Waiting], done: asyncio.Future[tuple[list[Arrays | Exception], float, float]]) -> None:
         self._away = False
         self._answer(batch, *done.result())
-        self._go_on(loop)
+        self._go_on()
 
-    def _go_on(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _go_on(self) -> None:
         if self._waiting:
-            loop.call_soon(self._flush, loop)
+            self._loop.call_soon(self._flush)
         else:
             self._busy = False
 
@@ -193,10 +189,10 @@ class Lane:
         outcomes = _outcomes(self._run, parts) if parts else []
         return outcomes, started, time.perf_counter()
 
-    def _watch(self, loop: asyncio.AbstractEventLoop, waiting: _Waiting) -> None:
+    def _watch(self, waiting: _Waiting) -> None:
         left = waiting.ticket.deadline - time.perf_counter()
         if waiting.timer is None and left < float("inf"):
-            waiting.timer = loop.call_later(max(0.0, left), waiting.expire)
+            waiting.timer = self._loop.call_later(max(0.0, left), waiting.expire)
 
     def _answer(self, batch: list[_Waiting], outcomes: list[Arrays | Exception], started: float, ended: float) -> None:
         failure: Exception | None = None

@@ -35,7 +35,7 @@ QUICK = Plan(1, seconds=1, connections=(1, 32), form_seconds=1, form_connections
 def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m bench.serving", description="How fast the service serves.")
-    parser.add_argument("--quick", action="store_true", help="one short round instead of three, 4 minutes")
+    parser.add_argument("--quick", action="store_true", help="one short round instead of three, 5 minutes")
     parser.add_argument("--only", metavar="NAME,NAME", help="of the peers only these, by any part of their names")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every single measurement there")
     parser.add_argument(

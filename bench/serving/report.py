@@ -147,14 +147,14 @@ def bars(figures: Figures) -> list[Bar]:
     )
     failed = sum(r.load.failed for r in figures.results.records if r.contestant == SERVICE.name)
     return [
-        Bar(f"`/encode`, one digit, {AT} connections, of bare uvicorn", 0.35, figures.share()),
+        Bar(f"`/encode`, one digit, {AT} connections, of bare uvicorn", 0.35, figures.share(f"{ENCODE_JSON}, {TURNS}")),
         Bar("of FastAPI + Pillow, the better of both, at its best", 6, figures.times(FASTAPI)),
         Bar("of the best of LitServe, BentoML, MLServer, Ray Serve", 10, figures.times(MODEL_SERVERS)),
         Bar("the same with Ray Serve behind HAProxy", 10, figures.times((*MODEL_SERVERS, RAY_HAPROXY))),
         Bar("of PyTriton at its best", 4, figures.times((PYTRITON,))),
         Bar(f"p99 at {AT} connections, of the lowest other", 1, _ratio(here, min(found, default=None)), at_most=True),
         Bar("1 connection, of the same with batching off", 0.9, figures.times((NO_BATCHING,))),
-        Bar("`/reconstruct`, one digit, of bare uvicorn", 0.25, figures.share(RECONSTRUCT_JSON)),
+        Bar("`/reconstruct`, one digit, of bare uvicorn", 0.25, figures.share(f"{RECONSTRUCT_JSON}, {TURNS}")),
         *forms,
         *(
             Bar(f"{kind}, batches of {BATCH}, of the tight loop", wanted, figures.of_tight(kind))

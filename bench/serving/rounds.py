@@ -37,7 +37,10 @@ BATCH_CONNECTIONS: Final = 4
 BATCHES: Final = ("encode JSON", "encode npy", "reconstruct JSON")
 LARGE_BATCH: Final = 1024
 AT: Final = 32  # connections that this service is compared at
-PAIRS: Final = 3  # how often a peer or a variant and the service take turns within a round
+# How often two servers take turns within a round, and for how long. Shared machines change their pace every few
+# seconds, so many short turns say more than a few long ones.
+PAIRS: Final = 6
+TURN_SECONDS: Final = 1
 # What a variant and the service are compared by. Two workers: eight samples a request, which cost the service ten
 # times what they cost wrk: on two cores the second worker has its core. Not more: one worker runs those on two.
 PAIR_LOADS: Final = {NO_BATCHING.name: (ENCODE, 1), TWO_WORKERS.name: (SAMPLE, 16)}
@@ -198,7 +201,7 @@ class Benchmark:
             for (server, request, connections), (other, *_) in zip(loads, reversed(loads), strict=True):
                 self.say(f"{server.contestant.name}: {connections} connections, in turns")
                 with other.paused():
-                    load = closed(server, request, connections, self.plan.seconds)
+                    load = closed(server, request, connections, TURN_SECONDS)
                 self.keep(server, f"beside {beside}", connections, load)
 
     def keep(self, server: Server, what: str, connections: int, load: Load, bare: float = 0.0) -> None:
@@ -217,14 +220,15 @@ class Benchmark:
         self.results.open_loop.append({"round": self.round, "contestant": name, **measured})
 
     def forms(self, server: Server) -> None:
-        """Raw requests and JSON ones in turns."""
+        """The bare server, raw requests and JSON ones in turns."""
         for verb in ("encode", "reconstruct"):
             for _ in range(PAIRS):
+                bare = closed(self.bare, ENCODE, AT, TURN_SECONDS).rate
                 for sent in ("JSON", "PNG", "npy"):
                     what = f"/{verb} {sent} to JSON"
-                    self.say(f"{what}, in turns")
-                    load = closed(server, traffic.SINGLE[what], AT, self.plan.form_seconds)
-                    self.keep(server, f"{what}, {TURNS}", AT, load)
+                    self.say(f"{what}, {TURNS}")
+                    load = closed(server, traffic.SINGLE[what], AT, TURN_SECONDS)
+                    self.keep(server, f"{what}, {TURNS}", AT, load, bare)
 
     def batches(self, server: Server) -> None:
         """Requests of many digits, next to the loop that does the same work without a server."""
