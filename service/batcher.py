@@ -95,6 +95,7 @@ class Lane:
     """A queue of rows for one kind of run."""
 
     def __init__(self, kind: str, run: Run, batcher: Batcher) -> None:
+        self._loop: asyncio.AbstractEventLoop  # the one that it is used from; known once it is busy
         self._kind = kind
         self._run = run
         self._batcher = batcher

@@ -185,16 +185,16 @@ class Metrics:
     def _place(self, family: Family, *values: str) -> tuple[int, bool]:
         """The index of the first cell for these label values, and whether it is theirs alone, to be remembered."""
         values = tuple([value.encode("utf-8", "replace").decode() for value in values])
-        first = self._places.get((family.name, values))
-        if first is None:
+        key = family.name, values
+        if key not in self._places:
             first = self._storage.first(key_of(family, values), family.cells, reserve=_RESERVE)
-        if first is not None:
-            self._places[family.name, values] = first
-            return first, True
-        first = self._storage.first(key_of(family, [OTHER] * len(values)), family.cells)
-        if first is None:
-            raise MemoryError("There is no room for a metric, not even in the reserve.")
-        return first, False
+            if first is None:
+                first = self._storage.first(key_of(family, [OTHER] * len(values)), family.cells)
+                if first is None:
+                    raise MemoryError("There is no room for a metric, not even in the reserve.")
+                return first, False
+            self._places[key] = first
+        return self._places[key], True
 
     def _set(self, family: Family, value: float, *values: str) -> None:
         self._cells[self._place(family, *values)[0]] = value

@@ -2,7 +2,7 @@
 
     python -m bench.serving [--quick] [--only NAME,NAME] [--json FILE] [--bundle DIR] [--environments DIR]
 
-The full run takes 20 to 25 minutes, --quick 4; the first run also installs the peers, each into an environment of
+The full run takes 28 minutes, --quick 5; the first run also installs the peers, each into an environment of
 its own. Needs wrk. Ctrl-C ends it early, with a report of what is there. Only ratios within one run mean anything, the
 more so on a machine that does other things too.
 """

@@ -199,7 +199,7 @@ class Benchmark:
         """Two servers in turns, the other one paused."""
         for _ in range(PAIRS):
             for (server, request, connections), (other, *_) in zip(loads, reversed(loads), strict=True):
-                self.say(f"{server.contestant.name}: {connections} connections, in turns")
+                self.say(f"{server.contestant.name}: {connections} connections, {TURNS}")
                 with other.paused():
                     load = closed(server, request, connections, TURN_SECONDS)
                 self.keep(server, f"beside {beside}", connections, load)
