@@ -20,7 +20,7 @@ from typing import Any, Final
 import numpy as np
 from PIL import Image
 
-from service import codec
+from service.images import codec
 from tests.digits import digits, encoded
 
 DIGITS: Final = digits()[:200]

@@ -25,13 +25,13 @@ import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from bench.machine import machine
-from service.bundle import read_bundle
-from service.cells import shared_directory
-from service.engine import Engine
-from service.families import DURATION_BOUNDS, STAGE_BOUNDS
-from service.logs import Format, RequestLog, Sink
-from service.metrics import STAGES, Metrics
-from service.record import Record
+from service.inference.bundle import read_bundle
+from service.inference.engine import Engine
+from service.telemetry.cells import shared_directory
+from service.telemetry.families import DURATION_BOUNDS, STAGE_BOUNDS
+from service.telemetry.logs import Format, RequestLog, Sink
+from service.telemetry.metrics import STAGES, Metrics
+from service.telemetry.record import Record
 
 ROOT: Final = Path(__file__).parents[1]
 TIMES: Final = (70e-6, 12e-6, 2e-6, 34e-6, 13e-6)  # in all, decode, queue, compute, encode

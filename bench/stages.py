@@ -23,16 +23,16 @@ import uvloop
 from fastapi import FastAPI
 from uvicorn.server import ServerState
 
-from service import codec
 from service.api.answers import images_answer, latents_answer
 from service.api.requests import JSON, Body, Terms, read_form
 from service.api.schemas import ImageRequest
+from service.api.wire import Protocol
 from service.app import create_app
-from service.autoencoder import squared_error
-from service.bundle import read_bundle
-from service.engine import Engine
+from service.images import codec
+from service.inference.autoencoder import squared_error
+from service.inference.bundle import read_bundle
+from service.inference.engine import Engine
 from service.settings import Settings
-from service.wire import Protocol
 
 TOGETHER: Final = 32
 AGAIN: Final = 16  # in one turn, so that the caches are its own

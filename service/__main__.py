@@ -22,12 +22,12 @@ from starlette.types import ASGIApp
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
-from service import logs
+from service.api.wire import Protocol
 from service.app import create_app
-from service.cells import shared_directory
 from service.errors import VaeError
 from service.settings import Settings
-from service.wire import Protocol
+from service.telemetry import logs
+from service.telemetry.cells import shared_directory
 
 log = logging.getLogger("service")
 

@@ -19,20 +19,20 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import Receive, Scope, Send
 
-from service import watcher
-from service.admission import Admission
 from service.api import error_handlers, openapi, probes, routes
+from service.api.keys import Keys
 from service.api.middleware import Door, Gate
 from service.api.state import Rooms
 from service.api.verbs import VERBS
 from service.cpus import available_cpus
-from service.health import Health
-from service.keys import Keys
-from service.logs import RequestLog, Sink
-from service.metrics import Metrics, Sources
-from service.registry import Opening, open_registry
+from service.inference import watcher
+from service.inference.admission import Admission
+from service.inference.health import Health
+from service.inference.registry import Opening, open_registry
 from service.settings import Settings
-from service.tracing import Tracing
+from service.telemetry.logs import RequestLog, Sink
+from service.telemetry.metrics import Metrics, Sources
+from service.telemetry.tracing import Tracing
 
 log = logging.getLogger(__name__)
 

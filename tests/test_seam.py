@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service import autoencoder, codec, contract
+from service import contract
 from service.contract import Contract
-from service.preprocess import Preprocess
-from service.prior import read_prior
+from service.images import codec
+from service.images.preprocess import Preprocess
+from service.inference import autoencoder
+from service.inference.prior import read_prior
 from tests.bundles import write_bundle
 from tests.digits import DATA, encoded
 from tests.training.subset import SUBSET

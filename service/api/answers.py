@@ -14,10 +14,10 @@ import orjson
 from pybase64 import b64encode_as_string
 from starlette.exceptions import HTTPException
 
-from service import codec
 from service.api.requests import JSON, LONGEST_TEXT, NPY
 from service.contract import Contract
-from service.preprocess import Images
+from service.images import codec
+from service.images.preprocess import Images
 
 PNG: Final = "image/png"
 RAW: Final = "application/octet-stream"

@@ -14,11 +14,11 @@ from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.admission import Ticket
 from service.api.error_handlers import error_response
+from service.api.keys import Keys
 from service.errors import Unauthorized
-from service.keys import Keys
-from service.metrics import UNMATCHED
+from service.inference.admission import Ticket
+from service.telemetry.metrics import UNMATCHED
 
 # An id goes into logs and headers as it is, so only what cannot break either is taken over from a client.
 _SANE_ID: Final = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")

@@ -21,13 +21,13 @@ from starlette.datastructures import QueryParams
 from starlette.exceptions import HTTPException
 from starlette.types import Receive
 
-from service import codec
-from service.admission import Ticket
 from service.api.schemas import DecodeRequest, ImageOptions, ImageRequest
 from service.contract import Contract
 from service.errors import Fault, InvalidInput, LimitExceeded
-from service.preprocess import Images
-from service.registry import Model, Registry
+from service.images import codec
+from service.images.preprocess import Images
+from service.inference.admission import Ticket
+from service.inference.registry import Model, Registry
 from service.settings import Settings
 
 JSON: Final = "application/json"

@@ -18,7 +18,7 @@ from service.api.schemas import (
     SampleRequest,
 )
 from service.errors import BundleRefused
-from service.registry import Model
+from service.inference.registry import Model
 
 router = APIRouter()
 

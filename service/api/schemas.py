@@ -6,8 +6,8 @@ from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, FailFast, Field
 
-from service.autoencoder import SEED_LIMIT, Prior
-from service.preprocess import Preprocess
+from service.images.preprocess import Preprocess
+from service.inference.autoencoder import SEED_LIMIT, Prior
 
 ModelReference = Annotated[
     str | None,

@@ -10,16 +10,16 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
-from service.admission import Admission, Ticket
 from service.api.heads import Heads
+from service.api.keys import Keys
 from service.errors import DeadlineExceeded
-from service.health import Health
-from service.keys import Keys
-from service.logs import RequestLog
-from service.metrics import Metrics
-from service.registry import Registry
+from service.inference.admission import Admission, Ticket
+from service.inference.health import Health
+from service.inference.registry import Registry
 from service.settings import Settings
-from service.tracing import Tracing
+from service.telemetry.logs import RequestLog
+from service.telemetry.metrics import Metrics
+from service.telemetry.tracing import Tracing
 
 Done = TypeVar("Done")
 

@@ -13,7 +13,6 @@ from typing import Any, Final
 
 from starlette.types import Receive, Scope, Send
 
-from service.admission import Ticket
 from service.api.answers import IMAGE_TYPES, LATENT_TYPES, Answer, images_answer, latents_answer, negotiate
 from service.api.error_handlers import error_answer
 from service.api.middleware import identify, stamps
@@ -36,12 +35,13 @@ from service.api.requests import (
 )
 from service.api.schemas import SampleRequest
 from service.api.state import Rooms
-from service.autoencoder import Posterior
-from service.codec import check_batch
 from service.contract import Contract
 from service.errors import Overloaded
-from service.preprocess import Images
-from service.record import Record
+from service.images.codec import check_batch
+from service.images.preprocess import Images
+from service.inference.admission import Ticket
+from service.inference.autoencoder import Posterior
+from service.telemetry.record import Record
 
 Work = Callable[[Rooms, Body, Ticket], Awaitable[Answer]]
 

@@ -14,8 +14,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from service import engine, registry
 from service.__main__ import main
+from service.inference import engine, registry
 
 GUILTY: Final = 201
 

@@ -15,15 +15,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from starlette.exceptions import HTTPException
 
-from service import codec
-from service.admission import Ticket
 from service.api.answers import IMAGE_TYPES, LATENT_TYPES, negotiate
 from service.api.error_handlers import error_answer
 from service.api.requests import JSON, MULTIPART, NPY, Body, Terms, read_form, read_images, read_latents
 from service.api.schemas import DecodeRequest, ImageRequest, SampleRequest
 from service.errors import InvalidInput, VaeError
-from service.preprocess import Images, Preprocess
-from service.registry import Opening, Registry, open_registry
+from service.images import codec
+from service.images.preprocess import Images, Preprocess
+from service.inference.admission import Ticket
+from service.inference.registry import Opening, Registry, open_registry
 from service.settings import Settings
 from tests.digits import digits, encoded
 from tests.e2e.conftest import ROOT

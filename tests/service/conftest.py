@@ -13,7 +13,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from service.app import create_app
-from service.engine import CPU, CUDA
+from service.inference.engine import CPU, CUDA
 from service.settings import Settings
 from tests.bundles import write_bundle
 

@@ -12,10 +12,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from service.autoencoder import noise, squared_error
-from service.bundle import read_bundle
-from service.codec import npy_bytes
-from service.engine import Engine
+from service.images.codec import npy_bytes
+from service.inference.autoencoder import noise, squared_error
+from service.inference.bundle import read_bundle
+from service.inference.engine import Engine
 from tests.digits import base64_png, decoded, digits, encoded
 
 BUNDLE: Final = Path(__file__).parents[2] / "models" / "mnist-mlp" / "1"

@@ -7,9 +7,9 @@ import pytest
 from fastapi.testclient import TestClient
 
 from service.api.schemas import EncodeAnswer
-from service.autoencoder import noise
-from service.bundle import read_bundle
-from service.engine import Engine
+from service.inference.autoencoder import noise
+from service.inference.bundle import read_bundle
+from service.inference.engine import Engine
 from tests.digits import base64_png, digits, encoded
 from tests.service.conftest import MODELS
 

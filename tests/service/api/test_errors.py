@@ -6,9 +6,9 @@ import pytest
 from fastapi.testclient import TestClient
 
 from service.api.error_handlers import OUR_FAULT, STATUSES
-from service.autoencoder import Autoencoder
-from service.engine import Engine
 from service.errors import BundleRefused, ProviderUnavailable, RuntimeFailed, TracingUnavailable, VaeError
+from service.inference.autoencoder import Autoencoder
+from service.inference.engine import Engine
 
 
 def test_every_error_that_a_request_can_meet_has_a_status() -> None:

@@ -7,7 +7,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from service.api.schemas import ReconstructAnswer
-from service.codec import grid
+from service.images.codec import grid
 from tests.digits import base64_png, decoded, digits, encoded
 
 IMAGES = digits()[:5]

@@ -15,7 +15,7 @@ from starlette.routing import Mount
 
 from service.api.answers import negotiate
 from service.api.requests import _media_type
-from service.codec import npy_bytes
+from service.images.codec import npy_bytes
 from tests.digits import base64_png, digits, encoded
 
 PNG = encoded(digits()[0])

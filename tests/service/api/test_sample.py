@@ -9,8 +9,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from service.api.schemas import SampleAnswer
-from service.autoencoder import noise
-from service.codec import npy_bytes as npy
+from service.images.codec import npy_bytes as npy
+from service.inference.autoencoder import noise
 from tests.digits import decoded, digits, labels
 
 

@@ -1,0 +1,1 @@
+"""Bytes of pictures to uint8 arrays, and back."""

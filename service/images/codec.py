@@ -1,0 +1,279 @@
+"""Bytes to uint8 arrays and back: pictures, base64 and npy.
+
+A picture becomes an array of the model's shape, [H, W] for grey or [H, W, 3] for colour, uint8, exactly as the training
+data looks; scaling to [-1, 1] happens inside the graph. Nothing here fetches, executes or unpickles anything.
+"""
+
+from __future__ import annotations
+
+import binascii
+import io
+import math
+import re
+import struct
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
+from typing import Final, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from PIL import (
+    BmpImagePlugin,  # noqa: F401
+    GifImagePlugin,  # noqa: F401
+    Image,
+    JpegImagePlugin,  # noqa: F401
+    PngImagePlugin,  # noqa: F401
+    WebPImagePlugin,  # noqa: F401
+)
+from pybase64 import b64decode
+from pyspng._pyspng_c import SPNG_FMT_G8, spng_decode_image_bytes  # all of pyspng.load but what it does with formats
+from zlib_ng.zlib_ng import compress, crc32
+
+from service.errors import Fault, InvalidInput, LimitExceeded
+from service.images.blocks import check_blocks
+from service.images.preprocess import Images, Preprocess, Unfit, fit, size
+
+Raw = TypeVar("Raw")
+Cooked = TypeVar("Cooked")
+
+# What people send. Pillow's other formats are the larger part of its attack surface and stay closed: the plugins of
+# these five are imported above, or the first request would have Pillow import all forty-odd.
+FORMATS: Final = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+
+# Our own limit (VAE_MAX_PIXELS) is checked on every header before a pixel is decoded, so Pillow's warning, which is a
+# process-wide switch with a limit of its own, would only say the same thing less clearly.
+Image.MAX_IMAGE_PIXELS = None
+
+_DATA_URI: Final = re.compile(r"data:[\w.+-]+/[\w.+-]+(?:;[\w.=-]+)*;base64,")
+
+# Up to here a PNG is written by hand, rows unfiltered: a sixth of Pillow's time for a digit. Beyond, filters pay.
+_SMALL_PNG_PIXELS: Final = 64 * 64
+_IEND: Final = struct.pack(">I4sI", 0, b"IEND", crc32(b"IEND"))
+
+
+def base64_bytes(text: str) -> bytes:
+    """The bytes of a base64 text, bare or as a `data:` URI; line breaks and spaces are allowed.
+
+    Raises ValueError, in one sentence, when it is anything else.
+    """
+    if text.startswith("data:"):
+        head = _DATA_URI.match(text)
+        if head is None:
+            raise ValueError("The data: URI is not base64.")
+        text = text[head.end() :]
+    elif text.startswith(("http:", "https:")):
+        raise ValueError("URLs are not fetched; send the picture itself, in base64.")
+    try:
+        # `base64` on a command line wraps its lines, so white space goes before the strict decoder looks.
+        return binascii.a2b_base64("".join(text.split()), strict_mode=True)
+    except ValueError as error:  # binascii.Error is one, and so is a character outside ASCII
+        raise ValueError("Not base64.") from error
+
+
+def images_from_pictures(
+    pictures: Sequence[bytes | str],
+    shape: tuple[int, ...],
+    *,
+    preprocess: Preprocess,
+    background: int,
+    max_pixels: int,
+) -> Images:
+    """Decode picture files (PNG, JPEG, WebP, GIF, BMP; the first frame of a moving one) to uint8 [N, *shape].
+
+    A text is a file in base64. Raises InvalidInput with a fault for each picture that is none or does not fit, and
+    LimitExceeded when the headers together announce more than `max_pixels`, before any pixel is decoded.
+    """
+    faults: list[Fault] = []
+    files = _each(enumerate(pictures), lambda file: base64_bytes(file) if isinstance(file, str) else file, faults)
+    opened = _each(files, _open, faults)
+    pixels = sum(picture.width * picture.height for _, picture in opened)
+    if pixels > max_pixels:
+        raise LimitExceeded(
+            f"The pictures have {pixels} pixels in all; at most {max_pixels} are allowed in one request.", ("images",)
+        )
+    fitted = _each(opened, lambda picture: fit(picture, shape, preprocess, background), faults)
+    return _stack(fitted, faults)
+
+
+def images_from_small_pngs(
+    pictures: Sequence[bytes | str], shape: tuple[int, ...], *, max_pixels: int
+) -> Images | None:
+    """As `images_from_pictures`, but quick, for 8-bit grey PNGs of the model's size that hold only pixels.
+
+    None where any picture is anything else, or broken: Pillow's road decides what to say of it.
+    """
+    if len(shape) != 2 or len(pictures) * math.prod(shape) > max_pixels:
+        return None
+    start = _png_start(shape)
+    images = []
+    for picture in pictures:
+        try:
+            file = b64decode(picture, validate=True) if isinstance(picture, str) else picture
+            # Header, one IDAT and IEND: no chunk that could turn, tint or animate the picture.
+            if file[:41] != b"%b%bIDAT" % (start, (len(file) - 57).to_bytes(4, "big")):
+                return None
+            if file[-16:] != crc32(file[37:-16]).to_bytes(4, "big") + _IEND:  # libspng passes over the checksum
+                return None
+            images.append(spng_decode_image_bytes(file, SPNG_FMT_G8))
+        except (ValueError, OverflowError, RuntimeError):
+            return None
+    together = images[0] if len(images) == 1 else np.concatenate(images)
+    return together.reshape(len(images), *shape)
+
+
+@lru_cache(maxsize=64)
+def _png_start(shape: tuple[int, ...]) -> bytes:
+    """How every PNG begins that has these images: the signature and the whole of IHDR, 33 bytes."""
+    height, width, *channels = shape
+    header = struct.pack(">4sIIBBBBB", b"IHDR", width, height, 8, 2 if channels else 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", crc32(header))
+
+
+def images_from_npy(
+    data: bytes,
+    shape: tuple[int, ...],
+    *,
+    preprocess: Preprocess,
+    background: int,
+    max_batch: int,
+    max_pixels: int,
+) -> Images:
+    """Read a batch in NumPy's format (version 1.0 or 2.0): uint8 [N, h, w] or [N, h, w, 3], to uint8 [N, *shape].
+
+    The header is parsed, never evaluated, and must agree with the number of bytes that follow it before anything is
+    allocated. Raises InvalidInput and LimitExceeded.
+    """
+    array = parse_npy(data)
+    check_batch(len(array), max_batch, "images")
+    if array.shape[1:] == shape:
+        return array
+    if preprocess == "none":
+        raise InvalidInput([Fault(("images",), f"The images are {size(array.shape[1:])}, not {size(shape)}.")])
+    if math.prod(array.shape[:3]) > max_pixels:
+        raise LimitExceeded(f"The images have more than {max_pixels} pixels in all.", ("images",))
+    faults: list[Fault] = []
+    fitted = _each(enumerate(array), lambda image: fit(Image.fromarray(image), shape, preprocess, background), faults)
+    return _stack(fitted, faults)
+
+
+def check_batch(count: int, max_batch: int, name: str) -> None:
+    """Raise InvalidInput when a batch is empty, LimitExceeded when it has more than `max_batch` items."""
+    if count == 0:
+        raise InvalidInput([Fault((name,), "At least one is needed.")])
+    if count > max_batch:
+        raise LimitExceeded(f"{count} items in one request; at most {max_batch} are allowed.", (name,))
+
+
+def npy_bytes(array: npt.NDArray[np.generic]) -> bytes:
+    """An array in NumPy's format (version 1.0), for `numpy.load`."""
+    return _npy_start(array.dtype.str, array.shape) + array.tobytes()
+
+
+@lru_cache(maxsize=256)
+def _npy_start(dtype: str, shape: tuple[int, ...]) -> bytes:
+    """What comes before an array's values, the last index varying fastest."""
+    stream = io.BytesIO()
+    header = {"descr": dtype, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(stream, header)
+    return stream.getvalue()
+
+
+def png_files(images: Images) -> list[bytes]:
+    """Each image of uint8 [N, H, W] or [N, H, W, 3] as a PNG file (W3C Portable Network Graphics, third edition)."""
+    count, height, width = images.shape[:3]
+    if height * width > _SMALL_PNG_PIXELS:
+        return [_large_png(image) for image in images]
+    start = _png_start(images.shape[1:])
+    row_bytes = math.prod(images.shape[2:])
+    rows = np.zeros((count, height, 1 + row_bytes), np.uint8)  # each row begins with its filter: 0, none
+    rows[:, :, 1:] = images.reshape(count, height, row_bytes)
+    return [_small_png(start, picture) for picture in rows]
+
+
+def grid(images: Images, background: int) -> Images:
+    """Lay images [N, H, W(, 3)] out in one picture, row by row, in the fewest columns that make it no higher than wide.
+
+    Image k lies at row k // columns, column k % columns, with no gap; cells left over are `background`.
+    """
+    count, height, width, *channels = images.shape
+    columns = math.isqrt(count - 1) + 1
+    rows = -(-count // columns)
+    cells = np.full((rows * columns, height, width, *channels), background, np.uint8)
+    cells[:count] = images
+    return (
+        cells.reshape(rows, columns, height, width, *channels)
+        .swapaxes(1, 2)
+        .reshape(rows * height, columns * width, *channels)
+    )
+
+
+def _each(
+    items: Iterable[tuple[int, Raw]], cook: Callable[[Raw], Cooked], faults: list[Fault]
+) -> list[tuple[int, Cooked]]:
+    """Apply `cook` to each image, numbered; those that raise ValueError drop out and are noted among the faults."""
+    cooked = []
+    for index, item in items:
+        try:
+            cooked.append((index, cook(item)))
+        except ValueError as error:
+            faults.append(Fault(("images", index), str(error)))
+    return cooked
+
+
+def _stack(images: list[tuple[int, Images]], faults: list[Fault]) -> Images:
+    if faults:
+        raise InvalidInput(sorted(faults, key=lambda fault: fault.path))
+    return np.stack([image for _, image in images])
+
+
+def _small_png(start: bytes, rows: Images) -> bytes:
+    data = b"IDAT" + compress(rows, 1)
+    return start + (len(data) - 4).to_bytes(4, "big") + data + crc32(data).to_bytes(4, "big") + _IEND
+
+
+def _large_png(image: Images) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(image).save(stream, "PNG", compress_level=1)
+    return stream.getvalue()
+
+
+def _open(data: bytes) -> Image.Image:
+    check_blocks(data)
+    try:
+        picture = Image.open(io.BytesIO(data), formats=FORMATS)
+    except Exception as error:  # on hostile bytes Pillow's parsers raise whatever they stumble over
+        raise Unfit(f"Not a picture that can be read ({', '.join(FORMATS)}).") from error
+    if picture.format == "BMP" and picture.info["compression"] in (1, 2):  # Pillow's decoder is a loop in Python
+        raise Unfit("BMP files with run-length encoding are not read.")
+    return picture
+
+
+def parse_npy(data: bytes) -> Images:
+    """The array in NumPy's format, uint8 [N, h, w] or [N, h, w, 3], that `data` holds, without a copy.
+
+    Raises InvalidInput when it is anything else, or its header does not agree with the number of bytes that follow.
+    """
+    try:
+        length = 10 if data[6] == 1 else 12  # of what comes before the header's text, by the format's version
+        end = length + int.from_bytes(data[8:length], "little")
+        shape, column_major, dtype = _npy_header(data[:end])
+    except Exception as error:  # the header is a Python literal: there is no end to what its parser may raise
+        raise InvalidInput([Fault(("images",), "Not an array in NumPy's format, version 1.0 or 2.0.")]) from error
+    if dtype != np.uint8 or not (len(shape) == 3 or (len(shape) == 4 and shape[3] == 3)):
+        raise InvalidInput(
+            [Fault(("images",), f"The array is {dtype} {list(shape)}, not uint8 [N, h, w] or [N, h, w, 3].")]
+        )
+    values = np.frombuffer(data, np.uint8, offset=end)
+    if math.prod(shape) != values.size or min(shape[1:]) < 1:
+        raise InvalidInput([Fault(("images",), f"{values.size} bytes do not fill an array of {list(shape)}.")])
+    return values.reshape(shape, order="F" if column_major else "C")
+
+
+@lru_cache(maxsize=256)  # a client's batches have few different sizes, and a parse costs as much as a few digits
+def _npy_header(header: bytes) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
+    stream = io.BytesIO(header)
+    version = np.lib.format.read_magic(stream)
+    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
+    shape, column_major, dtype = read(stream)
+    np.broadcast_to(np.uint8(0), shape)  # takes no memory, and raises for a shape that no array can have
+    return shape, column_major, dtype

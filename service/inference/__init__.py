@@ -1,0 +1,1 @@
+"""Models at work: NumPy arrays in, NumPy arrays out; no HTTP."""

@@ -1,0 +1,198 @@
+"""The verbs, in the domain's words: encode, decode, reconstruct, sample. NumPy in, NumPy out; no HTTP, no onnxruntime.
+
+All noise is drawn here, by NumPy's PCG64 from the request's seed, in the order of the request's rows, and passed into
+the graphs. So the same request with the same seed gives the same answer, whatever else the engine is running.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from typing import Final, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from service.contract import Contract
+from service.errors import Fault, InvalidInput, Unknown
+from service.inference.admission import Ticket
+from service.inference.batcher import Batcher
+from service.inference.engine import Floats, Images
+from service.inference.prior import AggregatePrior, Mixture
+
+Prior = Literal["normal", "aggregate"]
+
+# Every JSON reader keeps integers below 2^53 exactly (RFC 8259, section 6), so a seed comes back as it was given.
+SEED_LIMIT: Final = 2**53
+
+
+@dataclass(slots=True)
+class Posterior:
+    """q(z|x) of N images: `mu` and `logvar` (log of the variance), float32 [N, latent_dim].
+
+    `z`, float32 [N, latent_dim], is one draw from it with `seed`, where one was asked for.
+    """
+
+    mu: Floats
+    logvar: Floats
+    z: Floats | None = None
+    seed: int | None = None
+
+
+@dataclass(slots=True)
+class Reconstruction:
+    """`images` uint8 [N, *image_shape] decoded from the posterior's mu, or from its z where one was drawn.
+
+    `mse` float32 [N]: the mean over an image's pixels of the squared difference to the input, pixels on [0, 1].
+    """
+
+    images: Images
+    posterior: Posterior
+    mse: Floats
+
+
+@dataclass(slots=True)
+class Sample:
+    """New `images` uint8 [N, *image_shape], the `z` float32 [N, latent_dim] behind them, and how z was drawn."""
+
+    images: Images
+    z: Floats
+    seed: int
+    prior: Prior
+
+
+class Runs(Protocol):
+    """What an autoencoder needs of an engine; tests put a fake in its place."""
+
+    def encode(self, images: Images) -> tuple[Floats, Floats]: ...  # noqa: D102
+    def decode(self, z: Floats) -> Images: ...  # noqa: D102
+
+
+class Autoencoder:
+    """One model and what it can do."""
+
+    def __init__(self, contract: Contract, engine: Runs, batcher: Batcher, prior: AggregatePrior | None = None) -> None:
+        self.contract = contract
+        self.id = contract.id  # made once: requests ask for it
+        self._prior = prior
+        self._encode = batcher.lane("encode", engine.encode)
+        self._decode = batcher.lane("decode", lambda z: (engine.decode(z),))
+
+        def reconstruct(images: Images) -> tuple[Floats, Floats, Images, Floats]:
+            mu, logvar = engine.encode(images)
+            decoded = engine.decode(mu)
+            return mu, logvar, decoded, squared_error(decoded, images)
+
+        self._reconstruct = batcher.lane("reconstruct", reconstruct)  # one turn of the queue for both graphs
+
+    @property
+    def priors(self) -> list[Prior]:
+        """What `sample` can draw from; the last one is the default."""
+        return ["normal"] if self._prior is None else ["normal", "aggregate"]
+
+    @property
+    def labels(self) -> list[int]:
+        """The labels that `sample` can draw, in rising order."""
+        return [] if self._prior is None else sorted(self._prior.by_label)
+
+    async def encode(
+        self, images: Images, ticket: Ticket, *, sample: bool = False, seed: int | None = None
+    ) -> Posterior:
+        """The posterior of images uint8 [N, *image_shape]; with `sample`, also a draw from it.
+
+        Kingma and Welling, Auto-Encoding Variational Bayes (2014), section 2.4. Raises RuntimeFailed.
+        """
+        mu, logvar = await self._encode.submit(images, ticket)
+        if not sample:
+            return Posterior(mu, logvar)
+        return Posterior(mu, logvar, *draw(mu, logvar, seed))
+
+    async def decode(self, z: Floats, ticket: Ticket) -> Images:
+        """Images uint8 [N, *image_shape] of latents float32 [N, latent_dim].
+
+        Raises InvalidInput with a fault for each latent that is not finite, RuntimeFailed.
+        """
+        finite = np.isfinite(z).all(axis=1)
+        if not finite.all():
+            rows = np.flatnonzero(~finite)
+            raise InvalidInput([Fault(("z", int(row)), "Not finite in 32-bit floating point.") for row in rows])
+        return (await self._decode.submit(z, ticket))[0]
+
+    async def reconstruct(
+        self, images: Images, ticket: Ticket, *, sample: bool = False, seed: int | None = None
+    ) -> Reconstruction:
+        """Encode and decode images uint8 [N, *image_shape], through mu, or with `sample` through a draw.
+
+        Raises RuntimeFailed.
+        """
+        if not sample:
+            mu, logvar, decoded, mse = await self._reconstruct.submit(images, ticket)
+            return Reconstruction(decoded, Posterior(mu, logvar), mse)
+        mu, logvar = await self._encode.submit(images, ticket)
+        z, seed = draw(mu, logvar, seed)
+        (decoded,) = await self._decode.submit(z, ticket)
+        return Reconstruction(decoded, Posterior(mu, logvar, z, seed), squared_error(decoded, images))
+
+    async def sample(
+        self,
+        n: int,
+        ticket: Ticket,
+        *,
+        seed: int | None = None,
+        temperature: float = 1.0,
+        prior: Prior | None = None,
+        label: int | None = None,
+    ) -> Sample:
+        """Decode `n` draws from a prior: N(0, I), or the bundle's mixture of Gaussians, that of one label if wanted.
+
+        Without a wish it is the aggregate prior where the bundle has one. `temperature` scales how far a draw lies from
+        the mean: of N(0, I), or of the Gaussian it was drawn from. The first rows of a longer sample equal those of a
+        shorter one with the same seed. Raises Unknown for a prior or a label that the model has not, RuntimeFailed.
+        """
+        if prior is None:
+            prior = "normal" if self._prior is None and label is None else "aggregate"
+        seed = new_seed() if seed is None else seed
+        eps = noise((n, self.contract.latent_dim), seed)
+        if prior == "normal" and label is None:
+            z = eps * np.float32(temperature)
+        else:
+            z = self._mixture(prior, label).place(choices(n, seed), eps, temperature)
+        return Sample(await self.decode(z, ticket), z, seed, prior)
+
+    def _mixture(self, prior: Prior, label: int | None) -> Mixture:
+        """The mixture that a request means; raises Unknown where the bundle has none such."""
+        if prior == "aggregate" and self._prior is not None:
+            if label is None:
+                return self._prior.overall
+            if label in self._prior.by_label:
+                return self._prior.by_label[label]
+        raise Unknown(f"{self.contract.id} has no {prior} prior{'' if label is None else f' for label {label}'}.")
+
+
+def draw(mu: Floats, logvar: Floats, seed: int | None) -> tuple[Floats, int]:
+    """One z = mu + exp(logvar / 2) eps for each row, float32 [N, latent_dim], and the seed of its eps."""
+    seed = new_seed() if seed is None else seed
+    z = mu + np.exp(logvar / np.float32(2)) * noise(mu.shape, seed)
+    return z.astype(np.float32, copy=False), seed
+
+
+def squared_error(decoded: Images, images: Images) -> Floats:
+    """The mean over each image's pixels of the squared difference, pixels on [0, 1]: float32 [N]."""
+    difference = (decoded.astype(np.float32) - images) / np.float32(255)
+    mse: Floats = np.square(difference).reshape(len(images), -1).mean(axis=1)
+    return mse
+
+
+def new_seed() -> int:
+    """A seed nobody chose, in 0..2^53 - 1."""
+    return secrets.randbelow(SEED_LIMIT)
+
+
+def noise(shape: tuple[int, ...], seed: int) -> Floats:
+    """Standard normal noise, float32, from PCG64 and nothing else."""
+    return np.random.Generator(np.random.PCG64(seed)).standard_normal(shape, np.float32)
+
+
+def choices(n: int, seed: int) -> npt.NDArray[np.float64]:
+    """Numbers uniform on [0, 1), float64 [n], from a stream of PCG64 that never meets the one of `noise`."""
+    return np.random.Generator(np.random.PCG64(seed).jumped()).random(n)

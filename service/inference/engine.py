@@ -1,0 +1,207 @@
+"""The only module that imports onnxruntime: open a bundle, prove that it does what it did in PyTorch, run it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any, Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+from service import contract as names
+from service.contract import Contract
+from service.errors import BundleRefused, ProviderUnavailable, RuntimeFailed
+from service.inference.bundle import Bundle
+
+log = logging.getLogger(__name__)
+
+Images = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
+ProviderPolicy = Literal["auto", "cpu", "cuda"]
+
+CPU: Final = "CPUExecutionProvider"
+CUDA: Final = "CUDAExecutionProvider"
+
+# CUDA's batch sizes that are run once at load, so that no request is the first of its size: up to VAE_BATCH's default.
+WARM_SIZES: Final = tuple(2**power for power in range(9))
+
+_CUDA_OPTIONS: Final[dict[str, Any]] = {
+    # Grow by what is asked for, not to the next power of two: a small model must not take half a GPU.
+    "arena_extend_strategy": "kSameAsRequested",
+    # The default, an exhaustive search, makes the first run of each new shape slow.
+    "cudnn_conv_algo_search": "HEURISTIC",
+    # TF32 keeps ten bits of the mantissa: enough to fail the golden self-test, and for nothing on small products.
+    "use_tf32": "0",
+}
+
+
+class Engine:
+    """Both graphs of one bundle, open and tested. Calls may come from any thread; arrays in, arrays out."""
+
+    def __init__(self, bundle: Bundle, *, provider: ProviderPolicy, threads: int) -> None:
+        """Open the sessions, check their identity, run the golden self-test, which also warms them up.
+
+        Raises ProviderUnavailable when `provider` is "cuda" and CUDA cannot be had, and BundleRefused when the graphs
+        are not those of the contract or do not give PyTorch's answers.
+        """
+        self.contract: Contract = bundle.contract
+        self.card: str = bundle.card
+        self._golden = bundle.golden
+        self.provider: str = choose_provider(provider)
+        try:
+            self._open(bundle, threads)
+        except ProviderUnavailable as error:
+            if provider == "cuda":
+                raise
+            log.warning("%s VAE_PROVIDER is auto: %s runs on the CPU.", error, self.contract.id)
+            self.provider = CPU
+            self._open(bundle, threads)
+        self._prove()
+
+    def encode(self, images: Images) -> tuple[Floats, Floats]:
+        """Images uint8 [N, *image_shape] -> mu, logvar, both float32 [N, latent_dim] and finite.
+
+        Raises RuntimeFailed when the runtime does or gives anything else.
+        """
+        mu, logvar = self._run(self._encoder, [names.MU, names.LOGVAR], names.IMAGE, images)
+        if not (np.isfinite(mu).all() and np.isfinite(logvar).all()):
+            raise RuntimeFailed(f"{self.contract.id}: the encoder gave values that are not finite.")
+        return mu, logvar
+
+    def decode(self, z: Floats) -> Images:
+        """Latents float32 [N, latent_dim] -> images uint8 [N, *image_shape].
+
+        Raises RuntimeFailed when the runtime fails, or when the pixels before their rounding are not finite.
+        """
+        images, x_hat = self._run(self._decoder, [names.IMAGE, names.X_HAT], names.Z, z)
+        if not np.isfinite(x_hat.sum()):
+            raise RuntimeFailed(f"{self.contract.id}: the decoder gave values that are not finite.")
+        return images
+
+    def check(self) -> None:
+        """Run the golden self-test: PyTorch's inputs, and whether PyTorch's outputs come back.
+
+        Raises RuntimeFailed when the runtime fails, BundleRefused when it gives other answers.
+        """
+        contract, golden = self.contract, self._golden
+        mu, logvar = self.encode(golden.image)
+        decoded = self.decode(golden.z)
+        latents_off = max(float(np.abs(mu - golden.mu).max()), float(np.abs(logvar - golden.logvar).max()))
+        images_off = int(np.abs(decoded.astype(np.int16) - golden.decoded).max())
+        if latents_off > names.GOLDEN_TOLERANCE or images_off > names.GREY_LEVEL_TOLERANCE:
+            raise BundleRefused(
+                f"{contract.id}: the golden self-test failed: latents are off by {latents_off:.2g}, "
+                f"images by {images_off} grey levels."
+            )
+
+    def _open(self, bundle: Bundle, threads: int) -> None:
+        self._encoder = _open_session(bundle.encoder, self.provider, threads)
+        self._decoder = _open_session(bundle.decoder, self.provider, threads)
+
+    def _run(
+        self, session: ort.InferenceSession, outputs: list[str], name: str, rows: npt.NDArray[Any]
+    ) -> list[npt.NDArray[Any]]:
+        count = len(rows)
+        fed = padded(rows) if self.provider == CUDA else rows
+        try:
+            results = session.run(outputs, {name: fed})
+        except Exception as error:  # onnxruntime's own exceptions share no base class
+            raise RuntimeFailed(f"{self.contract.id}: onnxruntime failed: {error}") from error
+        return results if fed is rows else [result[:count] for result in results]
+
+    def _prove(self) -> None:
+        """Compare metadata, tensors and golden outputs with the contract; raise BundleRefused where they differ."""
+        contract = self.contract
+        metadata = names.graph_metadata(contract)
+        image = ("tensor(uint8)", list(contract.image_shape))
+        latent = ("tensor(float)", [contract.latent_dim])
+        for file, session, inputs, outputs in (
+            (names.ENCODER_FILE, self._encoder, {names.IMAGE: image}, {names.MU: latent, names.LOGVAR: latent}),
+            (
+                names.DECODER_FILE,
+                self._decoder,
+                {names.Z: latent},
+                {names.IMAGE: image, names.X_HAT: ("tensor(float)", image[1])},
+            ),
+        ):
+            if session.get_modelmeta().custom_metadata_map != metadata:
+                raise BundleRefused(f"{contract.id}: {file} carries another identity than {names.CONTRACT_FILE}.")
+            for expected, nodes in ((inputs, session.get_inputs()), (outputs, session.get_outputs())):
+                found = {node.name: (node.type, node.shape[1:]) for node in nodes}
+                if found != expected or any(isinstance(node.shape[0], int) for node in nodes):
+                    raise BundleRefused(f"{contract.id}: {file} has tensors {found}, not {expected}, for any batch.")
+        try:
+            self.check()
+            # The commonest batch, so that its buffers are there too; on CUDA every size that a batch is padded to.
+            for size in WARM_SIZES if self.provider == CUDA else (1,):
+                self.decode(self.encode(self._images(size))[0])
+        except RuntimeFailed as error:
+            raise BundleRefused(f"{contract.id}: the golden self-test did not run. {error}") from error
+
+    def seconds_per_image(self) -> float:
+        """Seconds that encoding and decoding take for each image of a batch of 64: the least of three runs."""
+        images = self._images(64)
+        taken = []
+        for _ in range(3):
+            began = time.perf_counter()
+            self.decode(self.encode(images)[0])
+            taken.append(time.perf_counter() - began)
+        return min(taken) / len(images)
+
+    def _images(self, count: int) -> Images:
+        return np.resize(self._golden.image, (count, *self.contract.image_shape))
+
+
+def padded(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Rows [N, ...] with zeros after them, up to the next power of two.
+
+    On CUDA each new batch size makes onnxruntime's arena keep another set of buffers and cuBLAS choose anew; of these
+    sizes there are eleven up to 1,024. A GPU computes the extra rows beside the others.
+    """
+    size = 1 << (len(rows) - 1).bit_length()
+    if size == len(rows):
+        return rows
+    fed = np.zeros((size, *rows.shape[1:]), rows.dtype)
+    fed[: len(rows)] = rows
+    return fed
+
+
+def choose_provider(policy: ProviderPolicy) -> str:
+    """The execution provider to try first. A policy is a wish; `Engine` finds out whether it comes true.
+
+    Raises ProviderUnavailable when CUDA is demanded of an onnxruntime that was built without it.
+    """
+    if policy == "cpu":
+        return CPU
+    if CUDA in ort.get_available_providers():
+        return CUDA
+    if policy == "cuda":
+        raise ProviderUnavailable("VAE_PROVIDER is cuda, but this onnxruntime has no CUDA; install onnxruntime-gpu.")
+    return CPU
+
+
+def _open_session(graph: bytes, provider: str, threads: int) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.log_severity_level = 3  # what goes wrong is raised; the rest is noise on standard error
+    # Explicit threads: left alone, onnxruntime takes every core of the host and pins itself to them, whatever the
+    # container's quota. Spinning would burn a core after each run to save microseconds on the next.
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if provider == CUDA and hasattr(ort, "preload_dlls"):
+        ort.preload_dlls()  # finds the CUDA libraries of pip's nvidia packages, where there are any
+    providers: list[Any] = [(CUDA, _CUDA_OPTIONS), CPU] if provider == CUDA else [CPU]
+    try:
+        # enable_fallback=0: onnxruntime would print a line, retry on the CPU and call that success.
+        session = ort.InferenceSession(graph, options, providers=providers, enable_fallback=0)
+    except Exception as error:  # onnxruntime's own exceptions share no base class
+        if provider == CUDA:
+            raise ProviderUnavailable(f"CUDA cannot be had: {error}") from error
+        raise BundleRefused(f"onnxruntime cannot open a graph: {error}") from error
+    session.disable_fallback()  # a failing run() would move the session to the CPU by the same habit
+    session._model_bytes = None  # the whole graph once more, kept for that fallback alone
+    if session.get_providers()[0] != provider:
+        raise ProviderUnavailable(f"onnxruntime could not give {provider}; what it wrote on standard error says why.")
+    return session

@@ -1,0 +1,326 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from service.errors import ClientGone, DeadlineExceeded
+from service.inference.admission import Ticket
+from service.inference.batcher import Batcher
+from service.inference.engine import Floats, Images
+
+GUILTY = 13
+
+
+def rows(count: int, value: int = 0) -> Images:
+    return np.full((count, 2, 2), value, np.uint8)
+
+
+class FakeEngine:
+    """Encodes an image to its first pixel and decodes it back, and notes its batches and its threads."""
+
+    def __init__(self) -> None:
+        self.let_go = threading.Event()
+        self.let_go.set()
+        self.started = threading.Event()
+        self.batches: list[int] = []
+        self.threads: list[int] = []
+        self.fails = False
+
+    def encode(self, images: Images) -> tuple[Floats, Floats]:
+        self._run(len(images), images)
+        mu = images[:, 0, :1].astype(np.float32)
+        return mu, -mu
+
+    def decode(self, z: Floats) -> Images:
+        self._run(len(z))
+        return np.repeat(z.astype(np.uint8), 4, axis=1).reshape(-1, 2, 2)
+
+    def _run(self, count: int, images: Images | None = None) -> None:
+        self.batches.append(count)
+        self.threads.append(threading.get_ident())
+        self.started.set()
+        assert self.let_go.wait(10)
+        if self.fails:
+            raise ZeroDivisionError
+        if images is not None and (images == GUILTY).any():
+            raise ArithmeticError("a guilty row")
+
+
+class Lanes:
+    """A lane for each graph of the fake engine."""
+
+    def __init__(self, batcher: Batcher, engine: FakeEngine) -> None:
+        self.encode = batcher.lane("encode", engine.encode).submit
+        self.decode = batcher.lane("decode", lambda z: (engine.decode(z),)).submit
+
+
+@pytest.fixture
+def engine() -> FakeEngine:
+    return FakeEngine()
+
+
+@pytest.fixture
+def run(engine: FakeEngine) -> Iterator[Callable[..., Any]]:
+    """Run a scenario on lanes of up to 8 rows a batch, of which up to 4 run on the loop, and give what it returns."""
+    made: list[Batcher] = []
+
+    def run(scenario: Callable[[Lanes], Coroutine[Any, Any, Any]], most: int = 8, inline: int = 4) -> Any:
+        made.append(Batcher("fake", most=most, inline=inline))
+        return asyncio.run(asyncio.wait_for(scenario(Lanes(made[0], engine)), 20))
+
+    yield run
+    made[0].close()
+
+
+def test_one_turn_of_the_loop_is_one_batch_and_each_gets_its_own_rows(
+    engine: FakeEngine, run: Callable[..., Any]
+) -> None:
+    async def scenario(lanes: Lanes) -> Any:
+        return await asyncio.gather(*(lanes.encode(rows(count, count), Ticket()) for count in (1, 3, 2)))
+
+    answers = run(scenario)
+    assert engine.batches == [6]
+    for count, (mu, logvar) in zip((1, 3, 2), answers, strict=True):
+        np.testing.assert_array_equal(mu, np.full((count, 1), count))
+        np.testing.assert_array_equal(logvar, -mu)
+
+
+def test_a_request_alone_runs_at_once_on_the_loop(engine: FakeEngine, run: Callable[..., Any]) -> None:
+    async def scenario(lanes: Lanes) -> None:
+        for _ in range(3):
+            await lanes.encode(rows(1), Ticket())
+
+    run(scenario)
+    assert engine.batches == [1, 1, 1]
+    assert set(engine.threads) == {threading.get_ident()}
+
+
+def test_lanes_batch_on_their_own(engine: FakeEngine, run: Callable[..., Any]) -> None:
+    async def scenario(lanes: Lanes) -> Any:
+        return await asyncio.gather(
+            lanes.encode(rows(1, 5), Ticket()),
+            lanes.decode(np.full((2, 1), 7, np.float32), Ticket()),
+            lanes.encode(rows(2, 6), Ticket()),
+        )
+
+    (mu, _), (decoded,), (other_mu, _) = run(scenario)
+    assert engine.batches == [3, 2]
+    assert mu[0, 0] == 5
+    assert (decoded == 7).all()
+    assert other_mu.tolist() == [[6], [6]]
+
+
+def test_a_large_batch_leaves_the_loop_free_and_the_next_one_gathers_meanwhile(
+    engine: FakeEngine, run: Callable[..., Any]
+) -> None:
+    async def scenario(lanes: Lanes) -> None:
+        engine.let_go.clear()
+        large = asyncio.ensure_future(lanes.encode(rows(5), Ticket()))
+        while not engine.started.is_set():
+            await asyncio.sleep(0)  # the loop turns while the engine is busy, or this would never end
+        others = []
+        for _ in range(3):  # three turns, one batch
+            others.append(asyncio.ensure_future(lanes.encode(rows(1), Ticket())))
+            await asyncio.sleep(0)
+        assert engine.batches == [5]
+        engine.let_go.set()
+        await asyncio.gather(large, *others)
+
+    run(scenario)
+    assert engine.batches == [5, 3]
+    assert engine.threads[0] != threading.get_ident()
+
+
+def test_batches_are_bounded_and_in_order(engine: FakeEngine, run: Callable[..., Any]) -> None:
+    async def scenario(lanes: Lanes) -> Any:
+        return await asyncio.gather(*(lanes.encode(rows(count, count), Ticket()) for count in (3, 4, 2, 20, 1, 7)))
+
+    answers = run(scenario)
+    assert engine.batches == [7, 2, 20, 8]  # a request that is larger alone is a batch of its own
+    assert [int(mu[0, 0]) for mu, _ in answers] == [3, 4, 2, 20, 1, 7]
+
+
+def test_a_bound_of_one_switches_batching_off(engine: FakeEngine, run: Callable[..., Any]) -> None:
+    async def scenario(lanes: Lanes) -> None:
+        await asyncio.gather(*(lanes.encode(rows(1), Ticket()) for _ in range(4)))
+
+    run(scenario, most=1)
+    assert engine.batches == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("count", [1, 5], ids=["on the loop", "off the loop"])
+def test_what_the_engine_raises_reaches_those_who_asked_and_the_batcher_lives_on(
+    engine: FakeEngine, run: Callable[..., Any], count: int
+) -> None:
+    async def scenario(lanes: Lanes) -> Any:
+        engine.fails = True
+        failed = await asyncio.gather(*(lanes.encode(rows(count), Ticket()) for _ in range(2)), return_exceptions=True)
+        engine.fails = False
+        return failed, await lanes.encode(rows(count, 3), Ticket())
+
+    failed, (mu, _) = run(scenario)
+    assert [type(error) for error in failed] == [ZeroDivisionError] * 2
+    assert mu[0, 0] == 3
+
+
+def test_a_request_that_is_gone_spoils_nothing_for_the_others(engine: FakeEngine, run: Callable[..., Any]) -> None:
+    async def scenario(lanes: Lanes) -> Any:
+        requests = [asyncio.ensure_future(lanes.encode(rows(1, value), Ticket())) for value in (1, 2, 3)]
+        requests[1].cancel()
+        return await asyncio.gather(*requests, return_exceptions=True)
+
+    first, gone, third = run(scenario)
+    assert isinstance(gone, asyncio.CancelledError)
+    assert (first[0][0, 0], third[0][0, 0]) == (1, 3)
+
+
+def test_waiting_and_computing_are_timed_apart(engine: FakeEngine, run: Callable[..., Any]) -> None:
+    first, second = Ticket(), Ticket()
+
+    async def scenario(lanes: Lanes) -> None:
+        engine.let_go.clear()
+        large = asyncio.ensure_future(lanes.encode(rows(5), first))
+        while not engine.started.is_set():
+            await asyncio.sleep(0)
+        small = asyncio.ensure_future(lanes.encode(rows(1), second))
+        await asyncio.sleep(0.05)  # long enough to be seen on the clock; nothing depends on it being longer
+        engine.let_go.set()
+        await asyncio.gather(large, small)
+
+    run(scenario)
+    assert first.compute >= 0.04
+    assert second.queue >= 0.04
+    assert first.queue < first.compute
+    assert second.compute < second.queue
+
+
+@pytest.mark.parametrize("inline", [8, 0], ids=["on the loop", "off the loop"])
+@pytest.mark.parametrize("guilty", [(2,), (0, 5), (1, 2, 3)])
+def test_only_the_guilty_of_a_batch_fail(
+    engine: FakeEngine, run: Callable[..., Any], guilty: tuple[int, ...], inline: int
+) -> None:
+    async def scenario(lanes: Lanes) -> Any:
+        values = [GUILTY if number in guilty else number for number in range(6)]
+        return await asyncio.gather(
+            *(lanes.encode(rows(1, value), Ticket()) for value in values), return_exceptions=True
+        )
+
+    answers = run(scenario, inline=inline)
+    assert engine.batches[0] == 6
+    for number, answer in enumerate(answers):
+        if number in guilty:
+            assert isinstance(answer, ArithmeticError)
+        else:
+            assert answer[0][0, 0] == number
+
+
+def test_an_engine_that_answers_anybody_is_not_failing(engine: FakeEngine) -> None:
+    batcher = Batcher("fake", most=8, inline=8)
+    lane = batcher.lane("encode", engine.encode)
+
+    async def ask(*values: int) -> Exception | None:
+        await asyncio.gather(*(lane.submit(rows(1, value), Ticket()) for value in values), return_exceptions=True)
+        return batcher.pulse.failure
+
+    assert asyncio.run(ask(1, GUILTY)) is None
+    assert isinstance(asyncio.run(ask(GUILTY)), ArithmeticError)
+    assert asyncio.run(ask(2)) is None
+    batcher.close()
+
+
+def late() -> Ticket:
+    """A ticket whose time is over."""
+    ticket = Ticket()
+    ticket.deadline = ticket.arrived
+    return ticket
+
+
+def gone() -> Ticket:
+    """A ticket whose client has closed its connection."""
+    ticket = Ticket()
+    ticket.gone = True
+    return ticket
+
+
+def test_what_nobody_waits_for_is_not_run(engine: FakeEngine, run: Callable[..., Any]) -> None:
+    async def scenario(lanes: Lanes) -> Any:
+        tickets = (late(), Ticket(), gone())
+        return await asyncio.gather(*(lanes.encode(rows(1, 4), ticket) for ticket in tickets), return_exceptions=True)
+
+    expired, answered, left = run(scenario)
+    assert engine.batches == [1]
+    assert isinstance(expired, DeadlineExceeded)
+    assert isinstance(left, ClientGone)
+    assert answered[0][0, 0] == 4
+
+
+def test_a_batch_of_which_nobody_is_left_is_no_run_and_does_not_stop_the_queue(
+    engine: FakeEngine, run: Callable[..., Any]
+) -> None:
+    async def scenario(lanes: Lanes) -> Any:
+        with pytest.raises(DeadlineExceeded):
+            await lanes.encode(rows(1), late())
+        return await lanes.encode(rows(1, 4), Ticket())
+
+    assert run(scenario)[0][0, 0] == 4
+    assert engine.batches == [1]
+
+
+def test_a_deadline_ends_the_wait_for_a_run_that_does_not_end(engine: FakeEngine, run: Callable[..., Any]) -> None:
+    async def scenario(lanes: Lanes) -> Any:
+        engine.let_go.clear()
+        tickets = [Ticket() for _ in range(3)]
+        for ticket in tickets[:2]:
+            ticket.deadline = ticket.arrived + 0.05
+        stuck = asyncio.ensure_future(lanes.encode(rows(5), tickets[0]))
+        while not engine.started.is_set():
+            await asyncio.sleep(0)
+        behind = [asyncio.ensure_future(lanes.encode(rows(1), ticket)) for ticket in tickets[1:]]
+        expired = await asyncio.gather(stuck, behind[0], return_exceptions=True)
+        assert not behind[1].done()
+        engine.let_go.set()
+        await behind[1]
+        return expired
+
+    assert [type(error) for error in run(scenario)] == [DeadlineExceeded, DeadlineExceeded]
+    assert engine.batches == [5, 1]
+
+
+def test_an_answer_that_is_ready_too_late_is_no_answer(engine: FakeEngine, run: Callable[..., Any]) -> None:
+    ticket = Ticket()
+
+    async def scenario(lanes: Lanes) -> None:
+        waiting = asyncio.ensure_future(lanes.encode(rows(1), ticket))
+        ticket.deadline = time.perf_counter() + 0.05
+        engine.let_go.clear()
+        threading.Timer(0.1, engine.let_go.set).start()  # the run, on the loop, outlasts the deadline
+        await waiting
+
+    with pytest.raises(DeadlineExceeded):
+        run(scenario)
+
+
+def test_a_run_that_is_going_on_off_the_loop_can_be_seen(engine: FakeEngine) -> None:
+    batcher = Batcher("fake", most=8, inline=0)
+    lane = batcher.lane("encode", engine.encode)
+    seen: list[float | None] = [batcher.pulse.since]
+
+    async def scenario() -> None:
+        engine.let_go.clear()
+        answer = lane.submit(rows(1), Ticket())
+        while not engine.started.is_set():
+            await asyncio.sleep(0)
+        seen.append(batcher.pulse.since)
+        engine.let_go.set()
+        await answer
+
+    asyncio.run(scenario())
+    seen.append(batcher.pulse.since)
+    assert [since is not None for since in seen] == [False, True, False]
+    batcher.close()

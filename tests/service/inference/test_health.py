@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import asyncio
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from service.errors import RuntimeFailed
+from service.inference.engine import Engine
+from service.inference.health import Health
+from service.inference.registry import Opening, Registry, open_registry
+from tests.bundles import write_bundle
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[Registry]:
+    write_bundle(tmp_path)
+    registry = open_registry(tmp_path, default="tiny", opening=Opening("cpu", threads=1, batch=8))
+    yield registry
+    registry.close()
+
+
+@pytest.fixture
+def health(registry: Registry) -> Health:
+    return Health(registry, stall_seconds=30)
+
+
+def unready(health: Health) -> str | None:
+    return asyncio.run(health.unready())
+
+
+def break_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeFailed("tiny@1: onnxruntime failed: a cable was pulled")
+
+    monkeypatch.setattr(Engine, "_run", fail)
+
+
+def test_what_works_is_ready(health: Health) -> None:
+    assert unready(health) is None
+    assert health.stuck() is None
+
+
+def test_what_drains_is_not(health: Health) -> None:
+    health.draining = True
+    assert unready(health) == "Draining: the process has been asked to stop."
+
+
+def test_a_default_model_that_was_removed_makes_it_not_ready(
+    health: Health, registry: Registry, tmp_path: Path
+) -> None:
+    shutil.rmtree(tmp_path / "tiny")
+    registry.refresh()
+    assert unready(health) == "The default model is not served."
+    write_bundle(tmp_path, version=2)
+    registry.refresh()
+    assert unready(health) is None
+
+
+def test_a_failing_engine_is_not_ready_until_a_real_run_of_it_succeeds(
+    health: Health, registry: Registry, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    registry.default.batcher.pulse.failure = RuntimeFailed("a failed run")
+    with monkeypatch.context() as broken:
+        break_engine(broken)
+        for _ in range(2):
+            assert unready(health) == "tiny@1: the last run failed, and so does the self-test."
+    assert "a cable was pulled" in caplog.text
+    assert unready(health) is None
+    assert registry.default.batcher.pulse.failure is None
+
+
+def test_an_engine_that_failed_on_one_input_is_ready_when_its_self_test_passes(
+    health: Health, registry: Registry
+) -> None:
+    registry.default.batcher.pulse.failure = RuntimeFailed("an odd input")
+    assert unready(health) is None
+
+
+def test_a_probe_does_not_wait_for_a_self_test_that_hangs(
+    health: Health, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.inference.health._PATIENCE", 0.05)
+    let_go = threading.Event()
+    runs: list[float] = []
+
+    def hang(_: Engine) -> None:
+        runs.append(time.perf_counter())
+        assert let_go.wait(10)
+
+    monkeypatch.setattr(Engine, "check", hang)
+    registry.default.batcher.pulse.failure = RuntimeFailed("a failed run")
+
+    async def probes() -> list[str | None]:
+        slow = await asyncio.gather(*(health.unready() for _ in range(3)))
+        let_go.set()
+        while await health.unready() is not None:
+            await asyncio.sleep(0.01)
+        return list(slow)
+
+    assert set(asyncio.run(probes())) == {"tiny@1: the self-test after a failed run is not done yet."}
+    assert len(runs) == 1
+
+
+def test_a_run_that_does_not_end_is_stuck_and_not_ready(registry: Registry) -> None:
+    pulse = registry.default.batcher.pulse
+    health = Health(registry, stall_seconds=5)
+    pulse.since = time.perf_counter() - 4
+    assert health.stuck() is None
+    pulse.since = time.perf_counter() - 6
+    assert health.stuck() == unready(health) == "tiny@1: a run has not ended for more than 5 s."

@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import asyncio
+import gc
+import shutil
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from service.errors import BundleRefused, Unknown
+from service.inference.admission import Ticket
+from service.inference.autoencoder import Autoencoder
+from service.inference.registry import Opening, Registry, open_registry
+from tests.bundles import seal, write_bundle
+
+
+def opened(models: Path, default: str = "tiny") -> Registry:
+    return open_registry(models, default=default, opening=Opening("cpu", threads=1, batch=8))
+
+
+@pytest.mark.parametrize(
+    ("reference", "found"),
+    [(None, "tiny@2"), ("tiny", "tiny@2"), ("tiny@1", "tiny@1"), ("tiny@2", "tiny@2"), ("colour", "colour@1")],
+)
+def test_a_name_means_its_highest_version(tiny_models: Path, reference: str | None, found: str) -> None:
+    assert opened(tiny_models).find(reference).autoencoder.contract.id == found
+
+
+@pytest.mark.parametrize(
+    "reference", ["", "nobody", "tiny@3", "tiny@0", "tiny@01", "tiny@", "@1", "tiny@1@1", "../tiny", "TINY", "x" * 1000]
+)
+def test_what_is_not_served_is_unknown(tiny_models: Path, reference: str) -> None:
+    with pytest.raises(Unknown):
+        opened(tiny_models).find(reference)
+
+
+def test_versions_are_numbers_not_texts(tmp_path: Path) -> None:
+    write_bundle(tmp_path, version=9)
+    write_bundle(tmp_path, version=10)
+    assert opened(tmp_path).default.autoencoder.contract.version == 10
+
+
+def test_a_refused_version_leaves_the_highest_that_loads(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_bundle(tmp_path)
+    (write_bundle(tmp_path, version=2) / "encoder.onnx").write_bytes(b"")
+    registry = opened(tmp_path)
+    assert registry.default.autoencoder.contract.id == "tiny@1"
+    assert list(registry.refused) == ["tiny/2"]
+    assert "encoder.onnx is not the file" in caplog.text
+
+
+def test_a_default_that_is_refused_is_an_error_that_says_why(tmp_path: Path) -> None:
+    seal(write_bundle(tmp_path), latent_dim=0)
+    with pytest.raises(BundleRefused, match=r"There is no model 'tiny'\..*latent_dim 0 is not a positive integer"):
+        opened(tmp_path)
+
+
+def test_an_empty_or_absent_folder_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(BundleRefused, match="There is no model 'tiny'"):
+        opened(tmp_path / "absent")
+
+
+def test_folders_that_are_no_versions_are_left_alone(tmp_path: Path) -> None:
+    write_bundle(tmp_path)
+    (tmp_path / "tiny" / ".2.tmp").mkdir()
+    (tmp_path / "tiny" / "draft").mkdir()
+    registry = opened(tmp_path)
+    assert not registry.refused
+    assert len(list(registry)) == 1
+
+
+def served(registry: Registry) -> list[str]:
+    return [model.engine.contract.id for model in registry]
+
+
+class TestRefresh:
+    """What changes under the folder while it is served."""
+
+    def test_a_new_version_is_served_beside_the_old_one(self, tmp_path: Path) -> None:
+        write_bundle(tmp_path)
+        registry = opened(tmp_path)
+        before = registry.find(None)
+        write_bundle(tmp_path, version=2)
+        registry.refresh()
+        assert served(registry) == ["tiny@1", "tiny@2"]
+        assert registry.find("tiny@1") is before
+        assert registry.find(None) is registry.find("tiny@2")
+
+    def test_nothing_is_opened_twice(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        write_bundle(tmp_path)
+        registry = opened(tmp_path)
+        monkeypatch.setattr("service.inference.registry.read_bundle", None)
+        registry.refresh()
+        assert served(registry) == ["tiny@1"]
+
+    def test_a_bundle_that_turns_bad_is_refused_and_what_was_opened_before_stays(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        folder = write_bundle(tmp_path)
+        registry = opened(tmp_path)
+        before, graph = registry.find("tiny@1"), (folder / "encoder.onnx").read_bytes()
+        (folder / "encoder.onnx").write_bytes(b"corrupt")
+        for _ in range(2):  # a look that finds the same again forgets nothing
+            registry.refresh()
+            assert registry.find("tiny@1") is before
+            assert list(registry.refused) == ["tiny/1"]
+        assert "What was opened before is still served" in caplog.text
+        (folder / "encoder.onnx").write_bytes(graph)
+        registry.refresh()
+        assert registry.refused == {}
+        assert registry.find("tiny@1") is not before
+
+    def test_a_bundle_with_other_weights_takes_the_place_of_the_one_before(self, tmp_path: Path) -> None:
+        folder = write_bundle(tmp_path)
+        registry = opened(tmp_path)
+        before = registry.find(None).engine.contract.identity
+        shutil.rmtree(folder)
+        write_bundle(tmp_path, seed=3)
+        registry.refresh()
+        assert registry.find(None).engine.contract.identity != before
+
+    def test_a_version_that_is_removed_is_unknown_and_the_next_lower_one_the_default(self, tmp_path: Path) -> None:
+        write_bundle(tmp_path)
+        newer = write_bundle(tmp_path, version=2)
+        registry = opened(tmp_path)
+        shutil.rmtree(newer)
+        registry.refresh()
+        assert registry.find(None).engine.contract.id == "tiny@1"
+        with pytest.raises(Unknown):
+            registry.find("tiny@2")
+
+    def test_a_model_that_is_gone_answers_what_it_has_begun_and_then_leaves_no_thread(self, tmp_path: Path) -> None:
+        folder = write_bundle(tmp_path)
+        write_bundle(tmp_path, version=2)
+        registry = opened(tmp_path)
+        model = registry.find("tiny@1")
+        model.batcher.inline = 0  # its thread has to be there still
+        autoencoder = model.autoencoder
+        del model
+        shutil.rmtree(folder)
+        registry.refresh()
+        images = np.zeros((2, 6, 4), np.uint8)
+
+        async def answer(autoencoder: Autoencoder) -> int:
+            return len((await autoencoder.encode(images, Ticket())).mu)
+
+        assert asyncio.run(asyncio.wait_for(answer(autoencoder), 20)) == 2
+        assert threads("tiny@1")
+        gc.freeze()  # as the service does: from here on nothing is freed but by its last reference
+        del autoencoder
+        for thread in threads("tiny@1"):
+            thread.join(10)
+        assert not threads("tiny@1")
+        gc.unfreeze()
+
+    def test_only_what_is_pinned_is_opened(self, tmp_path: Path) -> None:
+        for version in (1, 2, 3):
+            write_bundle(tmp_path, version=version)
+        write_bundle(tmp_path, "colour", image_shape=(6, 4, 3))
+        write_bundle(tmp_path, "other")
+        pins = ("tiny@1", "tiny@3", "colour")
+        registry = open_registry(tmp_path, default="tiny", opening=Opening("cpu", threads=1, batch=8, pins=pins))
+        assert served(registry) == ["colour@1", "tiny@1", "tiny@3"]
+
+
+def threads(model: str) -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith(model)]

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import asyncio
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from service.inference import watcher
+from service.inference.registry import Look, Opening, Registry, open_registry
+from tests.bundles import write_bundle
+
+
+async def until(registry: Registry, ids: list[str]) -> None:
+    """Wait until just these models are served."""
+    async with asyncio.timeout(20):
+        while [model.engine.contract.id for model in registry] != ids:
+            await asyncio.sleep(0.02)
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Path:
+    write_bundle(tmp_path / "models")
+    return tmp_path / "models"
+
+
+@pytest.fixture
+def registry(models: Path) -> Iterator[Registry]:
+    registry = open_registry(models, default="tiny", opening=Opening("cpu", threads=1, batch=8))
+    yield registry
+    registry.close()
+
+
+def test_what_comes_and_goes_in_the_folder_is_followed(models: Path, registry: Registry) -> None:
+    async def scenario() -> None:
+        following = asyncio.create_task(watcher.follow(registry, 0.01))
+        write_bundle(models, version=2)
+        await until(registry, ["tiny@1", "tiny@2"])
+        shutil.rmtree(models / "tiny" / "1")
+        await until(registry, ["tiny@2"])
+        shutil.rmtree(models)
+        await until(registry, [])
+        write_bundle(models, version=7)
+        await until(registry, ["tiny@7"])
+        following.cancel()
+
+    asyncio.run(scenario())
+
+
+def test_a_bundle_that_is_still_being_written_is_let_be(
+    models: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look, looks = registry.look, 0
+
+    def growing() -> dict[Path, Look]:
+        nonlocal looks
+        looks += 1
+        if looks <= 5:  # each look finds it longer than the one before
+            with (models / "tiny" / "2" / "encoder.onnx").open("ab") as file:
+                file.write(b"more")
+        elif looks == 6:
+            shutil.rmtree(models / "tiny" / "2")
+            write_bundle(models, version=2)
+        return look()
+
+    write_bundle(models, version=2)
+    monkeypatch.setattr(registry, "look", growing)
+
+    async def scenario() -> None:
+        following = asyncio.create_task(watcher.follow(registry, 0.01))
+        await until(registry, ["tiny@1", "tiny@2"])
+        following.cancel()
+
+    asyncio.run(scenario())
+    assert registry.refused == {}
+
+
+def test_a_look_that_fails_is_not_the_last_one(
+    models: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    look, broken = registry.look, [True, True]
+
+    def failing() -> dict[Path, Look]:
+        if broken:
+            broken.pop()
+            raise PermissionError("not now")
+        return look()
+
+    monkeypatch.setattr(registry, "look", failing)
+
+    async def scenario() -> None:
+        following = asyncio.create_task(watcher.follow(registry, 0.01))
+        write_bundle(models, version=2)
+        await until(registry, ["tiny@1", "tiny@2"])
+        following.cancel()
+
+    asyncio.run(scenario())
+    assert "not now" in caplog.text
+
+
+def test_an_event_loop_that_does_not_turn_ends_the_process_and_says_where_it_stood() -> None:
+    program = """
+import asyncio, time
+from service.inference.watcher import guard
+async def main():
+    task = asyncio.create_task(guard(1))
+    await asyncio.sleep(0.1)
+    time.sleep(60)
+asyncio.run(main())
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30)
+    assert ended.returncode == 1
+    assert "Timeout (0:00:01)!" in ended.stderr
+    assert "in main" in ended.stderr
