@@ -25,13 +25,13 @@ import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from bench.machine import machine
+from service.api.context import RequestContext
 from service.inference.bundle import read_bundle
 from service.inference.engine import Engine
 from service.telemetry.cells import shared_directory
 from service.telemetry.families import DURATION_BOUNDS, STAGE_BOUNDS
 from service.telemetry.logs import Format, RequestLog, Sink
 from service.telemetry.metrics import STAGES, Metrics
-from service.telemetry.record import Record
 
 ROOT: Final = Path(__file__).parents[1]
 TIMES: Final = (70e-6, 12e-6, 2e-6, 34e-6, 13e-6)  # in all, decode, queue, compute, encode
@@ -120,7 +120,10 @@ def log(form: Format) -> Callable[[], None]:
     reading, writing = os.pipe()
     subprocess.Popen(["cat"], stdin=reading, stdout=subprocess.DEVNULL)
     log = RequestLog(Sink(FileIO(writing, "wb")), form)
-    return lambda: log.write(Record("5f" * 16, "POST", "/encode", 200, "mnist-mlp@1", 1, 512, 834, *TIMES))
+    request = RequestContext("5f" * 16, route="/encode", bytes_in=512)
+    request.was_read("mnist-mlp@1", 1)
+    request.was_answered(200, 834)
+    return lambda: log.write(request)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,8 @@ from fastapi import FastAPI
 from uvicorn.server import ServerState
 
 from service.api.answers import images_answer, latents_answer
-from service.api.requests import JSON, Body, Terms, read_form
+from service.api.request_head import JSON, RequestOptions
+from service.api.requests import Body, read_form
 from service.api.schemas import ImageRequest
 from service.api.wire import Protocol
 from service.app import create_app
@@ -55,8 +56,8 @@ async def measure() -> dict[str, list[float]]:
     """Microseconds a request of each stage and of each verb's whole exchange, in turns for `SECONDS`."""
     stages = works()
     app = create_app(Settings(models_dir=ROOT / "models"))
-    async with app.router.lifespan_context(app) as rooms:
-        exchanges = {path: Exchange(app, dict(rooms or {}), path) for path in ("/encode", "/reconstruct")}
+    async with app.router.lifespan_context(app) as state:
+        exchanges = {path: Exchange(app, dict(state or {}), path) for path in ("/encode", "/reconstruct")}
         found: dict[str, list[float]] = {name: [] for name in stages}
         found |= {f"**{path}, the whole exchange**": [] for path in exchanges}
         end = time.perf_counter() + SECONDS
@@ -87,7 +88,7 @@ def works() -> dict[str, tuple[Callable[[], object], int]]:
     one = {"mu": mu[:1], "logvar": logvar[:1]}
     mse = squared_error(decoded[:1], images[:1])
     return {
-        "JSON and its schema, in": (lambda: read_form(Body(BODY, Terms(JSON)), ImageRequest), 1),
+        "JSON and its schema, in": (lambda: read_form(Body(BODY, RequestOptions(JSON)), ImageRequest), 1),
         "base64 and PNG, in": (lambda: codec.images_from_small_pngs([TEXT], shape, max_pixels=784), 1),
         "encoder, a 32nd of a batch of 32": (lambda: engine.encode(images), TOGETHER),
         "decoder, a 32nd of a batch of 32": (lambda: engine.decode(mu), TOGETHER),
@@ -99,12 +100,12 @@ def works() -> dict[str, tuple[Callable[[], object], int]]:
 class Exchange:
     """A request on each of 32 connections, and their answers."""
 
-    def __init__(self, app: FastAPI, rooms: dict[str, Any], path: str) -> None:
+    def __init__(self, app: FastAPI, lifespan: dict[str, Any], path: str) -> None:
         head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {JSON}\r\nContent-Length: {len(BODY)}\r\n\r\n"
         self._data = head.encode() + BODY
         state = ServerState()
         state.default_headers = [(b"date", b"Sun, 22 Nov 2026 12:00:00 GMT")]
-        self._connections = [Protocol(uvicorn.Config(app, lifespan="off"), state, rooms) for _ in range(TOGETHER)]
+        self._connections = [Protocol(uvicorn.Config(app, lifespan="off"), state, lifespan) for _ in range(TOGETHER)]
         for connection in self._connections:
             connection.connection_made(Wire())
 

@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +22,7 @@ from uvicorn.supervisors import Multiprocess
 from service.api.wire import Protocol
 from service.app import create_app
 from service.errors import VaeError
+from service.lifecycle import Server
 from service.settings import Settings
 from service.telemetry import logs
 from service.telemetry.cells import shared_directory
@@ -33,20 +31,6 @@ log = logging.getLogger("service")
 
 # The workers' folder of metrics, for the workers; not a setting.
 DIRECTORY = "_VAE_METRICS_DIRECTORY"
-
-
-class Server(uvicorn.Server):
-    """uvicorn's server, but a signal that stops it is then done with.
-
-    uvicorn raises it again when it has shut down, so that a process asked to stop in good order seems killed.
-    """
-
-    @contextmanager
-    def capture_signals(self) -> Generator[None, None, None]:
-        """Handle the signals that ask us to stop, from here to the end of the process."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self.handle_exit)
-        yield
 
 
 def main() -> None:

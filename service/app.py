@@ -4,37 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import logging
-import signal
-import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import Receive, Scope, Send
 
+from service import lifecycle
 from service.api import error_handlers, openapi, probes, routes
 from service.api.keys import Keys
-from service.api.middleware import Door, Gate
-from service.api.state import Rooms
+from service.api.middleware import ApiKeyMiddleware, RequestIdMiddleware
+from service.api.state import AppState
 from service.api.verbs import VERBS
 from service.cpus import available_cpus
 from service.inference import watcher
 from service.inference.admission import Admission
 from service.inference.health import Health
-from service.inference.registry import Opening, open_registry
+from service.inference.registry import RegistryOptions, open_registry
 from service.settings import Settings
 from service.telemetry.logs import RequestLog, Sink
 from service.telemetry.metrics import Metrics, Sources
+from service.telemetry.observer import Observer
 from service.telemetry.tracing import Tracing
-
-log = logging.getLogger(__name__)
 
 
 class Service(FastAPI):
@@ -50,34 +46,6 @@ class Service(FastAPI):
             await super().__call__(scope, receive, send)
 
 
-@contextmanager
-def draining_first(health: Health, pause: float) -> Iterator[None]:
-    """Have SIGINT and SIGTERM turn /readyz to 503 `pause` seconds before they do what they did: have the server stop.
-
-    A second signal does not wait for the pause to end.
-    """
-    replaced: dict[int, Any] = {}
-    loop = asyncio.get_running_loop()
-
-    def drain(number: int, frame: FrameType | None) -> None:
-        if health.draining or not pause:
-            health.draining = True
-            replaced[number](number, frame)
-        else:
-            health.draining = True
-            log.info("Draining: not ready from now on; the port closes in %g s.", pause)
-            loop.call_soon_threadsafe(loop.call_later, pause, replaced[number], number, None)
-
-    if threading.current_thread() is threading.main_thread():  # no other may handle signals
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        replaced.update({number: handler for number, handler in handlers.items() if callable(handler)})
-    for number in replaced:
-        signal.signal(number, drain)
-    yield
-    for number, handler in replaced.items():
-        signal.signal(number, handler)
-
-
 def create_app(settings: Settings, directory: Path | None = None, sink: Sink | None = None) -> FastAPI:
     """Open, verify and warm up the models, and build the application that serves them.
 
@@ -88,15 +56,14 @@ def create_app(settings: Settings, directory: Path | None = None, sink: Sink | N
     """
     metrics = Metrics(directory)
     threads = settings.threads or available_cpus()
-    opening = Opening(settings.provider, threads, settings.batch, settings.models, metrics.batch)
-    registry = open_registry(settings.models_dir, default=settings.default_model, opening=opening)
+    registry_options = RegistryOptions(settings.provider, threads, settings.batch, settings.models, metrics.batch)
+    registry = open_registry(settings.models_dir, default=settings.default_model, options=registry_options)
     keys = Keys(settings.api_keys_file)
     health = Health(registry, settings.stall_seconds)
-    admission = Admission(
-        most_images=settings.queue, most_bytes=settings.max_arriving_bytes, deadline=settings.deadline_ms / 1e3
-    )
+    admission = Admission(most_images=settings.queue, most_bytes=settings.max_arriving_bytes)
     request_log = RequestLog(sink, settings.log_format) if settings.log_requests and sink is not None else None
     tracing = Tracing() if settings.tracing else None
+    observer = Observer(metrics, request_log, tracing)
     metrics.watch(
         Sources(
             queue_depth=lambda: admission.images,
@@ -113,19 +80,19 @@ def create_app(settings: Settings, directory: Path | None = None, sink: Sink | N
         # What start-up made is here to stay: frozen, the collector need not look through it for 40 ms now and then.
         gc.collect()
         gc.freeze()
-        watcher.leave_with_parent(directory)
+        lifecycle.stop_with_supervisor(directory)
         companions = [
             asyncio.create_task(watcher.follow(registry, settings.watch_seconds)),
-            asyncio.create_task(watcher.guard(settings.stall_seconds)),
+            asyncio.create_task(lifecycle.end_if_stuck(settings.stall_seconds)),
             asyncio.create_task(metrics.keep_fresh()),
         ]
         # Few threads: a picture being decoded may hold a hundred megabytes.
         with (
             ThreadPoolExecutor(min(4, available_cpus()), "codec") as codec,
-            draining_first(health, settings.drain_pause_seconds),
+            lifecycle.drain_on_signals(health.drain, settings.drain_pause_seconds),
         ):
-            rooms = Rooms(settings, registry, admission, keys, codec, health, metrics, request_log, tracing)
-            yield {"rooms": rooms}
+            state = AppState(settings, registry, admission, keys, codec, health, metrics, observer)
+            yield {"app_state": state}
         for companion in companions:
             companion.cancel()
         await asyncio.gather(*companions, return_exceptions=True)
@@ -144,7 +111,7 @@ def create_app(settings: Settings, directory: Path | None = None, sink: Sink | N
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.health = health
-    app.add_middleware(Door, keys)
+    app.add_middleware(ApiKeyMiddleware, keys)
     if settings.cors_origins:
         app.cross_origin = True
         app.add_middleware(
@@ -154,7 +121,7 @@ def create_app(settings: Settings, directory: Path | None = None, sink: Sink | N
             allow_headers=["*"],
             expose_headers=["*"],
         )
-    app.add_middleware(Gate)
+    app.add_middleware(RequestIdMiddleware)
     error_handlers.install(app)
     app.include_router(routes.router)
     app.include_router(probes.router)

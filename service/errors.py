@@ -29,7 +29,12 @@ class Fault:
 
 
 class VaeError(Exception):
-    """Any error of this service. `str(error)` is one sentence."""
+    """Any error of this service. `str(error)` is one sentence.
+
+    `rejection` is the reason under which `vae_rejected_total` counts a request that was given up; empty for the others.
+    """
+
+    rejection = ""
 
 
 class InvalidInput(VaeError):
@@ -60,9 +65,15 @@ class Unauthorized(VaeError):
 class Overloaded(VaeError):
     """The service holds as much as it may. The request was not begun; it may be sent again."""
 
+    def __init__(self, sentence: str, rejection: str) -> None:
+        self.rejection = rejection
+        super().__init__(sentence)
+
 
 class DeadlineExceeded(VaeError):
     """The request's deadline passed before its answer was ready."""
+
+    rejection = "deadline"
 
     def __init__(self) -> None:
         super().__init__("The deadline passed before the answer was ready.")
@@ -70,6 +81,8 @@ class DeadlineExceeded(VaeError):
 
 class ClientGone(VaeError):
     """The client closed its connection. Nobody reads this error's answer; it is counted."""
+
+    rejection = "disconnected"
 
     def __init__(self) -> None:
         super().__init__("The client closed the connection.")

@@ -1,1 +1,1 @@
-"""The tests mirror the rooms; `e2e` starts real servers."""
+"""The tests mirror the app; `e2e` starts real servers."""

@@ -14,7 +14,7 @@ import orjson
 from pybase64 import b64encode_as_string
 from starlette.exceptions import HTTPException
 
-from service.api.requests import JSON, LONGEST_TEXT, NPY
+from service.api.request_head import JSON, LONGEST_TEXT, NPY
 from service.contract import Contract
 from service.images import codec
 from service.images.preprocess import Images

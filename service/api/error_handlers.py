@@ -95,7 +95,7 @@ def error_response(error: Exception, request_id: str, path: str) -> Response:
 
 
 def _on_error(request: Request, error: Exception) -> Response:
-    return error_response(error, request.state.request_id, request.scope["path"])
+    return error_response(error, request.state.request.request_id, request.scope["path"])
 
 
 def _status(error: Exception) -> int:

@@ -1,44 +1,20 @@
-"""The gate and the door, pure ASGI, around all but the verbs, which do both for themselves with the same functions.
-
-The gate gives every request an id and every answer its stamps, and pages the headers that protect them. The door asks
-for an API key.
-"""
+"""Pure ASGI middleware around everything but the verbs, which do the same work themselves with the same functions."""
 
 from __future__ import annotations
 
-import random
-import re
-import time
-from collections.abc import Mapping
 from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.api.context import RequestContext, request_id_of
 from service.api.error_handlers import error_response
 from service.api.keys import Keys
+from service.api.request_head import content_length
+from service.api.state import AppState
 from service.errors import Unauthorized
-from service.inference.admission import Ticket
 from service.telemetry.metrics import UNMATCHED
 
-# An id goes into logs and headers as it is, so only what cannot break either is taken over from a client.
-_SANE_ID: Final = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
-
-
-def identify(headers: Mapping[bytes, bytes]) -> str:
-    """A request's id: the client's X-Request-ID, if sane, else a new one."""
-    sent = headers.get(b"x-request-id")
-    if sent is not None and _SANE_ID.fullmatch(sent):
-        return sent.decode("ascii")
-    return random.randbytes(16).hex()  # noqa: S311  # to tell requests apart, not to keep a secret
-
-
-def stamps(ticket: Ticket) -> list[tuple[bytes, bytes]]:
-    """The headers that every answer carries."""
-    spent = b"queue;dur=%.3f, compute;dur=%.3f" % (ticket.queue * 1e3, ticket.compute * 1e3)
-    return [(b"x-request-id", ticket.request_id.encode("ascii")), (b"server-timing", spent)]
-
-
-# Whoever looks after the service has no key of it.
+# An orchestrator that probes the service has no key.
 _OPEN: Final = frozenset({"/livez", "/readyz", "/metrics"})
 
 # For pages. /docs loads its scripts and styles from where Swagger UI's makers publish them.
@@ -55,63 +31,70 @@ _PAGE_HEADERS: Final = [
 ]
 
 
-class Door:
-    """Asks for an API key, where keys are set, before all but the probes. The verbs ask for themselves."""
+class ApiKeyMiddleware:
+    """Demands an API key, where keys are set, for every path but the probes. The verbs check keys themselves."""
 
     def __init__(self, app: ASGIApp, keys: Keys) -> None:
         self.app = app
         self.keys = keys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let one request through, or refuse it."""
+        """Pass one request on, or refuse it."""
         if scope["type"] == "http" and scope["path"] not in _OPEN:
             try:
                 self.keys.check(dict(scope["headers"]))
             except Unauthorized as error:
-                await error_response(error, scope["state"]["request_id"], scope["path"])(scope, receive, send)
+                request: RequestContext = scope["state"]["request"]
+                await error_response(error, request.request_id, scope["path"])(scope, receive, send)
                 return
         await self.app(scope, receive, send)
 
 
-class Gate:
-    """Puts `request_id` into the request's state, and the stamps onto the answer, and counts it.
+class RequestIdMiddleware:
+    """Gives each request its context and its id, the answer its headers, and has the request observed.
 
-    A verb counts for itself, and says so: it puts `counted` into the state.
+    A verb does all of that itself: its answer has the headers, and its context has a status, already.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let one request through."""
+        """Pass one request on."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        request_id = identify(dict(scope["headers"]))
-        scope.setdefault("state", {})["request_id"] = request_id
-        started = False
-        began = time.perf_counter()
+        state: AppState = scope["state"]["app_state"]
+        headers = dict(scope["headers"])
+        request = RequestContext(
+            request_id_of(headers), scope["method"], UNMATCHED, bytes_in=content_length(headers) or 0
+        )
+        scope["state"]["request"] = request
+        status = bytes_out = 0
 
-        async def send_stamped(message: Message) -> None:
-            nonlocal started
+        async def send_with_id(message: Message) -> None:
+            nonlocal status, bytes_out
             if message["type"] == "http.response.start":
-                started = True
-                if "counted" not in scope["state"]:
-                    seconds = time.perf_counter() - began
-                    template = getattr(scope.get("route"), "path", UNMATCHED)
-                    scope["state"]["rooms"].metrics.request(template, scope["method"], message["status"], seconds)
-                headers = list(message.get("headers", ()))
-                if not any(name == b"x-request-id" for name, _ in headers):  # a verb stamps its own
-                    headers += stamps(Ticket(request_id=request_id))
-                if any(name == b"content-type" and value.startswith(b"text/html") for name, value in headers):
-                    headers += _PAGE_HEADERS
-                message["headers"] = headers
+                status = message["status"]
+                added = list(message.get("headers", ()))
+                if not request.status:
+                    added += request.headers()
+                if any(name == b"content-type" and value.startswith(b"text/html") for name, value in added):
+                    added += _PAGE_HEADERS
+                message["headers"] = added
+            else:
+                bytes_out += len(message.get("body", b""))
             await send(message)
 
         try:
-            await self.app(scope, receive, send_stamped)
+            await self.app(scope, receive, send_with_id)
         except Exception as error:
-            # What no handler knows. Starlette's own last resort lies outside this gate and would answer without the id.
-            if started:
+            # No handler knows it. Starlette's last one is outside of this middleware and would answer without the id.
+            if status:
                 raise
-            await error_response(error, request_id, scope["path"])(scope, receive, send_stamped)
+            await error_response(error, request.request_id, scope["path"])(scope, receive, send_with_id)
+        finally:
+            if status and not request.status:
+                request.route = getattr(scope.get("route"), "path", UNMATCHED)
+                request.was_answered(status, bytes_out)
+                state.observer.observe(request, headers)

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from service.api.requests import JSON, MULTIPART, NPY, PICTURES
+from service.api.request_head import JSON, MULTIPART, NPY, PICTURES
 from service.api.schemas import ImageOptions, ImageRequest, Problem
 
 _BINARY: Final[dict[str, Any]] = {"schema": {"type": "string", "format": "binary"}}

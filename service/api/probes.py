@@ -13,7 +13,7 @@ router = APIRouter(tags=["probes"])
 @router.get("/livez", summary="Is the process alive?", responses={503: {"model": Live}})
 async def livez(request: Request) -> JSONResponse:
     """200 as long as the event loop turns and no run is stuck. Restart the process when this fails."""
-    stuck = request.state.rooms.health.stuck()
+    stuck = request.state.app_state.health.stuck()
     return JSONResponse(Live(live=stuck is None, reason=stuck or "Alive.").model_dump(), 503 if stuck else 200)
 
 
@@ -23,7 +23,7 @@ async def readyz(request: Request) -> JSONResponse:
 
     After a run that failed, each request for this probe has the model run its golden self-test; 200 is what it passed.
     """
-    reason = await request.state.rooms.health.unready()
+    reason = await request.state.app_state.health.unready()
     if reason is not None:
         return JSONResponse(Ready(ready=False, reason=reason).model_dump(), 503, headers={"Retry-After": "1"})
     return JSONResponse(Ready(ready=True, reason="Models loaded, verified, warm and working.").model_dump())
@@ -32,5 +32,5 @@ async def readyz(request: Request) -> JSONResponse:
 @router.get("/metrics", summary="Metrics for Prometheus", response_class=Response)
 async def metrics(request: Request) -> Response:
     """Every metric of all workers; docs/metrics.md lists them."""
-    content, media_type = request.state.rooms.metrics.exposition(request.headers.get("accept", ""))
+    content, media_type = request.state.app_state.metrics.exposition(request.headers.get("accept", ""))
     return Response(content, headers={"content-type": media_type})

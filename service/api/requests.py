@@ -5,39 +5,27 @@ Reading the body is the only thing here that waits. The rest is plain functions 
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import Final, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ValidationError
-from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import Field, File, FormParser, parse_options_header
-from starlette.datastructures import QueryParams
 from starlette.exceptions import HTTPException
 from starlette.types import Receive
 
+from service.api.multipart import read_multipart
+from service.api.request_head import JSON, MULTIPART, NPY, RequestOptions, too_large
 from service.api.schemas import DecodeRequest, ImageOptions, ImageRequest
-from service.contract import Contract
-from service.errors import Fault, InvalidInput, LimitExceeded
+from service.errors import ClientGone, Fault, InvalidInput, LimitExceeded
 from service.images import codec
 from service.images.preprocess import Images
-from service.inference.admission import Ticket
+from service.inference.admission import Reservation
 from service.inference.registry import Model, Registry
 from service.settings import Settings
-
-JSON: Final = "application/json"
-MULTIPART: Final = "multipart/form-data"
-NPY: Final = "application/x-npy"
-PICTURES: Final = ("image/png", "image/jpeg", "image/webp", "image/gif", "image/bmp")
-IMAGE_BODIES: Final = (JSON, MULTIPART, *PICTURES, NPY)
-
-# The longest header or query that is read. What is read is also remembered, so this bounds the memory of a cache, too.
-LONGEST_TEXT: Final = 8 * 1024
 
 # A refusal that names more than this helps nobody, and a request of a million wrong fields must not cost a million.
 _MOST_FAULTS: Final = 100
@@ -55,82 +43,31 @@ Read = Callable[[int], Awaitable[bytes]]
 
 
 @dataclass(slots=True)
-class Terms:
-    """What a request's head asks for, found to be something that the route can do.
-
-    `media_type` and its `parameters` are the body's, `query` the pairs in the path, `answer_type` the media type of the
-    answer, and `timeout` the seconds it may take.
-    """
-
-    media_type: str
-    parameters: Mapping[bytes, bytes] = field(default_factory=dict)
-    query: list[tuple[str, str]] = field(default_factory=list)
-    answer_type: str = JSON
-    timeout: float = math.inf
-
-
-@dataclass(slots=True)
-class Head:
-    """What comes before a request's body; names of headers are in lower case.
-
-    `length` is the body's in bytes, or None where none is announced that can be read. Clients send the same head again
-    and again, so one of these may stand for many requests, with the `terms` that were made of it once.
-    """
-
-    path: str
-    headers: Mapping[bytes, bytes]
-    query: bytes
-    length: int | None
-    terms: Terms | None = None
-
-
-@dataclass(slots=True)
 class Body:
-    """A request's body, and the terms it came on."""
+    """A request's body, and the options it came on."""
 
     data: bytes
-    terms: Terms
+    options: RequestOptions
 
 
 @dataclass(slots=True)
-class ImageBatch:
-    """Images uint8 [N, *image_shape] for `model`, and what is to be done with them."""
+class ImageForm:
+    """A request's images before they are decoded, for `model`, and what is to be done with them.
+
+    `pictures` are files, as bytes or as base64 text; with `npy`, one file that holds the whole batch.
+    """
 
     model: Model
     options: ImageOptions
-    images: Images
+    pictures: Sequence[bytes | str]
+    npy: bool
 
 
-def make_head(path: str, headers: Mapping[bytes, bytes], query: bytes) -> Head:
-    """The head that these make, with the length that its headers announce."""
-    digits = headers.get(b"content-length", b"")
-    # Twenty digits that do not begin with a zero are more than any limit, and not too many to be read as a number.
-    return Head(path, headers, query, int(digits.lstrip(b"0")[:20] or b"0") if digits.isdigit() else None)
-
-
-def read_head(head: Head, takes: tuple[str, ...], answer_type: str, max_bytes: int) -> Terms:
-    """What the head asks for, where it is a body of one of the media types that the route `takes`.
-
-    Raises HTTPException (415 when it is another, 400 when the head is too long to look into or its timeout is none),
-    and LimitExceeded when more than `max_bytes` are announced.
-    """
-    wanted = timeout(head.headers.get(b"x-request-timeout-ms"))
-    media_type, parameters = _media_type(head.headers.get(b"content-type", b""))
-    if media_type not in takes:
-        raise HTTPException(415, f"The body must be {_either(takes)}, by its Content-Type.")
-    if head.length is not None and head.length > max_bytes:
-        raise _too_large(max_bytes)
-    if len(head.query) > LONGEST_TEXT:
-        raise HTTPException(400, f"The query is longer than {LONGEST_TEXT} bytes.")
-    query = QueryParams(head.query).multi_items() if head.query else []
-    return Terms(media_type, parameters, query, answer_type, wanted)
-
-
-async def receive_body(receive: Receive, ticket: Ticket, max_bytes: int) -> bytes:
-    """The body that an ASGI server hands over, its bytes counted as they arrive, and held by the ticket.
+async def receive_body(receive: Receive, reservation: Reservation, max_bytes: int) -> bytes:
+    """The body that an ASGI server hands over, its bytes counted as they arrive, and held by the reservation.
 
     Raises LimitExceeded as soon as more than `max_bytes` have come, Overloaded when all bodies that are arriving take
-    more than they may, and HTTPException (400) when the client goes.
+    more than they may, and ClientGone when the client closes the connection before the body is complete.
     """
     chunks: list[bytes] = []
     received = 0
@@ -138,35 +75,14 @@ async def receive_body(receive: Receive, ticket: Ticket, max_bytes: int) -> byte
     while more:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise HTTPException(400, "The connection closed before the body was complete.")
+            raise ClientGone
         chunks.append(message.get("body", b""))
         received += len(chunks[-1])
         if received > max_bytes:
-            raise _too_large(max_bytes)
-        ticket.hold_bytes(len(chunks[-1]))
+            raise too_large(max_bytes)
+        reservation.hold_bytes(len(chunks[-1]))
         more = message.get("more_body", False)
     return b"".join(chunks)
-
-
-def timeout(header: bytes | None) -> float:
-    """The seconds that X-Request-Timeout-Ms allows, infinite without one. Raises HTTPException (400)."""
-    if header is None:
-        return math.inf
-    if not header.isdigit() or len(header) > 9 or int(header) == 0:
-        raise HTTPException(400, "X-Request-Timeout-Ms must be a number of milliseconds, 1 to 999999999.")
-    return int(header) / 1e3
-
-
-def _too_large(max_bytes: int) -> LimitExceeded:
-    return LimitExceeded(f"The body is larger than {max_bytes} bytes.")
-
-
-@lru_cache(maxsize=256)
-def _media_type(content_type: bytes) -> tuple[str, Mapping[bytes, bytes]]:
-    if len(content_type) > LONGEST_TEXT:
-        raise HTTPException(400, f"The Content-Type is longer than {LONGEST_TEXT} bytes.")
-    name, parameters = parse_options_header(content_type)
-    return name.decode("latin-1"), parameters
 
 
 def read_form(body: Body, form: type[Form]) -> Form:
@@ -181,61 +97,58 @@ def read_form(body: Body, form: type[Form]) -> Form:
     return read
 
 
-def read_images(body: Body, registry: Registry, settings: Settings, ticket: Ticket) -> ImageBatch:
-    """The images of a request in any of its forms, fitted to the model that it names.
+def parse_images(body: Body, registry: Registry, settings: Settings, reservation: Reservation) -> ImageForm:
+    """What a request of any form says about its images, and their files, none of which is decoded yet.
 
-    Raises InvalidInput, LimitExceeded, Unknown, and HTTPException (400) for a body that does not keep its own format;
-    Overloaded, before a picture is decoded, when there is no room for so many.
+    Raises InvalidInput, LimitExceeded, Unknown, and HTTPException (400) for a body that breaks its own format;
+    Overloaded when there is no room for so many images.
     """
     options, pictures = _options_and_pictures(body, settings.max_batch)
-    ticket.expect(len(pictures))
-    model = registry.find(options.model)
-    contract = model.autoencoder.contract
-    images = _quick_images(body, options, pictures, contract, settings)
+    if body.options.media_type != NPY:
+        codec.check_batch(len(pictures), settings.max_batch, "images")
+    reservation.check_images(len(pictures))
+    return ImageForm(registry.find(options.model), options, pictures, npy=body.options.media_type == NPY)
+
+
+def quick_images(form: ImageForm, settings: Settings) -> Images | None:
+    """The images uint8 [N, *image_shape], where reading them takes no more time than copying them; else None.
+
+    So it is for an npy batch of the model's shape, and for PNGs of that shape that hold nothing but grey pixels.
+    """
+    contract = form.model.autoencoder.contract
+    if form.options.preprocess == "digit":
+        return None
+    if form.npy:
+        images = codec.parse_npy(cast("bytes", form.pictures[0]))
+        return images if images.shape[1:] == contract.image_shape and 1 <= len(images) <= settings.max_batch else None
+    return codec.images_from_small_pngs(form.pictures, contract.image_shape, max_pixels=settings.max_pixels)
+
+
+def decode_images(form: ImageForm, settings: Settings) -> Images:
+    """The images uint8 [N, *image_shape] of any form, decoded and preprocessed. Takes milliseconds for large pictures.
+
+    Raises InvalidInput, LimitExceeded.
+    """
+    images = quick_images(form, settings)
     if images is not None:
-        return ImageBatch(model, options, images)
-    if body.terms.media_type == NPY:
-        images = codec.images_from_npy(
-            body.data,
+        return images
+    contract, preprocess = form.model.autoencoder.contract, form.options.preprocess
+    if form.npy:
+        return codec.images_from_npy(
+            cast("bytes", form.pictures[0]),
             contract.image_shape,
-            preprocess=options.preprocess,
+            preprocess=preprocess,
             background=contract.background,
             max_batch=settings.max_batch,
             max_pixels=settings.max_pixels,
         )
-    else:
-        codec.check_batch(len(pictures), settings.max_batch, "images")
-        images = codec.images_from_pictures(
-            pictures,
-            contract.image_shape,
-            preprocess=options.preprocess,
-            background=contract.background,
-            max_pixels=settings.max_pixels,
-        )
-    return ImageBatch(model, options, images)
-
-
-def read_quick_images(body: Body, registry: Registry, settings: Settings, ticket: Ticket) -> ImageBatch | None:
-    """As `read_images` where that takes no more time than the bytes of its images; else None."""
-    options, pictures = _options_and_pictures(body, settings.max_batch)
-    ticket.expect(len(pictures))
-    model = registry.find(options.model)
-    images = _quick_images(body, options, pictures, model.autoencoder.contract, settings)
-    return None if images is None else ImageBatch(model, options, images)
-
-
-def _quick_images(
-    body: Body, options: ImageOptions, pictures: Sequence[bytes | str], contract: Contract, settings: Settings
-) -> Images | None:
-    """Images that had the model's shape as they came, an npy batch or PNGs of only grey pixels; else None."""
-    if options.preprocess == "digit":
-        return None
-    if body.terms.media_type == NPY:
-        images = codec.parse_npy(body.data)
-        return images if images.shape[1:] == contract.image_shape and 1 <= len(images) <= settings.max_batch else None
-    if not 1 <= len(pictures) <= settings.max_batch:
-        return None
-    return codec.images_from_small_pngs(pictures, contract.image_shape, max_pixels=settings.max_pixels)
+    return codec.images_from_pictures(
+        form.pictures,
+        contract.image_shape,
+        preprocess=preprocess,
+        background=contract.background,
+        max_pixels=settings.max_pixels,
+    )
 
 
 def read_latents(body: Body, registry: Registry, settings: Settings) -> tuple[Model, npt.NDArray[np.float32]]:
@@ -260,14 +173,21 @@ def read_latents(body: Body, registry: Registry, settings: Settings) -> tuple[Mo
 
 def _options_and_pictures(body: Body, max_batch: int) -> tuple[ImageOptions, Sequence[bytes | str]]:
     """What is said about the images, and the picture files: base64 texts from JSON, else bytes."""
-    if body.terms.media_type == JSON:
+    if body.options.media_type == JSON:
         form = read_form(body, ImageRequest)
         return form, form.images
-    if body.terms.media_type == MULTIPART:
+    if body.options.media_type == MULTIPART:
         _refuse_query(body, "A multipart request takes no query parameters.")
-        fields, pictures = _read_multipart(body, max_batch)
+        fields, pictures = read_multipart(body.data, body.options.parameters, partial(_check_parts, max_batch))
         return _read_options(fields), pictures
-    return _read_options(body.terms.query), [body.data]
+    return _read_options(body.options.query), [body.data]
+
+
+def _check_parts(max_batch: int, fields: list[tuple[str, str]], pictures: int) -> None:
+    """Refuse a multipart body as soon as it has too many parts of either kind."""
+    codec.check_batch(max(1, pictures), max_batch, "images")
+    if len(fields) > len(ImageOptions.model_fields):
+        _read_options(fields)  # which refuses them: one is given twice, or there is no such option
 
 
 def _read_options(items: list[tuple[str, str]]) -> ImageOptions:
@@ -285,61 +205,8 @@ def _read_options(items: list[tuple[str, str]]) -> ImageOptions:
 
 
 def _refuse_query(body: Body, reason: str) -> None:
-    if body.terms.query:
-        raise InvalidInput([Fault((name,), reason) for name, _ in body.terms.query[:_MOST_FAULTS]])
-
-
-def _read_multipart(body: Body, max_batch: int) -> tuple[list[tuple[str, str]], list[bytes]]:
-    """The fields of a multipart body, but for `images`, and the pictures in `images`, all in memory.
-
-    Of a body of a hundred thousand small parts it reads no more than those that decide that it is refused.
-    """
-    fields: list[tuple[str, str]] = []
-    pictures: list[bytes] = []
-    ended = False
-
-    def add_picture(file: bytes) -> None:
-        pictures.append(file)
-        codec.check_batch(len(pictures), max_batch, "images")
-
-    def on_field(field: Field) -> None:
-        name, value = (field.field_name or b"").decode("utf-8", "replace"), field.value or b""
-        if name == "images":
-            add_picture(value)
-            return
-        fields.append((name, value.decode("utf-8", "replace")))
-        if len(fields) > len(ImageOptions.model_fields):
-            _read_options(fields)  # which refuses them: one is given twice, or there is no such option
-
-    def on_file(file: File) -> None:
-        if file.field_name != b"images":
-            name = (file.field_name or b"").decode("utf-8", "replace")
-            raise InvalidInput([Fault((name,), "Pictures belong into the field images.")])
-        add_picture(file.file_object.getvalue())  # type: ignore[union-attr]  # in memory, as configured below
-
-    def on_end() -> None:
-        nonlocal ended
-        ended = True
-
-    try:
-        if b"boundary" not in body.terms.parameters:
-            raise FormParserError  # as the parser would, which would also log it as an error of ours
-        parser = FormParser(
-            MULTIPART,
-            on_field,
-            on_file,
-            on_end,
-            boundary=body.terms.parameters[b"boundary"],
-            # The body is in memory and within its limit already; a second copy on disk would need a disk to write to.
-            config={"MAX_MEMORY_FILE_SIZE": float("inf"), "UPLOAD_ERROR_ON_BAD_CTE": True},
-        )
-        parser.write(body.data)
-        parser.finalize()
-    except FormParserError as error:
-        raise HTTPException(400, "The body is not multipart/form-data as its Content-Type announces it.") from error
-    if not ended:  # the parser keeps silent about a body that stops midway, and its last picture would be lost
-        raise HTTPException(400, "The multipart body ends before its closing boundary.")
-    return fields, pictures
+    if body.options.query:
+        raise InvalidInput([Fault((name,), reason) for name, _ in body.options.query[:_MOST_FAULTS]])
 
 
 def _check_values(data: bytes, most: int) -> None:
@@ -359,7 +226,3 @@ def _refusal(error: ValidationError) -> Exception:
     if kind == "too_long" and place in (("images",), ("z",)):
         return LimitExceeded(sentence, place)
     return InvalidInput([Fault(tuple(problem["loc"]), f"{problem['msg']}.") for problem in problems])
-
-
-def _either(words: tuple[str, ...]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"

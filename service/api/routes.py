@@ -25,7 +25,7 @@ router = APIRouter()
 _PROBLEMS = (400, 401, 404, 406, 413, 415, 422, 500, 503, 504)
 
 
-class Through(Response):
+class VerbResponse(Response):
     """A response that leaves the whole exchange to an ASGI application."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -50,7 +50,7 @@ class Through(Response):
 )
 async def encode() -> Response:
     """Encode each image to the mean and the log-variance of its posterior."""
-    return Through(verbs.encode)
+    return VerbResponse(verbs.encode)
 
 
 @router.post(
@@ -64,7 +64,7 @@ async def encode() -> Response:
 )
 async def reconstruct() -> Response:
     """Encode each image and decode it again, from its mean or, with `sample`, from a draw."""
-    return Through(verbs.reconstruct)
+    return VerbResponse(verbs.reconstruct)
 
 
 @router.post(
@@ -78,7 +78,7 @@ async def reconstruct() -> Response:
 )
 async def sample() -> Response:
     """Draw latents from the prior and decode them."""
-    return Through(verbs.sample)
+    return VerbResponse(verbs.sample)
 
 
 @router.post(
@@ -92,13 +92,13 @@ async def sample() -> Response:
 )
 async def decode() -> Response:
     """Decode latents to images."""
-    return Through(verbs.decode)
+    return VerbResponse(verbs.decode)
 
 
 @router.get("/models", tags=["models"], summary="What is served", responses=openapi.problems(401))
 async def models(request: Request) -> ModelList:
     """The contract and the card of every model, and what was refused and why."""
-    registry = request.state.rooms.registry
+    registry = request.state.app_state.registry
     try:
         default = registry.default.engine.contract.id
     except BundleRefused:
@@ -113,7 +113,7 @@ async def models(request: Request) -> ModelList:
 @router.get("/models/{name}", tags=["models"], summary="One model", responses=openapi.problems(401, 404))
 async def model(request: Request, name: str) -> ModelInfo:
     """The contract and the card of `name`, its highest version, or of `name@version`."""
-    return _info(request.state.rooms.registry.find(name))
+    return _info(request.state.app_state.registry.find(name))
 
 
 def _info(model: Model) -> ModelInfo:

@@ -1,4 +1,4 @@
-"""What the lifespan hands to every request: `scope["state"]["rooms"]`, or `request.state.rooms`."""
+"""What the lifespan hands to every request: `scope["state"]["app_state"]`, or `request.state.app_state`."""
 
 from __future__ import annotations
 
@@ -10,28 +10,25 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
-from service.api.heads import Heads
+from service.api.head_cache import HeadCache
 from service.api.keys import Keys
 from service.errors import DeadlineExceeded
-from service.inference.admission import Admission, Ticket
+from service.inference.admission import Admission
 from service.inference.health import Health
+from service.inference.job import Job
 from service.inference.registry import Registry
 from service.settings import Settings
-from service.telemetry.logs import RequestLog
 from service.telemetry.metrics import Metrics
-from service.telemetry.tracing import Tracing
+from service.telemetry.observer import Observer
 
 Done = TypeVar("Done")
 
-_LATE: Final = "late"  # what tells our own cancelling from the server's
+_LATE: Final = "late"  # marks a cancellation by the deadline, and not by the server
 
 
 @dataclass(frozen=True, slots=True)
-class Rooms:
-    """The parts that endpoints use.
-
-    `codec` runs the decoding and encoding of pictures off the event loop.
-    """
+class AppState:
+    """The parts that endpoints use. `codec` decodes and encodes pictures in threads."""
 
     settings: Settings
     registry: Registry
@@ -40,24 +37,23 @@ class Rooms:
     codec: Executor
     health: Health
     metrics: Metrics
-    request_log: RequestLog | None
-    tracing: Tracing | None
-    heads: Heads = field(default_factory=Heads)
+    observer: Observer
+    head_cache: HeadCache = field(default_factory=HeadCache)
 
-    async def off_loop(self, ticket: Ticket, work: Callable[..., Done], *arguments: object) -> Done:
-        """Run work that may take milliseconds where it does not keep other requests and the probes waiting.
+    async def run_in_thread(self, job: Job, work: Callable[..., Done], *arguments: object) -> Done:
+        """Run work that may take milliseconds in a thread, so that other requests and the probes do not wait for it.
 
-        Raises what the work raises; DeadlineExceeded as soon as the ticket's deadline passes, even if the work is still
-        going on; and ClientGone or DeadlineExceeded, without beginning the work, when nobody waits for it by its turn.
+        Raises what the work raises. Raises DeadlineExceeded as soon as the job's deadline passes, even while the work
+        still runs; and ClientGone or DeadlineExceeded, without starting the work, when nobody waits for it any more.
         """
 
-        def unless_in_vain() -> Done:
-            ticket.check()
+        def if_wanted() -> Done:
+            job.check()
             return work(*arguments)
 
         loop = asyncio.get_running_loop()
-        running = loop.run_in_executor(self.codec, unless_in_vain)
-        left = ticket.deadline - time.perf_counter()
+        running = loop.run_in_executor(self.codec, if_wanted)
+        left = job.deadline - time.perf_counter()
         timer = loop.call_later(left, running.cancel, _LATE) if left < math.inf else None
         try:
             return await running
@@ -68,6 +64,6 @@ class Rooms:
         finally:
             if timer is not None:
                 timer.cancel()
-            # What the work raised knows this frame by its traceback, and would keep itself and the request's body alive
-            # until the garbage collector looks.
+            # An exception of the work holds this frame by its traceback, and this frame would hold the exception: a
+            # cycle that keeps the request's body in memory until the garbage collector runs.
             del running

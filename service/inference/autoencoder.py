@@ -15,9 +15,9 @@ import numpy.typing as npt
 
 from service.contract import Contract
 from service.errors import Fault, InvalidInput, Unknown
-from service.inference.admission import Ticket
 from service.inference.batcher import Batcher
 from service.inference.engine import Floats, Images
+from service.inference.job import Job
 from service.inference.prior import AggregatePrior, Mixture
 
 Prior = Literal["normal", "aggregate"]
@@ -75,15 +75,15 @@ class Autoencoder:
         self.contract = contract
         self.id = contract.id  # made once: requests ask for it
         self._prior = prior
-        self._encode = batcher.lane("encode", engine.encode)
-        self._decode = batcher.lane("decode", lambda z: (engine.decode(z),))
+        self._encode = batcher.queue("encode", engine.encode)
+        self._decode = batcher.queue("decode", lambda z: (engine.decode(z),))
 
         def reconstruct(images: Images) -> tuple[Floats, Floats, Images, Floats]:
             mu, logvar = engine.encode(images)
             decoded = engine.decode(mu)
             return mu, logvar, decoded, squared_error(decoded, images)
 
-        self._reconstruct = batcher.lane("reconstruct", reconstruct)  # one turn of the queue for both graphs
+        self._reconstruct = batcher.queue("reconstruct", reconstruct)  # one turn of the queue for both graphs
 
     @property
     def priors(self) -> list[Prior]:
@@ -95,19 +95,17 @@ class Autoencoder:
         """The labels that `sample` can draw, in rising order."""
         return [] if self._prior is None else sorted(self._prior.by_label)
 
-    async def encode(
-        self, images: Images, ticket: Ticket, *, sample: bool = False, seed: int | None = None
-    ) -> Posterior:
+    async def encode(self, images: Images, job: Job, *, sample: bool = False, seed: int | None = None) -> Posterior:
         """The posterior of images uint8 [N, *image_shape]; with `sample`, also a draw from it.
 
         Kingma and Welling, Auto-Encoding Variational Bayes (2014), section 2.4. Raises RuntimeFailed.
         """
-        mu, logvar = await self._encode.submit(images, ticket)
+        mu, logvar = await self._encode.submit(images, job)
         if not sample:
             return Posterior(mu, logvar)
         return Posterior(mu, logvar, *draw(mu, logvar, seed))
 
-    async def decode(self, z: Floats, ticket: Ticket) -> Images:
+    async def decode(self, z: Floats, job: Job) -> Images:
         """Images uint8 [N, *image_shape] of latents float32 [N, latent_dim].
 
         Raises InvalidInput with a fault for each latent that is not finite, RuntimeFailed.
@@ -116,27 +114,27 @@ class Autoencoder:
         if not finite.all():
             rows = np.flatnonzero(~finite)
             raise InvalidInput([Fault(("z", int(row)), "Not finite in 32-bit floating point.") for row in rows])
-        return (await self._decode.submit(z, ticket))[0]
+        return (await self._decode.submit(z, job))[0]
 
     async def reconstruct(
-        self, images: Images, ticket: Ticket, *, sample: bool = False, seed: int | None = None
+        self, images: Images, job: Job, *, sample: bool = False, seed: int | None = None
     ) -> Reconstruction:
         """Encode and decode images uint8 [N, *image_shape], through mu, or with `sample` through a draw.
 
         Raises RuntimeFailed.
         """
         if not sample:
-            mu, logvar, decoded, mse = await self._reconstruct.submit(images, ticket)
+            mu, logvar, decoded, mse = await self._reconstruct.submit(images, job)
             return Reconstruction(decoded, Posterior(mu, logvar), mse)
-        mu, logvar = await self._encode.submit(images, ticket)
+        mu, logvar = await self._encode.submit(images, job)
         z, seed = draw(mu, logvar, seed)
-        (decoded,) = await self._decode.submit(z, ticket)
+        (decoded,) = await self._decode.submit(z, job)
         return Reconstruction(decoded, Posterior(mu, logvar, z, seed), squared_error(decoded, images))
 
     async def sample(
         self,
         n: int,
-        ticket: Ticket,
+        job: Job,
         *,
         seed: int | None = None,
         temperature: float = 1.0,
@@ -157,7 +155,7 @@ class Autoencoder:
             z = eps * np.float32(temperature)
         else:
             z = self._mixture(prior, label).place(choices(n, seed), eps, temperature)
-        return Sample(await self.decode(z, ticket), z, seed, prior)
+        return Sample(await self.decode(z, job), z, seed, prior)
 
     def _mixture(self, prior: Prior, label: int | None) -> Mixture:
         """The mixture that a request means; raises Unknown where the bundle has none such."""

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from service.errors import ClientGone, DeadlineExceeded
-from service.inference.admission import Ticket
+from service.inference.job import Job
 
 Array = npt.NDArray[Any]
 Arrays = tuple[Array, ...]
@@ -35,7 +35,7 @@ def uncounted(*_: object) -> None:
 
 
 @dataclass(slots=True)
-class Pulse:
+class EngineStatus:
     """How an engine fares.
 
     `failure`: what its last run failed on, or None. `since`: when the run off the loop that has not ended yet began, a
@@ -59,14 +59,14 @@ class Batcher:
         loop: the kind of its lane, and its rows.
         """
         self.count = count
-        self.pulse = Pulse()
+        self.status = EngineStatus()
         self.executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
         self.most = most
         self.inline = inline
 
-    def lane(self, kind: str, run: Run) -> Lane:
+    def queue(self, kind: str, run: Run) -> BatchQueue:
         """A queue of its own for one kind of run: rows [N, ...] in, arrays of N rows out, each row for itself."""
-        return Lane(kind, run, self)
+        return BatchQueue(kind, run, self)
 
     def close(self) -> None:
         """Finish what is running, then let the thread go."""
@@ -76,11 +76,11 @@ class Batcher:
 class _Waiting:
     """One request's rows in a queue."""
 
-    __slots__ = ("answer", "queued", "rows", "ticket", "timer")
+    __slots__ = ("answer", "job", "queued", "rows", "timer")
 
-    def __init__(self, rows: Array, ticket: Ticket, answer: asyncio.Future[Arrays]) -> None:
+    def __init__(self, rows: Array, job: Job, answer: asyncio.Future[Arrays]) -> None:
         self.rows = rows
-        self.ticket = ticket
+        self.job = job
         self.answer = answer
         self.queued = time.perf_counter()
         self.timer: asyncio.TimerHandle | None = None
@@ -91,7 +91,7 @@ class _Waiting:
             self.answer.set_exception(DeadlineExceeded())
 
 
-class Lane:
+class BatchQueue:
     """A queue of rows for one kind of run."""
 
     def __init__(self, kind: str, run: Run, batcher: Batcher) -> None:
@@ -103,14 +103,14 @@ class Lane:
         self._busy = False  # a flush is planned, or a batch is running off the loop
         self._away = False  # a batch is running off the loop
 
-    def submit(self, rows: Array, ticket: Ticket) -> asyncio.Future[Arrays]:
+    def submit(self, rows: Array, job: Job) -> asyncio.Future[Arrays]:
         """Queue rows [N, ...]; the answer is the run's arrays, N rows each.
 
         It raises what the run raises on these rows, and DeadlineExceeded or ClientGone.
         """
         if not self._busy:
             self._loop = asyncio.get_running_loop()  # asked once for a batch, for it asks the kernel
-        waiting = _Waiting(rows, ticket, self._loop.create_future())
+        waiting = _Waiting(rows, job, self._loop.create_future())
         self._waiting.append(waiting)
         if self._away:  # else it runs within this turn of the loop, and the clock is looked at then
             self._watch(waiting)
@@ -164,9 +164,9 @@ class Lane:
         for count, waiting in enumerate(self._waiting):
             if waiting.answer.done():
                 continue
-            ticket = waiting.ticket
-            if ticket.gone or now >= ticket.deadline:
-                waiting.answer.set_exception(ClientGone() if ticket.gone else DeadlineExceeded())
+            job = waiting.job
+            if job.gone or now >= job.deadline:
+                waiting.answer.set_exception(ClientGone() if job.gone else DeadlineExceeded())
                 continue
             rows += len(waiting.rows)
             if batch and rows > self._batcher.most:
@@ -177,12 +177,12 @@ class Lane:
         return batch
 
     def _away_from_loop(self, parts: Sequence[Array]) -> tuple[list[Arrays | Exception], float, float]:
-        pulse = self._batcher.pulse
-        pulse.since = time.perf_counter()
+        status = self._batcher.status
+        status.since = time.perf_counter()
         try:
             return self._timed(parts)
         finally:
-            pulse.since = None
+            status.since = None
 
     def _timed(self, parts: Sequence[Array]) -> tuple[list[Arrays | Exception], float, float]:
         """What the run gives or raises for each part, and when it started and ended."""
@@ -191,15 +191,15 @@ class Lane:
         return outcomes, started, time.perf_counter()
 
     def _watch(self, waiting: _Waiting) -> None:
-        left = waiting.ticket.deadline - time.perf_counter()
+        left = waiting.job.deadline - time.perf_counter()
         if waiting.timer is None and left < float("inf"):
             waiting.timer = self._loop.call_later(max(0.0, left), waiting.expire)
 
     def _answer(self, batch: list[_Waiting], outcomes: list[Arrays | Exception], started: float, ended: float) -> None:
         failure: Exception | None = None
         for waiting, outcome in zip(batch, outcomes, strict=True):
-            waiting.ticket.queue += started - waiting.queued
-            waiting.ticket.compute += ended - started
+            waiting.job.queue += started - waiting.queued
+            waiting.job.compute += ended - started
             if waiting.timer is not None:
                 waiting.timer.cancel()
             if isinstance(outcome, Exception):
@@ -208,14 +208,14 @@ class Lane:
                 continue
             if isinstance(outcome, Exception):
                 waiting.answer.set_exception(outcome)
-            elif ended >= waiting.ticket.deadline:
+            elif ended >= waiting.job.deadline:
                 waiting.expire()
             else:
                 waiting.answer.set_result(outcome)
         # An engine that answered one of them works; whether it does after failing all of them, only another run tells.
         works = any(not isinstance(outcome, Exception) for outcome in outcomes)
         if works or failure is not None:
-            self._batcher.pulse.failure = None if works else failure
+            self._batcher.status.failure = None if works else failure
 
 
 def _outcomes(run: Run, parts: Sequence[Array]) -> list[Arrays | Exception]:

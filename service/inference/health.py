@@ -30,11 +30,16 @@ class Health:
     draining: bool = False
     _checks: dict[Model, asyncio.Future[str | None]] = field(default_factory=dict)
 
+    def drain(self) -> bool:
+        """Be not ready from now on; whether that was so before."""
+        before, self.draining = self.draining, True
+        return before
+
     def stuck(self) -> str | None:
         """Why the process can only be restarted, in one sentence; None while that is not so."""
         now = time.perf_counter()
         for model in self.registry:
-            since = model.batcher.pulse.since
+            since = model.batcher.status.since
             if since is not None and now - since > self.stall_seconds:
                 return f"{model.engine.contract.id}: a run has not ended for more than {self.stall_seconds:g} s."
         return None
@@ -42,14 +47,14 @@ class Health:
     @property
     def ready(self) -> bool:
         """What is known without a self-test: a model whose last run failed is not ready."""
-        return self._trouble() is None and all(model.batcher.pulse.failure is None for model in self.registry)
+        return self._trouble() is None and all(model.batcher.status.failure is None for model in self.registry)
 
     async def unready(self) -> str | None:
         """Why no request should be sent here now, in one sentence; None when they should."""
         if (trouble := self._trouble()) is not None:
             return trouble
         for model in self.registry:
-            if model.batcher.pulse.failure is not None:
+            if model.batcher.status.failure is not None:
                 failure = await self._check(model)
                 if failure is not None:
                     return failure
@@ -77,14 +82,14 @@ class Health:
 
 
 def _self_test(model: Model) -> str | None:
-    pulse, name = model.batcher.pulse, model.engine.contract.id
-    failure = pulse.failure
+    status, name = model.batcher.status, model.engine.contract.id
+    failure = status.failure
     try:
         model.engine.check()
     except Exception as error:
         log.error("%s fails its self-test after a failed run: %s", name, error)
         return f"{name}: the last run failed, and so does the self-test."
-    if pulse.failure is failure:  # else another run has failed meanwhile
-        pulse.failure = None
+    if status.failure is failure:  # else another run has failed meanwhile
+        status.failure = None
     log.info("%s passes its self-test after a failed run.", name)
     return None

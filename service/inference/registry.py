@@ -31,7 +31,7 @@ INLINE_SECONDS: Final = 1e-3
 _REFERENCE = re.compile(rf"(?P<name>{NAME_PATTERN})(?:@(?P<version>[1-9][0-9]{{0,8}}))?")
 
 # What a bundle's files looked like when it was opened: any change of a name, a size, a time or an inode is a change.
-Look = tuple[tuple[str, int, int, int], ...]
+Fingerprint = tuple[tuple[str, int, int, int], ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,7 +44,7 @@ class Model:
 
 
 @dataclass(frozen=True, slots=True)
-class Opening:
+class RegistryOptions:
     """How bundles are opened: see Settings. `pins` names the only models wanted, "name" or "name@version"; or all.
 
     `count` is told of every batch: the model's id, the kind of run, its rows.
@@ -60,15 +60,15 @@ class Opening:
 class Registry:
     """What is served, what was refused and why, and the way from a request's words to a model."""
 
-    def __init__(self, folder: Path, default: str, opening: Opening) -> None:
+    def __init__(self, folder: Path, default: str, options: RegistryOptions) -> None:
         """Nothing is open before the first `refresh`. `default` is the model of requests that name none."""
         self.refused: dict[str, str] = {}
         self._folder = folder
         self._default = default
-        self._opening = opening
+        self._options = options
         self._models: dict[str, dict[int, Model]] = {}
         self._default_model: Model | None = None  # found once: most requests name none
-        self.opened: dict[Path, Look] = {}  # what every bundle looked like when it was last opened or refused
+        self.opened: dict[Path, Fingerprint] = {}  # what every bundle looked like when it was last opened or refused
 
     def find(self, reference: str | None) -> Model:
         """The model that a request means by "name" (its highest version), "name@version" or None (the default).
@@ -103,9 +103,9 @@ class Registry:
         """Every model served, by name and version."""
         return (model for _, versions in sorted(self._models.items()) for _, model in sorted(versions.items()))
 
-    def look(self) -> dict[Path, Look]:
+    def fingerprints(self) -> dict[Path, Fingerprint]:
         """What the bundles under the folder look like now."""
-        return {folder: _look(folder) for folder in _bundles(self._folder, self._opening.pins)}
+        return {folder: _fingerprint(folder) for folder in _bundles(self._folder, self._options.pins)}
 
     def refresh(self) -> None:
         """Open what is new or changed under the folder, one after the other, and let go of what is no longer there.
@@ -116,16 +116,16 @@ class Registry:
         served = {
             (name, version): model for name, versions in self._models.items() for version, model in versions.items()
         }
-        looks = self.look()
+        found = self.fingerprints()
         refused: dict[str, str] = {}
         models: dict[str, dict[int, Model]] = {}
-        for folder, look in looks.items():
+        for folder, fingerprint in found.items():
             name, version = folder.parent.name, int(folder.name)
             place = f"{name}/{version}"
             model = served.pop((name, version), None)
-            if self.opened.get(folder) != look:
+            if self.opened.get(folder) != fingerprint:
                 try:
-                    opened = _open(folder, self._opening)
+                    opened = _open(folder, self._options)
                 except BundleRefused as error:
                     log.error("Refused: %s%s", error, " What was opened before is still served." if model else "")
                     refused[place] = str(error)
@@ -138,7 +138,7 @@ class Registry:
                 models.setdefault(name, {})[version] = model
         for name, version in served:
             log.info("No longer serving %s@%d: its bundle is gone.", name, version)
-        self._models, self.refused, self.opened = models, refused, looks
+        self._models, self.refused, self.opened = models, refused, found
         try:
             self._default_model = self._find(self._default)
         except Unknown:
@@ -150,13 +150,13 @@ class Registry:
             model.batcher.close()
 
 
-def open_registry(folder: Path, *, default: str, opening: Opening) -> Registry:
+def open_registry(folder: Path, *, default: str, options: RegistryOptions) -> Registry:
     """Open every bundle under `folder`, each verified and warm before the next.
 
     A bundle that is refused is logged and left out; the others are served. Raises BundleRefused when the default model
     is not among them, and ProviderUnavailable.
     """
-    registry = Registry(folder, default, opening)
+    registry = Registry(folder, default, options)
     registry.refresh()
     _ = registry.default
     return registry
@@ -171,7 +171,7 @@ def _bundles(folder: Path, pins: Iterable[str]) -> Iterator[Path]:
             yield bundle
 
 
-def _look(folder: Path) -> Look:
+def _fingerprint(folder: Path) -> Fingerprint:
     try:
         files = sorted(folder.iterdir())
         return tuple(
@@ -181,10 +181,10 @@ def _look(folder: Path) -> Look:
         return ()
 
 
-def _open(folder: Path, opening: Opening) -> Model:
+def _open(folder: Path, options: RegistryOptions) -> Model:
     bundle = read_bundle(folder)
-    engine = Engine(bundle, provider=opening.provider, threads=opening.threads)
+    engine = Engine(bundle, provider=options.provider, threads=options.threads)
     inline = int(INLINE_SECONDS / engine.seconds_per_image()) if engine.provider == CPU else 0
     name = engine.contract.id
-    batcher = Batcher(name, most=opening.batch, inline=inline, count=partial(opening.count, name))
+    batcher = Batcher(name, most=options.batch, inline=inline, count=partial(options.count, name))
     return Model(Autoencoder(engine.contract, engine, batcher, bundle.prior), engine, batcher)

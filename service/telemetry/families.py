@@ -62,7 +62,7 @@ STAGE_DURATION: Final = Family(
     "vae_stage_duration_seconds",
     "histogram",
     ("route", "stage"),
-    "Seconds of an answered verb's request in a stage: decode, queue, compute, encode.",
+    "Seconds of an answered verb's request in a stage: read, queue, compute, write.",
     STAGE_BOUNDS,
 )
 BATCH_SIZE: Final = Family(

@@ -91,25 +91,25 @@ class RequestLog:
                     "method": record.method,
                     "route": record.route,
                     "status": record.status,
-                    "model": record.model,
+                    "model": record.model or None,
                     "images": record.images,
                     "bytes_in": record.bytes_in,
                     "bytes_out": record.bytes_out,
                     "total_ms": round(record.seconds * 1e3, 3),
-                    "decode_ms": round(record.decode * 1e3, 3),
+                    "read_ms": round(record.read * 1e3, 3),
                     "queue_ms": round(record.queue * 1e3, 3),
                     "compute_ms": round(record.compute * 1e3, 3),
-                    "encode_ms": round(record.encode * 1e3, 3),
+                    "write_ms": round(record.write * 1e3, 3),
                 },
                 option=orjson.OPT_APPEND_NEWLINE,
             )
         else:
             text = (
                 f"{now} INFO {_REQUESTS}: {record.method} {record.route} {record.status} "
-                f"request_id={record.request_id} model={record.model} images={record.images} "
+                f"request_id={record.request_id} model={record.model or None} images={record.images} "
                 f"bytes_in={record.bytes_in} bytes_out={record.bytes_out} total_ms={record.seconds * 1e3:.3f} "
-                f"decode_ms={record.decode * 1e3:.3f} queue_ms={record.queue * 1e3:.3f} "
-                f"compute_ms={record.compute * 1e3:.3f} encode_ms={record.encode * 1e3:.3f}"
+                f"read_ms={record.read * 1e3:.3f} queue_ms={record.queue * 1e3:.3f} "
+                f"compute_ms={record.compute * 1e3:.3f} write_ms={record.write * 1e3:.3f}"
             )
             line = (text if text.isprintable() else _UNSAFE.sub(_escaped, text)).encode() + b"\n"
         self._sink.write(line)

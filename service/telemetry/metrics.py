@@ -30,7 +30,7 @@ from service.telemetry.families import Family, key_of
 UNMATCHED: Final = "unmatched"  # the route of requests that no route's template matches
 OTHER: Final = "other"
 
-STAGES: Final = ("decode", "queue", "compute", "encode")
+STAGES: Final = ("read", "queue", "compute", "write")
 
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
@@ -87,10 +87,10 @@ class Metrics:
         model: str,
         images: int,
         seconds: float,
-        decode: float,
+        read: float,
         queue: float,
         compute: float,
-        encode: float,
+        write: float,
     ) -> None:
         """Count a POST of a verb that was answered with 200: all of its metrics in one call."""
         try:
@@ -102,14 +102,14 @@ class Metrics:
         cells[counted] += images
         cells[total] += seconds
         cells[total + bisect_left(_DURATION, seconds)] += 1.0
-        cells[first] += decode
-        cells[first + bisect_left(_STAGE, decode)] += 1.0
+        cells[first] += read
+        cells[first + bisect_left(_STAGE, read)] += 1.0
         cells[second] += queue
         cells[second + bisect_left(_STAGE, queue)] += 1.0
         cells[third] += compute
         cells[third + bisect_left(_STAGE, compute)] += 1.0
-        cells[fourth] += encode
-        cells[fourth + bisect_left(_STAGE, encode)] += 1.0
+        cells[fourth] += write
+        cells[fourth + bisect_left(_STAGE, write)] += 1.0
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count any other request, refused verbs among them. `route` is the template, or UNMATCHED."""

@@ -85,10 +85,10 @@ class Tracing:
                 span.set_status(self._trace.StatusCode.ERROR)
             inside = self._trace.set_span_in_context(span, self._nowhere)
             for stage, spent in (
-                ("decode", record.decode),
+                ("read", record.read),
                 ("queue", record.queue),
                 ("compute", record.compute),
-                ("encode", record.encode),
+                ("write", record.write),
             ):
                 if spent:
                     child = self._tracer.start_span(stage, inside, start_time=at)

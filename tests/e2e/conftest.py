@@ -78,7 +78,7 @@ def wait_until_ready(server: Server) -> None:
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 30) -> None:
-    """Look until the condition holds; fail when it does not in time."""
+    """Fingerprint until the condition holds; fail when it does not in time."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"

@@ -45,7 +45,7 @@ def test_torch_is_not_in_the_serving_process(serve: Callable[..., Server]) -> No
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("asked", [True, False], ids=["through ASGI", "the short way"])
+@pytest.mark.parametrize("asked", [True, False], ids=["through ASGI", "the fast path"])
 def test_a_request_in_flight_is_finished_and_the_exit_is_clean(
     serve: Callable[..., Server], number: signal.Signals, asked: bool
 ) -> None:

@@ -17,13 +17,14 @@ from starlette.exceptions import HTTPException
 
 from service.api.answers import IMAGE_TYPES, LATENT_TYPES, negotiate
 from service.api.error_handlers import error_answer
-from service.api.requests import JSON, MULTIPART, NPY, Body, Terms, read_form, read_images, read_latents
+from service.api.request_head import JSON, MULTIPART, NPY, RequestOptions
+from service.api.requests import Body, decode_images, parse_images, read_form, read_latents
 from service.api.schemas import DecodeRequest, ImageRequest, SampleRequest
 from service.errors import InvalidInput, VaeError
 from service.images import codec
 from service.images.preprocess import Images, Preprocess
-from service.inference.admission import Ticket
-from service.inference.registry import Opening, Registry, open_registry
+from service.inference.admission import Reservation
+from service.inference.registry import Registry, RegistryOptions, open_registry
 from service.settings import Settings
 from tests.digits import digits, encoded
 from tests.e2e.conftest import ROOT
@@ -35,7 +36,12 @@ SHAPES = [(28, 28), (6, 4), (1, 1), (5, 7, 3)]
 
 @pytest.fixture(scope="session")
 def registry() -> Registry:
-    return open_registry(ROOT / "models", default="mnist-mlp", opening=Opening("cpu", threads=1, batch=1))
+    return open_registry(ROOT / "models", default="mnist-mlp", options=RegistryOptions("cpu", threads=1, batch=1))
+
+
+def images_of(body: Body, registry: Registry) -> Images:
+    """What a verb makes of a request's body."""
+    return decode_images(parse_images(body, registry, SETTINGS, Reservation()), SETTINGS)
 
 
 def documented(work: Callable[[], Any]) -> Any:
@@ -206,7 +212,7 @@ class TestJson:
         st.one_of(json_values, st.dictionaries(st.sampled_from(FIELDS), json_values)).map(json.dumps),
     )
     def test_a_document_is_a_form_or_refused(self, form: Any, text: str) -> None:
-        documented(lambda: read_form(Body(text.encode("utf-8", "surrogatepass"), Terms(JSON)), form))
+        documented(lambda: read_form(Body(text.encode("utf-8", "surrogatepass"), RequestOptions(JSON)), form))
 
     @given(
         damaged(
@@ -214,13 +220,13 @@ class TestJson:
         )
     )
     def test_bytes_are_a_form_or_refused(self, data: bytes) -> None:
-        documented(lambda: read_form(Body(data, Terms(JSON)), SampleRequest))
+        documented(lambda: read_form(Body(data, RequestOptions(JSON)), SampleRequest))
 
     @given(images=images((28, 28)))
     def test_pictures_arrive_as_they_were_sent(self, registry: Registry, images: Images) -> None:
         texts = [base64.b64encode(encoded(image)).decode() for image in images]
-        body = Body(json.dumps({"images": texts}).encode(), Terms(JSON))
-        np.testing.assert_array_equal(read_images(body, registry, SETTINGS, Ticket()).images, images)
+        body = Body(json.dumps({"images": texts}).encode(), RequestOptions(JSON))
+        np.testing.assert_array_equal(images_of(body, registry), images)
 
     @given(
         latents=st.lists(
@@ -228,7 +234,7 @@ class TestJson:
         )
     )
     def test_latents_arrive_in_single_precision(self, registry: Registry, latents: list[list[float]]) -> None:
-        body = Body(json.dumps({"z": latents}).encode(), Terms(JSON))
+        body = Body(json.dumps({"z": latents}).encode(), RequestOptions(JSON))
         with np.errstate(over="ignore"):
             np.testing.assert_array_equal(read_latents(body, registry, SETTINGS)[1], np.array(latents, np.float32))
 
@@ -246,8 +252,8 @@ class TestMultipart:
     @given(images=images((28, 28)))
     def test_pictures_arrive_as_they_were_sent(self, registry: Registry, images: Images) -> None:
         data = form(b"b", [(b"images", b"p", encoded(image)) for image in images])
-        body = Body(data, Terms(MULTIPART, {b"boundary": b"b"}))
-        np.testing.assert_array_equal(read_images(body, registry, SETTINGS, Ticket()).images, images)
+        body = Body(data, RequestOptions(MULTIPART, {b"boundary": b"b"}))
+        np.testing.assert_array_equal(images_of(body, registry), images)
 
     @given(
         data=damaged(
@@ -264,13 +270,13 @@ class TestMultipart:
     )
     def test_bytes_are_a_form_or_refused(self, registry: Registry, data: bytes, boundary: bytes | None) -> None:
         parameters = {} if boundary is None else {b"boundary": boundary}
-        documented(lambda: read_images(Body(data, Terms(MULTIPART, parameters)), registry, SETTINGS, Ticket()))
+        documented(lambda: images_of(Body(data, RequestOptions(MULTIPART, parameters)), registry))
 
 
 @given(query=st.lists(st.tuples(st.one_of(st.sampled_from(FIELDS), st.text()), st.text()), max_size=4))
 def test_a_query_is_options_or_refused(registry: Registry, query: list[tuple[str, str]]) -> None:
-    body = Body(codec.npy_bytes(digits()[:1]), Terms(NPY, query=query))
-    documented(lambda: read_images(body, registry, SETTINGS, Ticket()))
+    body = Body(codec.npy_bytes(digits()[:1]), RequestOptions(NPY, query=query))
+    documented(lambda: images_of(body, registry))
 
 
 class TestNegotiate:

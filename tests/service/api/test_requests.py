@@ -14,7 +14,7 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from service.api.answers import negotiate
-from service.api.requests import _media_type
+from service.api.request_head import _media_type
 from service.images.codec import npy_bytes
 from tests.digits import base64_png, digits, encoded
 

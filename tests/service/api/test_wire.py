@@ -22,9 +22,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.server import ServerState
 
 from service.__main__ import configuration
-from service.api.heads import Heads
+from service.api.head_cache import HeadCache
 from service.api.requests import Body
-from service.api.wire import SHORT_BYTES, Protocol
+from service.api.wire import FAST_PATH_BYTES, Protocol
 from service.app import create_app
 from service.images.codec import npy_bytes
 from service.settings import Settings
@@ -158,7 +158,7 @@ def test_the_short_way_answers_what_asgi_answers(
         post(Expect="100-continue"),
         post(version="1.0"),
         post(path="/%65ncode"),
-        post(body=b" " * SHORT_BYTES + BODY),
+        post(body=b" " * FAST_PATH_BYTES + BODY),
         post(body=b"%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY), length=False, Transfer_Encoding="chunked"),
     ],
     ids=["expects to be asked for its body", "HTTP/1.0", "escaped path", "long", "chunked"],
@@ -319,7 +319,7 @@ def test_while_a_client_does_not_read_its_answers_uvicorn_makes_its_requests_wai
 
     async def exchange() -> None:
         protocol = Protocol(
-            uvicorn.Config(app, lifespan="off"), ServerState(), {"rooms": MagicMock(settings=Settings())}
+            uvicorn.Config(app, lifespan="off"), ServerState(), {"app_state": MagicMock(settings=Settings())}
         )
         protocol.connection_made(MagicMock(asyncio.Transport))
         protocol.pause_writing()  # as the transport does when too much of an answer is unsent
@@ -362,7 +362,7 @@ class TestHeads:
             assert ended(connection)
 
     def test_a_long_body_does_not_count_as_a_head(self, port: int) -> None:
-        body = BODY.ljust(SHORT_BYTES)
+        body = BODY.ljust(FAST_PATH_BYTES)
         with Connection(port) as connection:
             for _ in range(3):
                 connection.send(post(body=body) + post())
@@ -375,14 +375,14 @@ def test_a_client_that_says_nothing_is_left_after_the_keep_alive_time(start_serv
         silent, head, body, long, served = (stack.enter_context(Connection(port)) for _ in range(5))
         head.send(b"POST /encode HTT")
         body.send(post()[:-1])
-        long.send(post(body=BODY.ljust(SHORT_BYTES + 1))[:-1])
+        long.send(post(body=BODY.ljust(FAST_PATH_BYTES + 1))[:-1])
         served.send(post())
         assert answer(served)[0] == 200
         for connection in (silent, head, body, long, served):
             assert ended(connection)
 
 
-@pytest.mark.parametrize("body", [BODY, BODY.ljust(SHORT_BYTES + 1)], ids=["short", "long"])
+@pytest.mark.parametrize("body", [BODY, BODY.ljust(FAST_PATH_BYTES + 1)], ids=["short", "long"])
 def test_a_body_that_comes_slowly_is_waited_for(body: bytes) -> None:
     """By a clock of the test's own: pieces that are less than the keep-alive time apart, and then no more."""
 
@@ -407,7 +407,8 @@ def test_a_body_that_comes_slowly_is_waited_for(body: bytes) -> None:
     async def exchange() -> None:
         clock, transport = Clock(), MagicMock(asyncio.Transport)
         config = uvicorn.Config(app, lifespan="off", timeout_keep_alive=10)
-        protocol = Protocol(config, ServerState(), {"rooms": MagicMock(settings=Settings(), heads=Heads())}, clock)  # type: ignore[arg-type]
+        lifespan = {"app_state": MagicMock(settings=Settings(), head_cache=HeadCache())}
+        protocol = Protocol(config, ServerState(), lifespan, clock)  # type: ignore[arg-type]
         protocol.connection_made(transport)
         data = post(body=body)
         for piece in (data[:-9], *(data[-9 + at : -8 + at] for at in range(8))):
@@ -452,7 +453,7 @@ class TestDeadlines:
             "X-Request-Timeout-Ms must be a number of milliseconds, 1 to 999999999.",
         )
 
-    @pytest.mark.parametrize("expect", [{}, {"Expect": "100-continue"}], ids=["the short way", "through ASGI"])
+    @pytest.mark.parametrize("expect", [{}, {"Expect": "100-continue"}], ids=["the fast path", "through ASGI"])
     def test_a_picture_that_takes_longer_than_there_is_time_gets_504(self, port: int, expect: dict[str, Any]) -> None:
         body = json.dumps({"images": [base64.b64encode(encoded(np.zeros((4000, 4000), np.uint8))).decode()]}).encode()
         with Connection(port) as connection:
@@ -468,7 +469,7 @@ class TestKeys:
         (tmp_path / "keys").write_text("sesame\n")
         return start_server(api_keys_file=tmp_path / "keys")
 
-    @pytest.mark.parametrize("expect", [{}, {"Expect": "100-continue"}], ids=["the short way", "through ASGI"])
+    @pytest.mark.parametrize("expect", [{}, {"Expect": "100-continue"}], ids=["the fast path", "through ASGI"])
     def test_a_verb_asks_for_one(self, port: int, expect: dict[str, Any]) -> None:
         no_key: dict[str, Any] = {}
         for headers, wanted in (

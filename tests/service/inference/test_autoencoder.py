@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from service.errors import InvalidInput, Unknown
-from service.inference.admission import Ticket
 from service.inference.autoencoder import SEED_LIMIT, Autoencoder, new_seed, noise
 from service.inference.batcher import Batcher
 from service.inference.bundle import read_bundle
 from service.inference.engine import Engine
+from service.inference.job import Job
 from tests.bundles import write_bundle
 
 IMAGES = np.random.Generator(np.random.PCG64(0)).integers(0, 256, (5, 6, 4), np.uint8)
@@ -27,7 +27,7 @@ def vae(tmp_path: Path) -> Iterator[Autoencoder]:
 
 
 def test_encode_gives_the_posterior_and_draws_only_when_asked(vae: Autoencoder) -> None:
-    posterior = asyncio.run(vae.encode(IMAGES, Ticket()))
+    posterior = asyncio.run(vae.encode(IMAGES, Job()))
     assert posterior.mu.shape == posterior.logvar.shape == (5, 3)
     assert posterior.mu.dtype == np.float32
     assert posterior.z is None
@@ -35,7 +35,7 @@ def test_encode_gives_the_posterior_and_draws_only_when_asked(vae: Autoencoder) 
 
 
 def test_a_draw_is_mu_plus_the_standard_deviation_times_seeded_noise(vae: Autoencoder) -> None:
-    posterior = asyncio.run(vae.encode(IMAGES, Ticket(), sample=True, seed=3))
+    posterior = asyncio.run(vae.encode(IMAGES, Job(), sample=True, seed=3))
     assert posterior.seed == 3
     assert posterior.z is not None
     assert posterior.z.dtype == np.float32
@@ -45,7 +45,7 @@ def test_a_draw_is_mu_plus_the_standard_deviation_times_seeded_noise(vae: Autoen
 
 def test_draws_follow_the_posterior(vae: Autoencoder) -> None:
     """20,000 draws of one image have its mean and its deviation, within five standard errors."""
-    posterior = asyncio.run(vae.encode(np.repeat(IMAGES[:1], 20_000, axis=0), Ticket(), sample=True, seed=0))
+    posterior = asyncio.run(vae.encode(np.repeat(IMAGES[:1], 20_000, axis=0), Job(), sample=True, seed=0))
     assert posterior.z is not None
     std = np.exp(posterior.logvar[0] / 2)
     assert (np.abs(posterior.z.mean(axis=0) - posterior.mu[0]) < 5 * std / np.sqrt(20_000)).all()
@@ -53,45 +53,45 @@ def test_draws_follow_the_posterior(vae: Autoencoder) -> None:
 
 
 def test_reconstruct_decodes_mu_and_measures_the_error_on_unit_pixels(vae: Autoencoder) -> None:
-    result = asyncio.run(vae.reconstruct(IMAGES, Ticket()))
-    decoded = asyncio.run(vae.decode(result.posterior.mu, Ticket()))
+    result = asyncio.run(vae.reconstruct(IMAGES, Job()))
+    decoded = asyncio.run(vae.decode(result.posterior.mu, Job()))
     np.testing.assert_array_equal(result.images, decoded)
     expected = ((IMAGES / 255 - decoded / 255) ** 2).mean(axis=(1, 2))
     np.testing.assert_allclose(result.mse, expected, rtol=1e-5)
 
 
 def test_reconstruct_with_sample_decodes_the_draw(vae: Autoencoder) -> None:
-    result = asyncio.run(vae.reconstruct(IMAGES, Ticket(), sample=True, seed=9))
+    result = asyncio.run(vae.reconstruct(IMAGES, Job(), sample=True, seed=9))
     assert result.posterior.z is not None
-    np.testing.assert_array_equal(result.images, asyncio.run(vae.decode(result.posterior.z, Ticket())))
+    np.testing.assert_array_equal(result.images, asyncio.run(vae.decode(result.posterior.z, Job())))
 
 
 def test_samples_are_the_same_for_the_same_seed_and_a_longer_one_starts_alike(vae: Autoencoder) -> None:
-    short = asyncio.run(vae.sample(4, Ticket(), seed=1))
-    long = asyncio.run(vae.sample(9, Ticket(), seed=1))
-    other = asyncio.run(vae.sample(4, Ticket(), seed=2))
+    short = asyncio.run(vae.sample(4, Job(), seed=1))
+    long = asyncio.run(vae.sample(9, Job(), seed=1))
+    other = asyncio.run(vae.sample(4, Job(), seed=2))
     assert short.images.tobytes() == long.images[:4].tobytes()
     assert not np.array_equal(short.z, other.z)
 
 
 def test_a_sample_nobody_seeded_says_its_seed(vae: Autoencoder) -> None:
-    first = asyncio.run(vae.sample(4, Ticket()))
-    again = asyncio.run(vae.sample(4, Ticket(), seed=first.seed))
+    first = asyncio.run(vae.sample(4, Job()))
+    again = asyncio.run(vae.sample(4, Job(), seed=first.seed))
     assert first.images.tobytes() == again.images.tobytes()
     assert first.prior == "normal"
 
 
 def test_temperature_scales_the_prior(vae: Autoencoder) -> None:
-    warm = asyncio.run(vae.sample(4, Ticket(), seed=1, temperature=2.0))
-    np.testing.assert_array_equal(warm.z, 2 * asyncio.run(vae.sample(4, Ticket(), seed=1)).z)
-    assert not asyncio.run(vae.sample(4, Ticket(), seed=1, temperature=0)).z.any()
+    warm = asyncio.run(vae.sample(4, Job(), seed=1, temperature=2.0))
+    np.testing.assert_array_equal(warm.z, 2 * asyncio.run(vae.sample(4, Job(), seed=1)).z)
+    assert not asyncio.run(vae.sample(4, Job(), seed=1, temperature=0)).z.any()
 
 
 def test_a_prior_or_label_that_the_bundle_has_not_is_unknown(vae: Autoencoder) -> None:
     with pytest.raises(Unknown, match="tiny@1 has no aggregate prior"):
-        asyncio.run(vae.sample(1, Ticket(), prior="aggregate"))
+        asyncio.run(vae.sample(1, Job(), prior="aggregate"))
     with pytest.raises(Unknown, match="tiny@1 has no aggregate prior for label 7"):
-        asyncio.run(vae.sample(1, Ticket(), label=7))
+        asyncio.run(vae.sample(1, Job(), label=7))
 
 
 @pytest.fixture
@@ -106,51 +106,51 @@ def fitted(tmp_path: Path) -> Iterator[Autoencoder]:
 class TestAggregatePrior:
     def test_it_is_the_default_where_there_is_one(self, fitted: Autoencoder) -> None:
         assert (fitted.priors, fitted.labels) == (["normal", "aggregate"], [1, 4])
-        default = asyncio.run(fitted.sample(50, Ticket(), seed=1))
-        asked = asyncio.run(fitted.sample(50, Ticket(), seed=1, prior="aggregate"))
+        default = asyncio.run(fitted.sample(50, Job(), seed=1))
+        asked = asyncio.run(fitted.sample(50, Job(), seed=1, prior="aggregate"))
         assert default.prior == "aggregate"
         np.testing.assert_array_equal(default.z, asked.z)
         assert default.z.dtype == np.float32
         assert default.z.min() > 5
 
     def test_the_normal_prior_can_still_be_had(self, fitted: Autoencoder, vae: Autoencoder) -> None:
-        normal = asyncio.run(fitted.sample(4, Ticket(), seed=1, prior="normal"))
+        normal = asyncio.run(fitted.sample(4, Job(), seed=1, prior="normal"))
         assert normal.prior == "normal"
         np.testing.assert_array_equal(normal.z, noise((4, 3), 1))
 
     def test_a_label_draws_from_its_own_gaussians(self, fitted: Autoencoder) -> None:
         for label, means in ((1, {10, 20}), (4, {30, 40})):
-            sample = asyncio.run(fitted.sample(200, Ticket(), seed=3, label=label))
+            sample = asyncio.run(fitted.sample(200, Job(), seed=3, label=label))
             assert set((sample.z / 10).round().mean(axis=1).astype(int) * 10) == means
             assert sample.prior == "aggregate"
 
     def test_a_longer_sample_starts_like_a_shorter_one(self, fitted: Autoencoder) -> None:
         for label in (None, 4):
-            short = asyncio.run(fitted.sample(4, Ticket(), seed=1, label=label))
-            long = asyncio.run(fitted.sample(9, Ticket(), seed=1, label=label))
+            short = asyncio.run(fitted.sample(4, Job(), seed=1, label=label))
+            long = asyncio.run(fitted.sample(9, Job(), seed=1, label=label))
             assert short.z.tobytes() == long.z[:4].tobytes()
             assert short.images.tobytes() == long.images[:4].tobytes()
-            assert short.z.tobytes() != asyncio.run(fitted.sample(4, Ticket(), seed=2, label=label)).z.tobytes()
+            assert short.z.tobytes() != asyncio.run(fitted.sample(4, Job(), seed=2, label=label)).z.tobytes()
 
     def test_temperature_scales_the_distance_from_the_gaussian_s_mean(self, fitted: Autoencoder) -> None:
         cold, warm, hot = (
-            asyncio.run(fitted.sample(20, Ticket(), seed=1, temperature=each)).z for each in (0.0, 1.0, 2.0)
+            asyncio.run(fitted.sample(20, Job(), seed=1, temperature=each)).z for each in (0.0, 1.0, 2.0)
         )
         assert set(cold.flatten().tolist()) <= {10, 20, 30, 40}
         np.testing.assert_allclose(hot - cold, 2 * (warm - cold), atol=1e-5)
 
     def test_what_it_has_not_is_unknown(self, fitted: Autoencoder) -> None:
         with pytest.raises(Unknown, match="fitted@1 has no aggregate prior for label 7"):
-            asyncio.run(fitted.sample(1, Ticket(), label=7))
+            asyncio.run(fitted.sample(1, Job(), label=7))
         with pytest.raises(Unknown, match="fitted@1 has no normal prior for label 1"):
-            asyncio.run(fitted.sample(1, Ticket(), label=1, prior="normal"))
+            asyncio.run(fitted.sample(1, Job(), label=1, prior="normal"))
 
 
 def test_latents_that_are_not_finite_are_named(vae: Autoencoder) -> None:
     z = np.zeros((4, 3), np.float32)
     z[1, 0], z[3, 2] = np.nan, np.inf
     with pytest.raises(InvalidInput) as caught:
-        asyncio.run(vae.decode(z, Ticket()))
+        asyncio.run(vae.decode(z, Job()))
     assert [fault.path for fault in caught.value.faults] == [("z", 1), ("z", 3)]
 
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from service.errors import ClientGone, DeadlineExceeded
-from service.inference.admission import Ticket
 from service.inference.batcher import Batcher
 from service.inference.engine import Floats, Images
+from service.inference.job import Job
 
 GUILTY = 13
 
@@ -56,8 +56,8 @@ class Lanes:
     """A lane for each graph of the fake engine."""
 
     def __init__(self, batcher: Batcher, engine: FakeEngine) -> None:
-        self.encode = batcher.lane("encode", engine.encode).submit
-        self.decode = batcher.lane("decode", lambda z: (engine.decode(z),)).submit
+        self.encode = batcher.queue("encode", engine.encode).submit
+        self.decode = batcher.queue("decode", lambda z: (engine.decode(z),)).submit
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_one_turn_of_the_loop_is_one_batch_and_each_gets_its_own_rows(
     engine: FakeEngine, run: Callable[..., Any]
 ) -> None:
     async def scenario(lanes: Lanes) -> Any:
-        return await asyncio.gather(*(lanes.encode(rows(count, count), Ticket()) for count in (1, 3, 2)))
+        return await asyncio.gather(*(lanes.encode(rows(count, count), Job()) for count in (1, 3, 2)))
 
     answers = run(scenario)
     assert engine.batches == [6]
@@ -94,7 +94,7 @@ def test_one_turn_of_the_loop_is_one_batch_and_each_gets_its_own_rows(
 def test_a_request_alone_runs_at_once_on_the_loop(engine: FakeEngine, run: Callable[..., Any]) -> None:
     async def scenario(lanes: Lanes) -> None:
         for _ in range(3):
-            await lanes.encode(rows(1), Ticket())
+            await lanes.encode(rows(1), Job())
 
     run(scenario)
     assert engine.batches == [1, 1, 1]
@@ -104,9 +104,9 @@ def test_a_request_alone_runs_at_once_on_the_loop(engine: FakeEngine, run: Calla
 def test_lanes_batch_on_their_own(engine: FakeEngine, run: Callable[..., Any]) -> None:
     async def scenario(lanes: Lanes) -> Any:
         return await asyncio.gather(
-            lanes.encode(rows(1, 5), Ticket()),
-            lanes.decode(np.full((2, 1), 7, np.float32), Ticket()),
-            lanes.encode(rows(2, 6), Ticket()),
+            lanes.encode(rows(1, 5), Job()),
+            lanes.decode(np.full((2, 1), 7, np.float32), Job()),
+            lanes.encode(rows(2, 6), Job()),
         )
 
     (mu, _), (decoded,), (other_mu, _) = run(scenario)
@@ -121,12 +121,12 @@ def test_a_large_batch_leaves_the_loop_free_and_the_next_one_gathers_meanwhile(
 ) -> None:
     async def scenario(lanes: Lanes) -> None:
         engine.let_go.clear()
-        large = asyncio.ensure_future(lanes.encode(rows(5), Ticket()))
+        large = asyncio.ensure_future(lanes.encode(rows(5), Job()))
         while not engine.started.is_set():
             await asyncio.sleep(0)  # the loop turns while the engine is busy, or this would never end
         others = []
         for _ in range(3):  # three turns, one batch
-            others.append(asyncio.ensure_future(lanes.encode(rows(1), Ticket())))
+            others.append(asyncio.ensure_future(lanes.encode(rows(1), Job())))
             await asyncio.sleep(0)
         assert engine.batches == [5]
         engine.let_go.set()
@@ -139,7 +139,7 @@ def test_a_large_batch_leaves_the_loop_free_and_the_next_one_gathers_meanwhile(
 
 def test_batches_are_bounded_and_in_order(engine: FakeEngine, run: Callable[..., Any]) -> None:
     async def scenario(lanes: Lanes) -> Any:
-        return await asyncio.gather(*(lanes.encode(rows(count, count), Ticket()) for count in (3, 4, 2, 20, 1, 7)))
+        return await asyncio.gather(*(lanes.encode(rows(count, count), Job()) for count in (3, 4, 2, 20, 1, 7)))
 
     answers = run(scenario)
     assert engine.batches == [7, 2, 20, 8]  # a request that is larger alone is a batch of its own
@@ -148,7 +148,7 @@ def test_batches_are_bounded_and_in_order(engine: FakeEngine, run: Callable[...,
 
 def test_a_bound_of_one_switches_batching_off(engine: FakeEngine, run: Callable[..., Any]) -> None:
     async def scenario(lanes: Lanes) -> None:
-        await asyncio.gather(*(lanes.encode(rows(1), Ticket()) for _ in range(4)))
+        await asyncio.gather(*(lanes.encode(rows(1), Job()) for _ in range(4)))
 
     run(scenario, most=1)
     assert engine.batches == [1, 1, 1, 1]
@@ -160,9 +160,9 @@ def test_what_the_engine_raises_reaches_those_who_asked_and_the_batcher_lives_on
 ) -> None:
     async def scenario(lanes: Lanes) -> Any:
         engine.fails = True
-        failed = await asyncio.gather(*(lanes.encode(rows(count), Ticket()) for _ in range(2)), return_exceptions=True)
+        failed = await asyncio.gather(*(lanes.encode(rows(count), Job()) for _ in range(2)), return_exceptions=True)
         engine.fails = False
-        return failed, await lanes.encode(rows(count, 3), Ticket())
+        return failed, await lanes.encode(rows(count, 3), Job())
 
     failed, (mu, _) = run(scenario)
     assert [type(error) for error in failed] == [ZeroDivisionError] * 2
@@ -171,7 +171,7 @@ def test_what_the_engine_raises_reaches_those_who_asked_and_the_batcher_lives_on
 
 def test_a_request_that_is_gone_spoils_nothing_for_the_others(engine: FakeEngine, run: Callable[..., Any]) -> None:
     async def scenario(lanes: Lanes) -> Any:
-        requests = [asyncio.ensure_future(lanes.encode(rows(1, value), Ticket())) for value in (1, 2, 3)]
+        requests = [asyncio.ensure_future(lanes.encode(rows(1, value), Job())) for value in (1, 2, 3)]
         requests[1].cancel()
         return await asyncio.gather(*requests, return_exceptions=True)
 
@@ -181,7 +181,7 @@ def test_a_request_that_is_gone_spoils_nothing_for_the_others(engine: FakeEngine
 
 
 def test_waiting_and_computing_are_timed_apart(engine: FakeEngine, run: Callable[..., Any]) -> None:
-    first, second = Ticket(), Ticket()
+    first, second = Job(), Job()
 
     async def scenario(lanes: Lanes) -> None:
         engine.let_go.clear()
@@ -207,9 +207,7 @@ def test_only_the_guilty_of_a_batch_fail(
 ) -> None:
     async def scenario(lanes: Lanes) -> Any:
         values = [GUILTY if number in guilty else number for number in range(6)]
-        return await asyncio.gather(
-            *(lanes.encode(rows(1, value), Ticket()) for value in values), return_exceptions=True
-        )
+        return await asyncio.gather(*(lanes.encode(rows(1, value), Job()) for value in values), return_exceptions=True)
 
     answers = run(scenario, inline=inline)
     assert engine.batches[0] == 6
@@ -222,11 +220,11 @@ def test_only_the_guilty_of_a_batch_fail(
 
 def test_an_engine_that_answers_anybody_is_not_failing(engine: FakeEngine) -> None:
     batcher = Batcher("fake", most=8, inline=8)
-    lane = batcher.lane("encode", engine.encode)
+    lane = batcher.queue("encode", engine.encode)
 
     async def ask(*values: int) -> Exception | None:
-        await asyncio.gather(*(lane.submit(rows(1, value), Ticket()) for value in values), return_exceptions=True)
-        return batcher.pulse.failure
+        await asyncio.gather(*(lane.submit(rows(1, value), Job()) for value in values), return_exceptions=True)
+        return batcher.status.failure
 
     assert asyncio.run(ask(1, GUILTY)) is None
     assert isinstance(asyncio.run(ask(GUILTY)), ArithmeticError)
@@ -234,24 +232,24 @@ def test_an_engine_that_answers_anybody_is_not_failing(engine: FakeEngine) -> No
     batcher.close()
 
 
-def late() -> Ticket:
-    """A ticket whose time is over."""
-    ticket = Ticket()
-    ticket.deadline = ticket.arrived
-    return ticket
+def late() -> Job:
+    """A job whose deadline has passed."""
+    job = Job()
+    job.deadline = time.perf_counter()
+    return job
 
 
-def gone() -> Ticket:
-    """A ticket whose client has closed its connection."""
-    ticket = Ticket()
-    ticket.gone = True
-    return ticket
+def gone() -> Job:
+    """A job whose client has closed its connection."""
+    job = Job()
+    job.gone = True
+    return job
 
 
 def test_what_nobody_waits_for_is_not_run(engine: FakeEngine, run: Callable[..., Any]) -> None:
     async def scenario(lanes: Lanes) -> Any:
-        tickets = (late(), Ticket(), gone())
-        return await asyncio.gather(*(lanes.encode(rows(1, 4), ticket) for ticket in tickets), return_exceptions=True)
+        jobs = (late(), Job(), gone())
+        return await asyncio.gather(*(lanes.encode(rows(1, 4), job) for job in jobs), return_exceptions=True)
 
     expired, answered, left = run(scenario)
     assert engine.batches == [1]
@@ -266,7 +264,7 @@ def test_a_batch_of_which_nobody_is_left_is_no_run_and_does_not_stop_the_queue(
     async def scenario(lanes: Lanes) -> Any:
         with pytest.raises(DeadlineExceeded):
             await lanes.encode(rows(1), late())
-        return await lanes.encode(rows(1, 4), Ticket())
+        return await lanes.encode(rows(1, 4), Job())
 
     assert run(scenario)[0][0, 0] == 4
     assert engine.batches == [1]
@@ -275,13 +273,13 @@ def test_a_batch_of_which_nobody_is_left_is_no_run_and_does_not_stop_the_queue(
 def test_a_deadline_ends_the_wait_for_a_run_that_does_not_end(engine: FakeEngine, run: Callable[..., Any]) -> None:
     async def scenario(lanes: Lanes) -> Any:
         engine.let_go.clear()
-        tickets = [Ticket() for _ in range(3)]
-        for ticket in tickets[:2]:
-            ticket.deadline = ticket.arrived + 0.05
-        stuck = asyncio.ensure_future(lanes.encode(rows(5), tickets[0]))
+        jobs = [Job() for _ in range(3)]
+        for job in jobs[:2]:
+            job.deadline = time.perf_counter() + 0.05
+        stuck = asyncio.ensure_future(lanes.encode(rows(5), jobs[0]))
         while not engine.started.is_set():
             await asyncio.sleep(0)
-        behind = [asyncio.ensure_future(lanes.encode(rows(1), ticket)) for ticket in tickets[1:]]
+        behind = [asyncio.ensure_future(lanes.encode(rows(1), job)) for job in jobs[1:]]
         expired = await asyncio.gather(stuck, behind[0], return_exceptions=True)
         assert not behind[1].done()
         engine.let_go.set()
@@ -293,11 +291,11 @@ def test_a_deadline_ends_the_wait_for_a_run_that_does_not_end(engine: FakeEngine
 
 
 def test_an_answer_that_is_ready_too_late_is_no_answer(engine: FakeEngine, run: Callable[..., Any]) -> None:
-    ticket = Ticket()
+    job = Job()
 
     async def scenario(lanes: Lanes) -> None:
-        waiting = asyncio.ensure_future(lanes.encode(rows(1), ticket))
-        ticket.deadline = time.perf_counter() + 0.05
+        waiting = asyncio.ensure_future(lanes.encode(rows(1), job))
+        job.deadline = time.perf_counter() + 0.05
         engine.let_go.clear()
         threading.Timer(0.1, engine.let_go.set).start()  # the run, on the loop, outlasts the deadline
         await waiting
@@ -308,19 +306,19 @@ def test_an_answer_that_is_ready_too_late_is_no_answer(engine: FakeEngine, run: 
 
 def test_a_run_that_is_going_on_off_the_loop_can_be_seen(engine: FakeEngine) -> None:
     batcher = Batcher("fake", most=8, inline=0)
-    lane = batcher.lane("encode", engine.encode)
-    seen: list[float | None] = [batcher.pulse.since]
+    lane = batcher.queue("encode", engine.encode)
+    seen: list[float | None] = [batcher.status.since]
 
     async def scenario() -> None:
         engine.let_go.clear()
-        answer = lane.submit(rows(1), Ticket())
+        answer = lane.submit(rows(1), Job())
         while not engine.started.is_set():
             await asyncio.sleep(0)
-        seen.append(batcher.pulse.since)
+        seen.append(batcher.status.since)
         engine.let_go.set()
         await answer
 
     asyncio.run(scenario())
-    seen.append(batcher.pulse.since)
+    seen.append(batcher.status.since)
     assert [since is not None for since in seen] == [False, True, False]
     batcher.close()

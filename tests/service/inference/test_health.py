@@ -12,14 +12,14 @@ import pytest
 from service.errors import RuntimeFailed
 from service.inference.engine import Engine
 from service.inference.health import Health
-from service.inference.registry import Opening, Registry, open_registry
+from service.inference.registry import Registry, RegistryOptions, open_registry
 from tests.bundles import write_bundle
 
 
 @pytest.fixture
 def registry(tmp_path: Path) -> Iterator[Registry]:
     write_bundle(tmp_path)
-    registry = open_registry(tmp_path, default="tiny", opening=Opening("cpu", threads=1, batch=8))
+    registry = open_registry(tmp_path, default="tiny", options=RegistryOptions("cpu", threads=1, batch=8))
     yield registry
     registry.close()
 
@@ -64,20 +64,20 @@ def test_a_default_model_that_was_removed_makes_it_not_ready(
 def test_a_failing_engine_is_not_ready_until_a_real_run_of_it_succeeds(
     health: Health, registry: Registry, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    registry.default.batcher.pulse.failure = RuntimeFailed("a failed run")
+    registry.default.batcher.status.failure = RuntimeFailed("a failed run")
     with monkeypatch.context() as broken:
         break_engine(broken)
         for _ in range(2):
             assert unready(health) == "tiny@1: the last run failed, and so does the self-test."
     assert "a cable was pulled" in caplog.text
     assert unready(health) is None
-    assert registry.default.batcher.pulse.failure is None
+    assert registry.default.batcher.status.failure is None
 
 
 def test_an_engine_that_failed_on_one_input_is_ready_when_its_self_test_passes(
     health: Health, registry: Registry
 ) -> None:
-    registry.default.batcher.pulse.failure = RuntimeFailed("an odd input")
+    registry.default.batcher.status.failure = RuntimeFailed("an odd input")
     assert unready(health) is None
 
 
@@ -93,7 +93,7 @@ def test_a_probe_does_not_wait_for_a_self_test_that_hangs(
         assert let_go.wait(10)
 
     monkeypatch.setattr(Engine, "check", hang)
-    registry.default.batcher.pulse.failure = RuntimeFailed("a failed run")
+    registry.default.batcher.status.failure = RuntimeFailed("a failed run")
 
     async def probes() -> list[str | None]:
         slow = await asyncio.gather(*(health.unready() for _ in range(3)))
@@ -107,7 +107,7 @@ def test_a_probe_does_not_wait_for_a_self_test_that_hangs(
 
 
 def test_a_run_that_does_not_end_is_stuck_and_not_ready(registry: Registry) -> None:
-    pulse = registry.default.batcher.pulse
+    pulse = registry.default.batcher.status
     health = Health(registry, stall_seconds=5)
     pulse.since = time.perf_counter() - 4
     assert health.stuck() is None

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from service.errors import BundleRefused, Unknown
-from service.inference.admission import Ticket
 from service.inference.autoencoder import Autoencoder
-from service.inference.registry import Opening, Registry, open_registry
+from service.inference.job import Job
+from service.inference.registry import Registry, RegistryOptions, open_registry
 from tests.bundles import seal, write_bundle
 
 
 def opened(models: Path, default: str = "tiny") -> Registry:
-    return open_registry(models, default=default, opening=Opening("cpu", threads=1, batch=8))
+    return open_registry(models, default=default, options=RegistryOptions("cpu", threads=1, batch=8))
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ class TestRefresh:
         images = np.zeros((2, 6, 4), np.uint8)
 
         async def answer(autoencoder: Autoencoder) -> int:
-            return len((await autoencoder.encode(images, Ticket())).mu)
+            return len((await autoencoder.encode(images, Job())).mu)
 
         assert asyncio.run(asyncio.wait_for(answer(autoencoder), 20)) == 2
         assert threads("tiny@1")
@@ -161,7 +161,9 @@ class TestRefresh:
         write_bundle(tmp_path, "colour", image_shape=(6, 4, 3))
         write_bundle(tmp_path, "other")
         pins = ("tiny@1", "tiny@3", "colour")
-        registry = open_registry(tmp_path, default="tiny", opening=Opening("cpu", threads=1, batch=8, pins=pins))
+        registry = open_registry(
+            tmp_path, default="tiny", options=RegistryOptions("cpu", threads=1, batch=8, pins=pins)
+        )
         assert served(registry) == ["colour@1", "tiny@1", "tiny@3"]
 
 

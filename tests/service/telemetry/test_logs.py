@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from service.telemetry.logs import LINE_BYTES, Format, RequestLog, Sink, configure
-from service.telemetry.record import Record
+from tests.records import encoded_two
 
 ROOT = Path(__file__).parents[3]
 NASTY = "a\nb\r\x1b[31m\x00\x85\u2028\u2029\x7f\ud800é\U0001f600"
@@ -53,9 +53,7 @@ def root_logger() -> Iterator[None]:
 
 
 def write_one(log: RequestLog, request_id: str = "abc") -> None:
-    log.write(
-        Record(request_id, "POST", "/encode", 200, "mnist-mlp@1", 2, 512, 834, 70e-6, 12e-6, 2e-6, 34e-6, 13.4e-6)
-    )
+    log.write(encoded_two(request_id=request_id, write=13.4e-6))
 
 
 class TestJson:
@@ -101,10 +99,10 @@ class TestJson:
             "bytes_in": 512,
             "bytes_out": 834,
             "total_ms": 0.07,
-            "decode_ms": 0.012,
+            "read_ms": 0.012,
             "queue_ms": 0.002,
             "compute_ms": 0.034,
-            "encode_ms": 0.013,
+            "write_ms": 0.013,
         }
 
 
@@ -237,7 +235,7 @@ class TestRealStreams:
     CODE = """
 import logging, sys
 from service.telemetry import logs
-from service.telemetry.record import Record
+from tests.records import record
 sink = logs.configure("info", sys.argv[1])
 request_log = logs.RequestLog(sink, sys.argv[1])
 for number in range(100):
@@ -245,7 +243,7 @@ for number in range(100):
         raise ZeroDivisionError(number)
     except ZeroDivisionError:
         logging.getLogger("service").exception("Failed.")
-    request_log.write(Record("abc", "POST", "/encode", 200, None, 1, 1, 1, 1e-3))
+    request_log.write(record())
 print(sink.lost)
 """
 

@@ -59,7 +59,7 @@ def sources(**other: Any) -> Sources:
 
 def answer_one(metrics: Metrics) -> None:
     metrics.answered(
-        "/encode", "mnist-mlp@1", 2, 70e-6, decode=12e-6, queue=2e-6, compute=34e-6, encode=13e-6
+        "/encode", "mnist-mlp@1", 2, 70e-6, read=12e-6, queue=2e-6, compute=34e-6, write=13e-6
     )  # adds up to less: the rest is between the stages
 
 
@@ -164,7 +164,7 @@ class TestOneProcess:
         assert value(found, "vae_requests_total", route="/encode", method="POST", status=200) == 2
         assert value(found, "vae_images_total", model="mnist-mlp@1", verb="encode") == 4
         assert value(found, "vae_request_duration_seconds_sum", route="/encode") == pytest.approx(140e-6)
-        for stage, seconds in {"decode": 24e-6, "queue": 4e-6, "compute": 68e-6, "encode": 26e-6}.items():
+        for stage, seconds in {"read": 24e-6, "queue": 4e-6, "compute": 68e-6, "write": 26e-6}.items():
             assert value(found, "vae_stage_duration_seconds_count", route="/encode", stage=stage) == 2
             assert value(found, "vae_stage_duration_seconds_sum", route="/encode", stage=stage) == pytest.approx(
                 seconds
@@ -179,7 +179,7 @@ class TestOneProcess:
         assert value(found, "vae_requests_total", route="/encode", method="POST", status=422) == 1
         assert value(found, "vae_requests_total", route="/models/{name}", method="GET", status=200) == 1
         assert value(found, "vae_request_duration_seconds_count", route="/encode") == 2
-        assert value(found, "vae_stage_duration_seconds_count", route="/encode", stage="decode") == 1
+        assert value(found, "vae_stage_duration_seconds_count", route="/encode", stage="read") == 1
 
     def test_runs_and_rejections_are_counted(self) -> None:
         metrics = Metrics()

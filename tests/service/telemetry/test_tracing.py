@@ -12,8 +12,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 from service.errors import TracingUnavailable
-from service.telemetry.record import Record
 from service.telemetry.tracing import Tracing
+from tests.records import encoded_two, record
 
 ROOT = Path(__file__).parents[3]
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -31,8 +31,7 @@ def spans_of(status: int = 200, headers: Mapping[bytes, bytes] | None = None) ->
     """The spans of one request, by name."""
     exporter = InMemorySpanExporter()
     tracing = Tracing(exporter)
-    record = Record("abc", "POST", "/encode", status, "mnist-mlp@1", 2, 512, 834, 70e-6, 12e-6, 2e-6, 34e-6, 13e-6)
-    tracing.request(headers or {}, record)
+    tracing.request(headers or {}, encoded_two(status=status))
     tracing.close()
     return {span.name: span for span in exporter.get_finished_spans()}
 
@@ -60,10 +59,10 @@ def test_a_request_is_a_span_with_its_stages_in_it() -> None:
         "vae.images": 2,
     }
     assert {name: round(seconds(span), 9) for name, span in spans.items()} == {
-        "decode": 12e-6,
+        "read": 12e-6,
         "queue": 2e-6,
         "compute": 34e-6,
-        "encode": 13e-6,
+        "write": 13e-6,
     }
     at = request.start_time
     for span in spans.values():
@@ -121,10 +120,10 @@ def test_the_environment_chooses_the_sampler(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(("exporter", "spans"), [("console", 1), ("none", 0), ("console, none", 1)])
 def test_the_environment_chooses_the_exporter(exporter: str, spans: int) -> None:
     code = """
-from service.telemetry.record import Record
 from service.telemetry.tracing import Tracing
+from tests.records import record
 tracing = Tracing()
-tracing.request({}, Record("abc", "GET", "/models", 200, None, 0, 0, 834, 1e-3))
+tracing.request({}, record("GET", "/models"))
 tracing.close()
 """
     assert run(code, OTEL_TRACES_EXPORTER=exporter).count('"name": "GET /models"') == spans
@@ -136,7 +135,7 @@ def test_a_collector_that_cannot_be_reached_holds_nothing_up(monkeypatch: pytest
     tracing = Tracing()
     began = time.monotonic()
     for _ in range(100):
-        tracing.request({}, Record("abc", "GET", "/models", 200, None, 0, 0, 834, 1e-3))
+        tracing.request({}, record("GET", "/models"))
     assert time.monotonic() - began < 1
     tracing.close()
     assert time.monotonic() - began < 10

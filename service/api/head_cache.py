@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from service.api.requests import Head
+from service.api.request_head import RequestHead
 
 # Two megabytes of heads, and perhaps six of what was made of them.
 MOST: Final = 2048
@@ -20,20 +20,20 @@ _END: Final = b"\r\n\r\n"
 _ONCE: Final = frozenset({b"x-request-id", b"traceparent"})
 
 
-class Heads:
+class HeadCache:
     """The heads that are remembered, by their bytes, to the last one."""
 
     def __init__(self) -> None:
         """Remember none yet."""
-        self._heads: dict[bytes, Head] = {}
+        self._heads: dict[bytes, RequestHead] = {}
 
-    def recall(self, data: bytes) -> tuple[Head, bytes] | None:
+    def get(self, data: bytes) -> tuple[RequestHead, bytes] | None:
         """The head and the body, where `data` is one whole request with a head that is remembered; else None."""
         end = data.find(_END) + len(_END)
         head = self._heads.get(data[:end])
         return (head, data[end:]) if head is not None and head.length == len(data) - end else None
 
-    def keep(self, data: bytes, head: Head, url: bytes, headers: Sequence[tuple[bytes, bytes]]) -> None:
+    def add(self, data: bytes, head: RequestHead, url: bytes, headers: Sequence[tuple[bytes, bytes]]) -> None:
         """Remember a head that a parser took for a POST of HTTP/1.1 to `url` with these `headers`, names in lower case.
 
         Not so where `data`, in which it came, is anything but that one request, written in the plainest way; nor where

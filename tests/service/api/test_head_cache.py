@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from service.api.heads import LONGEST, MOST, Heads
-from service.api.requests import Head, make_head
+from service.api.head_cache import LONGEST, MOST, HeadCache
+from service.api.request_head import RequestHead, make_head
 
 BODY = b'{"images": []}'
 HEADERS = [(b"host", b"localhost"), (b"content-type", b"application/json"), (b"content-length", b"14")]
@@ -11,7 +11,7 @@ HEADERS = [(b"host", b"localhost"), (b"content-type", b"application/json"), (b"c
 
 def request(
     *more: tuple[bytes, bytes], path: bytes = b"/encode", colon: bytes = b": ", body: bytes = BODY
-) -> tuple[bytes, Head, bytes, list[tuple[bytes, bytes]]]:
+) -> tuple[bytes, RequestHead, bytes, list[tuple[bytes, bytes]]]:
     """A request's bytes, and what a parser makes of them."""
     headers = [*HEADERS, *more]
     lines = b"".join(name.title() + colon + value + b"\r\n" for name, value in headers)
@@ -20,12 +20,12 @@ def request(
 
 
 def test_a_head_that_comes_again_is_known_whatever_the_body() -> None:
-    heads = Heads()
+    heads = HeadCache()
     data, head, url, headers = request()
-    assert heads.recall(data) is None
-    heads.keep(data, head, url, headers)
+    assert heads.get(data) is None
+    heads.add(data, head, url, headers)
     for body in (BODY, b"another body!!", b"\r\n\r\n\r\n\r\n\r\n\r\n\r\n"):
-        known = heads.recall(request(body=body)[0])
+        known = heads.get(request(body=body)[0])
         assert known is not None
         assert known[0] is head
         assert known[1] == body
@@ -57,9 +57,9 @@ def test_a_head_that_comes_again_is_known_whatever_the_body() -> None:
     ],
 )
 def test_whatever_else_comes_is_not(other: bytes) -> None:
-    heads = Heads()
-    heads.keep(*request())
-    assert heads.recall(other) is None
+    heads = HeadCache()
+    heads.add(*request())
+    assert heads.get(other) is None
 
 
 @pytest.mark.parametrize(
@@ -88,17 +88,17 @@ def test_whatever_else_comes_is_not(other: bytes) -> None:
     ],
 )
 def test_a_head_is_not_kept_if_it_is_odd_or_would_not_come_again(
-    data: bytes, head: Head, url: bytes, headers: list[tuple[bytes, bytes]]
+    data: bytes, head: RequestHead, url: bytes, headers: list[tuple[bytes, bytes]]
 ) -> None:
-    heads = Heads()
-    heads.keep(data, head, url, headers)
-    assert heads.recall(data) is None
+    heads = HeadCache()
+    heads.add(data, head, url, headers)
+    assert heads.get(data) is None
 
 
 def test_there_is_a_most_to_what_is_remembered() -> None:
-    heads = Heads()
+    heads = HeadCache()
     different = [request((b"accept", b"%d" % number)) for number in range(3 * MOST)]
     for each in different:
-        heads.keep(*each)
-    known = sum(heads.recall(data) is not None for data, *_ in different)
+        heads.add(*each)
+    known = sum(heads.get(data) is not None for data, *_ in different)
     assert 0 < known <= MOST

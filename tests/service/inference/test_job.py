@@ -1,0 +1,19 @@
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from service.errors import ClientGone, DeadlineExceeded
+from service.inference.job import Job
+
+
+def test_work_that_nobody_waits_for_is_refused() -> None:
+    job = Job()
+    job.check()
+    job.deadline = time.perf_counter()
+    with pytest.raises(DeadlineExceeded):
+        job.check()
+    job.gone = True
+    with pytest.raises(ClientGone):
+        job.check()
