@@ -1,7 +1,8 @@
-"""Requests as telemetry sees them, answered already."""
+"""Requests as telemetry sees them, answered already, and a stream that keeps the lines of a log."""
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 from service.api.context import RequestContext
@@ -24,3 +25,14 @@ def encoded_two(**told: Any) -> RequestContext:
     sizes: dict[str, Any] = {"model": "mnist-mlp@1", "bytes_in": 512, "bytes_out": 834}
     stages = {"seconds": 70e-6, "read": 12e-6, "queue": 2e-6, "compute": 34e-6, "write": 13e-6}
     return record(images=2, **(sizes | stages | told))
+
+
+class Lines(io.RawIOBase):
+    """Keeps the lines that are written to it."""
+
+    def __init__(self) -> None:
+        self.lines: list[bytes] = []
+
+    def write(self, line: bytes) -> int:  # type: ignore[override]
+        self.lines.append(line)
+        return len(line)

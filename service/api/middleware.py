@@ -95,6 +95,14 @@ class RequestIdMiddleware:
             await error_response(error, request.request_id, scope["path"])(scope, receive, send_with_id)
         finally:
             if status and not request.status:
-                request.route = getattr(scope.get("route"), "path", UNMATCHED)
+                request.route = _template(scope)
                 request.was_answered(status, bytes_out)
                 state.observer.observe(request, headers)
+
+
+def _template(scope: Scope) -> str:
+    """The template of the route that answered, or UNMATCHED. Starlette's own routes put none into the scope."""
+    if "route" in scope:
+        template: str = scope["route"].path
+        return template
+    return scope["path"] if "endpoint" in scope and not scope.get("path_params") else UNMATCHED

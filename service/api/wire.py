@@ -43,12 +43,12 @@ class FastPathRequest(RequestContext):
     that it awaits continues it when done. So a verb may await futures, but nothing that needs asyncio's current task.
     """
 
-    __slots__ = ("_coroutine", "_done", "body", "head", "keep_alive", "response_complete")
+    __slots__ = ("_coroutine", "_done", "data", "head", "keep_alive", "response_complete")
 
-    def __init__(self, admission: Admission, head: RequestHead, body: bytes, *, keep_alive: bool) -> None:
+    def __init__(self, admission: Admission, head: RequestHead, data: bytes, *, keep_alive: bool) -> None:
         super().__init__(request_id_of(head.headers), "POST", head.path, admission, head.length or 0)
         self.head = head
-        self.body = body
+        self.data = data
         self.keep_alive = keep_alive
         self.response_complete = False
         self._coroutine: Coroutine[asyncio.Future[Any], None, Answer] | None = None
@@ -56,8 +56,8 @@ class FastPathRequest(RequestContext):
     def begin(self, state: AppState, done: Callable[[FastPathRequest, Answer | None], None]) -> None:
         """Have the verb answer. `done` gets the answer, or None when `cancel` ended the work without one."""
         self._done = done
-        body, self.body = self.body, b""
-        self._coroutine = VERBS[self.head.path].answer(state, self.head, body, self)
+        data, self.data = self.data, b""
+        self._coroutine = VERBS[self.head.path].answer(state, self.head, data, self)
         self._step()
 
     def _step(self, _: object = None) -> None:
@@ -185,7 +185,7 @@ class Protocol(HttpToolsProtocol):
         if self._arriving is None:
             super().on_body(body)
         else:
-            self._arriving.body += body
+            self._arriving.data += body
 
     def on_message_complete(self) -> None:
         """Start to answer a request of the fast path."""
