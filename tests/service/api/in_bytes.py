@@ -1,0 +1,90 @@
+"""A real server in a thread of this process, requests for it as bytes, and what its answers say."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.__main__ import configuration
+from service.app import create_app
+from service.settings import Settings
+from tests.connection import Connection
+from tests.digits import base64_png, digits
+
+DIGIT = {"images": [base64_png(digits()[0])], "preprocess": "none"}
+BODY = json.dumps(DIGIT).encode()
+
+
+class LongWay:
+    """An application whose answers say that they came through ASGI."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def marked(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"x-way", b"long")]
+            await send(message)
+
+        await self.app(scope, receive, marked)
+
+
+@contextlib.contextmanager
+def running(**settings: Any) -> Iterator[int]:
+    """The port of a real server, in a thread of this process, with the shipped models."""
+    options = Settings(models_dir=Path(__file__).parents[3] / "models", **settings)
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        server = uvicorn.Server(configuration(options, LongWay(create_app(options))))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        while not server.started:
+            assert thread.is_alive()
+            time.sleep(0.01)
+        try:
+            yield listening.getsockname()[1]
+        finally:
+            server.should_exit = True
+            thread.join(30)
+        assert not thread.is_alive()
+
+
+def post(
+    path: str = "/encode",
+    body: bytes = BODY,
+    *,
+    version: str = "1.1",
+    length: bool = True,
+    **headers: str,
+) -> bytes:
+    """A request's bytes."""
+    lines = [f"POST {path} HTTP/{version}", "Host: localhost", "Content-Type: application/json"]
+    lines += [f"Content-Length: {len(body)}"] if length else []
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def answer(connection: Connection) -> tuple[int, dict[str, str], bytes]:
+    """The next answer: status, headers, body."""
+    found = connection.answer()
+    assert found is not None, "closed without an answer"
+    return found.status, found.headers, found.body
+
+
+def ended(connection: Connection) -> bool:
+    """Whether the server has closed its end; waits for an answer or the close."""
+    return connection.answer() is None
+
+
+def way(headers: dict[str, str]) -> str:
+    return headers.get("x-way", "short")

@@ -1,0 +1,92 @@
+"""Who may call: API keys, other origins' pages, and the headers that protect pages."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx2 as httpx
+import pytest
+
+from tests.connection import Connection
+from tests.service.api.in_bytes import DIGIT, answer, post
+
+
+class TestKeys:
+    """A service that asks for API keys."""
+
+    @pytest.fixture
+    def port(self, start_server: Callable[..., int], tmp_path: Path) -> int:
+        (tmp_path / "keys").write_text("sesame\n")
+        return start_server(api_keys_file=tmp_path / "keys")
+
+    @pytest.mark.parametrize("expect", [{}, {"Expect": "100-continue"}], ids=["the fast path", "through ASGI"])
+    def test_a_verb_asks_for_one(self, port: int, expect: dict[str, Any]) -> None:
+        no_key: dict[str, Any] = {}
+        for headers, wanted in (
+            (no_key, 401),
+            ({"X-API-Key": "wrong"}, 401),
+            ({"Authorization": "Bearer sesame"}, 200),
+        ):
+            with Connection(port) as connection:
+                connection.send(post(**headers, **expect))
+                status, answered, body = answer(connection)
+            assert status == wanted
+            if wanted == 401:
+                assert answered["www-authenticate"] == "Bearer"
+                assert b"sesame" not in body
+
+    def test_a_key_that_is_taken_out_is_refused_to_a_client_that_says_the_same_as_ever(
+        self, port: int, tmp_path: Path
+    ) -> None:
+        with Connection(port) as connection:
+            for _ in range(2):
+                connection.send(post(X_API_Key="sesame"))
+                assert answer(connection)[0] == 200
+            (tmp_path / "keys").write_text("another\n")
+            deadline = time.monotonic() + 10
+            status = 200
+            while status == 200:
+                assert time.monotonic() < deadline
+                connection.send(post(X_API_Key="sesame"))
+                status = answer(connection)[0]
+        assert status == 401
+
+    def test_so_does_all_else_but_the_probes(self, port: int) -> None:
+        url = f"http://127.0.0.1:{port}"
+        assert [httpx.get(url + path).status_code for path in ("/models", "/docs", "/openapi.json", "/no")] == [401] * 4
+        assert [httpx.get(url + path).status_code for path in ("/livez", "/readyz")] == [200] * 2
+        assert httpx.get(f"{url}/models", headers={"X-API-Key": "sesame"}).status_code == 200
+
+
+class TestOrigins:
+    """A service that other origins' pages may call."""
+
+    @pytest.fixture
+    def url(self, start_server: Callable[..., int]) -> str:
+        return f"http://127.0.0.1:{start_server(cors_origins='https://here.example')}"
+
+    def test_a_page_from_there_may_read_the_answer(self, url: str) -> None:
+        page = httpx.post(f"{url}/encode", json=DIGIT, headers={"Origin": "https://here.example"})
+        assert (page.status_code, page.headers["access-control-allow-origin"]) == (200, "https://here.example")
+
+    def test_and_ask_first_whether_it_may(self, url: str) -> None:
+        asked = {"Origin": "https://here.example", "Access-Control-Request-Method": "POST"}
+        assert httpx.options(f"{url}/encode", headers=asked).status_code == 200
+
+    def test_a_page_from_elsewhere_may_not(self, url: str) -> None:
+        page = httpx.post(f"{url}/encode", json=DIGIT, headers={"Origin": "https://elsewhere.example"})
+        assert "access-control-allow-origin" not in page.headers
+
+    def test_without_the_setting_nobody_may(self, port: int) -> None:
+        page = httpx.post(f"http://127.0.0.1:{port}/encode", json=DIGIT, headers={"Origin": "https://here.example"})
+        assert "access-control-allow-origin" not in page.headers
+
+
+def test_pages_are_protected_from_other_pages(port: int) -> None:
+    headers = httpx.get(f"http://127.0.0.1:{port}/docs").headers
+    assert headers["x-frame-options"] == "DENY"
+    assert headers["x-content-type-options"] == "nosniff"
+    assert "frame-ancestors 'none'" in headers["content-security-policy"]

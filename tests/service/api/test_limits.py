@@ -1,0 +1,152 @@
+"""What the service bounds on a connection: heads, silence, connections, and the time that an answer takes."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import json
+from collections.abc import Callable
+from typing import Any
+from unittest.mock import MagicMock
+
+import numpy as np
+import pytest
+import uvicorn
+from starlette.types import Receive, Scope, Send
+from uvicorn.server import ServerState
+
+from service.api.head_cache import HeadCache
+from service.api.wire import FAST_PATH_BYTES, Protocol
+from service.settings import Settings
+from tests.connection import Connection
+from tests.digits import encoded
+from tests.service.api.in_bytes import BODY, answer, ended, post
+
+
+class TestHeads:
+    """What comes before a body, and is no head or too much of one."""
+
+    def test_what_is_not_http_gets_a_problem_and_the_connection_closes(self, port: int) -> None:
+        with Connection(port) as connection:
+            connection.send(b"NONSENSE\r\n\r\n")
+            status, headers, body = answer(connection)
+            assert (status, headers["content-type"]) == (400, "application/problem+json")
+            assert json.loads(body)["detail"] == "This is not HTTP/1.1."
+            assert json.loads(body)["request_id"] == headers["x-request-id"]
+            assert ended(connection)
+
+    def test_a_head_that_is_too_long_is_refused(self, port: int) -> None:
+        with Connection(port) as connection:
+            connection.send(post(body=b"", X_Long="x" * 40_000))
+            status, headers, body = answer(connection)
+            assert (status, headers["connection"]) == (431, "close")
+            assert json.loads(body)["detail"] == "The request's head is longer than 32768 bytes."
+
+    def test_it_is_refused_as_soon_as_it_is_too_long(self, port: int) -> None:
+        head = post(body=b"", X_Long="x" * 40_000)
+        with Connection(port) as connection:
+            for first in range(0, 32_768, 1024):
+                connection.send(head[first : first + 1024])
+            connection.send(head[32_768:32_769])
+            assert answer(connection)[0] == 431
+            assert ended(connection)
+
+    def test_a_long_body_does_not_count_as_a_head(self, port: int) -> None:
+        body = BODY.ljust(FAST_PATH_BYTES)
+        with Connection(port) as connection:
+            for _ in range(3):
+                connection.send(post(body=body) + post())
+                assert [answer(connection)[0] for _ in range(2)] == [200, 200]
+
+
+def test_a_client_that_says_nothing_is_left_after_the_keep_alive_time(start_server: Callable[..., int]) -> None:
+    port = start_server(keep_alive_seconds=1)
+    with contextlib.ExitStack() as stack:
+        silent, head, body, long, served = (stack.enter_context(Connection(port)) for _ in range(5))
+        head.send(b"POST /encode HTT")
+        body.send(post()[:-1])
+        long.send(post(body=BODY.ljust(FAST_PATH_BYTES + 1))[:-1])
+        served.send(post())
+        assert answer(served)[0] == 200
+        for connection in (silent, head, body, long, served):
+            assert ended(connection)
+
+
+@pytest.mark.parametrize("body", [BODY, BODY.ljust(FAST_PATH_BYTES + 1)], ids=["short", "long"])
+def test_a_body_that_comes_slowly_is_waited_for(body: bytes) -> None:
+    """By a clock of the test's own: pieces that are less than the keep-alive time apart, and then no more."""
+
+    class Clock:
+        now = 0.0
+        later: Callable[[], None]
+
+        def time(self) -> float:
+            return self.now
+
+        def call_later(self, _: float, callback: Callable[[], None]) -> MagicMock:
+            self.later = callback
+            return MagicMock()
+
+        def create_task(self, work: Any) -> asyncio.Task[None]:
+            return asyncio.get_running_loop().create_task(work)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    async def exchange() -> None:
+        clock, transport = Clock(), MagicMock(asyncio.Transport)
+        config = uvicorn.Config(app, lifespan="off", timeout_keep_alive=10)
+        lifespan = {"app_state": MagicMock(settings=Settings(), head_cache=HeadCache())}
+        protocol = Protocol(config, ServerState(), lifespan, clock)  # type: ignore[arg-type]
+        protocol.connection_made(transport)
+        data = post(body=body)
+        for piece in (data[:-9], *(data[-9 + at : -8 + at] for at in range(8))):
+            protocol.data_received(piece)
+            await asyncio.sleep(0)
+            clock.now += 9
+            clock.later()
+            assert not transport.close.called
+        clock.now += 1
+        clock.later()
+        assert transport.close.called
+        protocol.connection_lost(None)
+        await asyncio.gather(*protocol.tasks)
+
+    asyncio.run(exchange())
+
+
+def test_requests_on_more_connections_than_there_may_be_get_503(start_server: Callable[..., int]) -> None:
+    port = start_server(max_connections=2)
+    with contextlib.ExitStack() as stack:
+        for expected in (200, 200, 503):
+            connection = stack.enter_context(Connection(port))
+            connection.send(post())
+            assert answer(connection)[0] == expected
+
+
+class TestDeadlines:
+    """X-Request-Timeout-Ms."""
+
+    def test_a_request_in_time_is_answered(self, port: int) -> None:
+        with Connection(port) as connection:
+            connection.send(post(X_Request_Timeout_Ms="20000"))
+            assert answer(connection)[0] == 200
+
+    @pytest.mark.parametrize("value", ["0", "-1", "1.5", "soon", "", "1" * 10])
+    def test_a_time_that_is_none_is_a_bad_header(self, port: int, value: str) -> None:
+        with Connection(port) as connection:
+            connection.send(post(X_Request_Timeout_Ms=value))
+            status, _, body = answer(connection)
+        assert (status, json.loads(body)["detail"]) == (
+            400,
+            "X-Request-Timeout-Ms must be a number of milliseconds, 1 to 999999999.",
+        )
+
+    @pytest.mark.parametrize("expect", [{}, {"Expect": "100-continue"}], ids=["the fast path", "through ASGI"])
+    def test_a_picture_that_takes_longer_than_there_is_time_gets_504(self, port: int, expect: dict[str, Any]) -> None:
+        body = json.dumps({"images": [base64.b64encode(encoded(np.zeros((4000, 4000), np.uint8))).decode()]}).encode()
+        with Connection(port) as connection:
+            connection.send(post(body=body, X_Request_Timeout_Ms="1", **expect))
+            assert answer(connection)[0] == 504
