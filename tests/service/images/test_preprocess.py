@@ -1,0 +1,98 @@
+"""What `preprocess` does to a picture: `resize`, `none` and `digit`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from service.images.preprocess import Images
+from tests.digits import digits, encoded
+from tests.service.images.reading import DIGIT, SHAPE, faults, read
+
+
+class TestResize:
+    def test_shrinking_averages_areas(self) -> None:
+        large = np.kron(DIGIT, np.ones((10, 10), np.uint8)).astype(np.uint8)
+        np.testing.assert_array_equal(read(encoded(large))[0], DIGIT)
+
+    def test_the_aspect_is_kept_in_the_middle_of_the_background(self) -> None:
+        image = read(encoded(np.full((56, 28), 200, np.uint8)), background=5)[0]
+        np.testing.assert_array_equal(image[:, 7:21], 200)
+        np.testing.assert_array_equal(np.delete(image, np.s_[7:21], axis=1), 5)
+
+    @pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1), (3, 7), (4000, 3000)])
+    def test_any_size_fits(self, size: tuple[int, int]) -> None:
+        assert read(encoded(np.full(size, 128, np.uint8))).shape == (1, *SHAPE)
+
+    @pytest.mark.parametrize("mode", ["L", "RGB"])
+    def test_a_large_jpeg_gives_the_averages_of_its_pixels(self, mode: str) -> None:
+        large = np.kron(DIGIT, np.ones((64, 64), np.uint8)).astype(np.uint8)
+        image = read(encoded(Image.fromarray(large).convert(mode), "JPEG", quality=95))[0]
+        assert np.abs(image.astype(int) - DIGIT).max() <= 3
+
+
+class TestNone:
+    def test_a_picture_of_the_models_shape_is_used_bit_for_bit(self) -> None:
+        np.testing.assert_array_equal(read(encoded(DIGIT), preprocess="none")[0], DIGIT)
+
+    @pytest.mark.parametrize(
+        ("picture", "found"),
+        [(np.zeros((28, 27), np.uint8), "28x27 L"), (np.zeros((28, 28, 3), np.uint8), "28x28 RGB")],
+    )
+    def test_anything_else_is_refused_and_says_what_it_is(self, picture: Images, found: str) -> None:
+        reasons = faults(encoded(picture), preprocess="none")
+        assert reasons[("images", 0)].startswith(f"The picture is {found}, not 28x28 L")
+
+
+class TestDigit:
+    """`digit` brings a digit from a scan, a photo or a canvas back to what MNIST's makers made of it."""
+
+    @staticmethod
+    def off(pictures: Sequence[bytes], count: int) -> float:
+        """Mean difference to the original digits, in grey levels; two different digits are about 40 apart."""
+        images = read(*pictures, preprocess="digit")
+        return float(np.abs(images.astype(int) - digits()[:count]).mean())
+
+    def test_specks_that_vanish_when_scaled_are_no_ink(self) -> None:
+        page = np.zeros((500, 500), np.uint8)
+        page[0, 0] = page[499, 499] = 255
+        assert faults(encoded(page), preprocess="digit") == {("images", 0): "There is no ink in the picture."}
+
+    def test_mnist_itself_comes_out_as_it_went_in(self) -> None:
+        assert self.off([encoded(digit) for digit in digits()[:50]], 50) < 0.5
+
+    @pytest.mark.parametrize("invert", [False, True], ids=["white on black", "black on white"])
+    def test_a_large_drawing_off_centre_is_found_whatever_its_polarity(self, invert: bool) -> None:
+        pictures = []
+        for digit in digits()[:50]:
+            page = np.zeros((600, 800), np.uint8)
+            page[30:310, 450:730] = np.asarray(Image.fromarray(digit).resize((280, 280), Image.Resampling.BICUBIC))
+            pictures.append(encoded(255 - page if invert else page))
+        assert self.off(pictures, 50) < 8
+
+    @pytest.mark.parametrize("ink", [0, 255])
+    def test_a_transparent_canvas_may_hold_dark_or_light_ink(self, ink: int) -> None:
+        canvases = [np.dstack([np.full(SHAPE, ink, np.uint8), digit]) for digit in digits()[:50]]
+        assert self.off([encoded(canvas) for canvas in canvases], 50) < 0.5
+
+    def test_grey_paper_and_faint_ink_are_stretched(self) -> None:
+        pages = [encoded((180 - digit // 4).astype(np.uint8)) for digit in digits()[:50]]
+        assert self.off(pages, 50) < 2
+
+    @pytest.mark.parametrize("level", [0, 128, 255])
+    def test_an_empty_page_has_no_ink(self, level: int) -> None:
+        reasons = faults(encoded(np.full((100, 100), level, np.uint8)), preprocess="digit")
+        assert reasons == {("images", 0): "There is no ink in the picture."}
+
+    @pytest.mark.parametrize("shape", [(1, 1), (200, 1), (1, 200)])
+    def test_slivers_do_not_break_it(self, shape: tuple[int, int]) -> None:
+        page = np.zeros((300, 300), np.uint8)
+        page[100 : 100 + shape[0], 50 : 50 + shape[1]] = 255
+        assert read(encoded(page), preprocess="digit").max() == 255
+
+    def test_a_colour_model_has_no_digits(self) -> None:
+        reasons = faults(encoded(DIGIT), preprocess="digit", shape=(28, 28, 3))
+        assert "grey" in reasons[("images", 0)]
