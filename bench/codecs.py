@@ -20,8 +20,8 @@ from typing import Any, Final
 import numpy as np
 from PIL import Image
 
+from harness.digits import digits, encoded
 from service.images import codec
-from tests.digits import digits, encoded
 
 DIGITS: Final = digits()[:200]
 FILES: Final = [encoded(digit) for digit in DIGITS]

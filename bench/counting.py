@@ -25,7 +25,8 @@ import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from bench.machine import machine
-from service.api.context import RequestContext
+from harness.paths import MODELS
+from harness.records import record
 from service.inference.bundle import read_bundle
 from service.inference.engine import Engine
 from service.telemetry.cells import shared_directory
@@ -33,7 +34,6 @@ from service.telemetry.families import DURATION_BOUNDS, STAGE_BOUNDS
 from service.telemetry.logs import Format, RequestLog, Sink
 from service.telemetry.metrics import STAGES, Metrics
 
-ROOT: Final = Path(__file__).parents[1]
 TIMES: Final = (70e-6, 12e-6, 2e-6, 34e-6, 13e-6)  # in all, decode, queue, compute, encode
 
 
@@ -68,7 +68,7 @@ def row(name: str, work: Callable[[], object], times: int = 2000) -> None:
 
 def busy(work: Callable[[], object], times: int) -> float:
     """Microseconds of one call between two runs of the encoder: the median of many."""
-    engine = Engine(read_bundle(ROOT / "models" / "mnist-mlp" / "1"), provider="cpu", threads=1)
+    engine = Engine(read_bundle(MODELS / "mnist-mlp" / "1"), provider="cpu", threads=1)
     image = np.zeros((1, *engine.contract.image_shape), np.uint8)
     taken = []
     for _ in range(times):
@@ -120,9 +120,7 @@ def log(form: Format) -> Callable[[], None]:
     reading, writing = os.pipe()
     subprocess.Popen(["cat"], stdin=reading, stdout=subprocess.DEVNULL)
     log = RequestLog(Sink(FileIO(writing, "wb")), form)
-    request = RequestContext("5f" * 16, route="/encode", bytes_in=512)
-    request.was_read("mnist-mlp@1", 1)
-    request.was_answered(200, 834)
+    request = record(images=1, request_id="5f" * 16, model="mnist-mlp@1", bytes_in=512, bytes_out=834)
     return lambda: log.write(request)
 
 

@@ -22,7 +22,8 @@ import uvloop
 from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from bench.stages import AGAIN, ROOT, TOGETHER, Exchange
+from bench.stages import AGAIN, TOGETHER, Exchange
+from harness.paths import MODELS
 from service.api import requests
 from service.api.answers import Answer
 from service.api.head_cache import HeadCache
@@ -106,7 +107,7 @@ def main() -> None:
 
 async def measure() -> dict[str, list[float]]:
     """Microseconds a request of each row, in turns for `SECONDS`."""
-    app: FastAPI = create_app(Settings(models_dir=ROOT / "models"))
+    app: FastAPI = create_app(Settings(models_dir=MODELS))
     found: dict[str, list[float]] = {name: [] for name in ROWS}
     async with app.router.lifespan_context(app) as state:
         exchanges = {

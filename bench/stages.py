@@ -13,7 +13,6 @@ import base64
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -24,6 +23,7 @@ from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from harness.paths import DIGIT, MODELS
 from service.api.answers import images_answer, latents_answer
 from service.api.request_head import JSON, RequestOptions
 from service.api.requests import Body, read_form
@@ -39,9 +39,8 @@ from service.settings import Settings
 TOGETHER: Final = 32
 AGAIN: Final = 16  # in one turn, so that the caches are its own
 SECONDS: Final = 15  # long enough to meet a shared machine at its own pace
-ROOT: Final = Path(__file__).parents[1]
-DIGIT: Final = (ROOT / "tests" / "data" / "digit.png").read_bytes()
-TEXT: Final = base64.b64encode(DIGIT).decode()
+PICTURE: Final = DIGIT.read_bytes()
+TEXT: Final = base64.b64encode(PICTURE).decode()
 BODY: Final = orjson.dumps({"images": [TEXT]})
 
 
@@ -56,7 +55,7 @@ def main() -> None:
 async def measure() -> dict[str, list[float]]:
     """Microseconds a request of each stage and of each verb's whole exchange, in turns for `SECONDS`."""
     stages = works()
-    app = create_app(Settings(models_dir=ROOT / "models"))
+    app = create_app(Settings(models_dir=MODELS))
     async with app.router.lifespan_context(app) as state:
         exchanges = {path: Exchange(app, dict(state or {}), path) for path in ("/encode", "/reconstruct")}
         found: dict[str, list[float]] = {name: [] for name in stages}
@@ -79,10 +78,10 @@ async def measure() -> dict[str, list[float]]:
 
 def works() -> dict[str, tuple[Callable[[], object], int]]:
     """The stages: what each does, and for how many images at once."""
-    engine = Engine(read_bundle(ROOT / "models" / "mnist-mlp" / "1"), provider="cpu", threads=1)
+    engine = Engine(read_bundle(MODELS / "mnist-mlp" / "1"), provider="cpu", threads=1)
     contract, shape = engine.contract, engine.contract.image_shape
     images = np.repeat(
-        codec.images_from_pictures([DIGIT], shape, preprocess="none", background=0, max_pixels=784), TOGETHER, 0
+        codec.images_from_pictures([PICTURE], shape, preprocess="none", background=0, max_pixels=784), TOGETHER, 0
     )
     mu, logvar = engine.encode(images)
     decoded = engine.decode(mu)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+from harness.paths import ROOT
 
 
 def curl_lines() -> list[str]:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.paths import ROOT
 from service.settings import Settings
 from service.telemetry.families import FAMILIES
-from tests.readme import ROOT
 
 DOCUMENTS = [
     ROOT / "README.md",

@@ -14,7 +14,7 @@ import uvicorn
 from packaging.requirements import Requirement
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from tests.readme import ROOT
+from harness.paths import ROOT
 
 SERVICE = ROOT / "service"
 

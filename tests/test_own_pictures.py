@@ -11,9 +11,9 @@ import torch
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from harness.digits import decoded, encoded
 from service.app import create_app
 from service.settings import Settings
-from tests.digits import decoded, encoded
 from training import classifier, evaluate
 from training.__main__ import main
 

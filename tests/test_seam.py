@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from harness.digits import encoded
+from harness.paths import DATA
 from service import contract
 from service.contract import Contract
 from service.images import codec
@@ -14,7 +16,6 @@ from service.images.preprocess import Preprocess
 from service.inference import autoencoder
 from service.inference.prior import read_prior
 from tests.bundles import write_bundle
-from tests.digits import DATA, encoded
 from tests.training.subset import SUBSET
 from training import data
 from training.prior import Prior

@@ -8,9 +8,10 @@
     venvs.py        an environment for each of those
     servers.py      start, check, account for and stop a server
     closed.py       closed loop: wrk, with closed.lua
-    openloop.py     open loop: requests at their own times, however late the answers
     bare.py         a uvicorn application that does nothing, and trivial.py, a responder that is not even HTTP
     tight.py        the work itself, without a server
     rounds.py       what is measured, in which order
     report.py       Markdown of it, and whether the bars hold
+
+The open loop, requests at their own times however late the answers, is `harness/openloop.py`: the soak uses it, too.
 """

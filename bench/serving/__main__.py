@@ -25,7 +25,7 @@ from bench.machine import machine
 from bench.serving import closed, report
 from bench.serving.contestants import PEERS
 from bench.serving.rounds import Benchmark, Plan
-from bench.serving.servers import ROOT
+from harness.paths import MODELS, ROOT
 
 COUNTS = (1, 16, 32, 64)
 FULL = Plan(3, seconds=2, connections=COUNTS, form_seconds=1, form_connections=COUNTS, peers=PEERS)
@@ -39,7 +39,7 @@ def main() -> int:
     parser.add_argument("--only", metavar="NAME,NAME", help="of the peers only these, by any part of their names")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every single measurement there")
     parser.add_argument(
-        "--bundle", type=Path, metavar="DIR", default=ROOT / "models" / "mnist-mlp" / "1", help="the model to serve"
+        "--bundle", type=Path, metavar="DIR", default=MODELS / "mnist-mlp" / "1", help="the model to serve"
     )
     parser.add_argument(
         "--environments",

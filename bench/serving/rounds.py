@@ -25,11 +25,12 @@ import onnxruntime as ort
 from bench.serving import servers, traffic, venvs
 from bench.serving.closed import Load, closed
 from bench.serving.contestants import BARE, NO_BATCHING, SERVICE, TRIVIAL, TWO_WORKERS, Contestant
-from bench.serving.servers import ROOT, Server, Unfit
+from bench.serving.servers import Server, Unfit
 from bench.serving.traffic import ENCODE, SAMPLE, Request
 from bench.serving.venvs import Unavailable
+from harness.digits import decoded
+from harness.paths import ROOT
 from service.settings import Settings
-from tests.digits import decoded
 
 ENCODE_JSON: Final = "/encode JSON to JSON"
 BATCH: Final = 256
@@ -215,7 +216,7 @@ class Benchmark:
             mine = [r for r in self.results.records if r.contestant == name and r.what == ENCODE_JSON]
             rate = max(r.load.rate for r in mine if r.round == self.round) / 2
         self.say(f"{name}: open loop, {rate:,.0f} requests/s")
-        command = f"bench.serving.openloop {server.port} {rate} {self.plan.seconds}"
+        command = f"harness.openloop {server.port} {rate} {self.plan.seconds}"
         measured = self.program(None, command, request.head(server.port) + request.body)
         self.results.open_loop.append({"round": self.round, "contestant": name, **measured})
 

@@ -21,8 +21,8 @@ import psutil
 
 from bench.serving.contestants import Contestant
 from bench.serving.traffic import Request
+from harness.paths import ROOT
 
-ROOT: Final = Path(__file__).parents[2]
 START_SECONDS: Final = 90
 SETTLE_SECONDS: Final = 0.5  # after a load: a server that is stopped with requests half done may not survive it
 

@@ -8,14 +8,13 @@ import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from tests.digits import digits, encoded
+from harness.digits import digits, encoded
+from harness.paths import DIGIT
 
-DIGIT: Final = Path(__file__).parents[2] / "tests" / "data" / "digit.png"
 JSON: Final = "application/json"
 PNG: Final = "image/png"
 NPY: Final = "application/x-npy"

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.digits import decoded
-from tests.readme import ROOT, curl_lines
+from harness.digits import decoded
+from harness.paths import ROOT
+from tests.readme import curl_lines
 
 
 def run(*command: str, cwd: Path = ROOT, check: bool = True) -> str:

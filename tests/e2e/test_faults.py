@@ -20,9 +20,10 @@ import httpx2 as httpx
 import numpy as np
 import pytest
 
+from harness.digits import base64_png, digits
+from harness.paths import MODELS
+from harness.servers import Server, wait_for
 from tests.bundles import write_bundle
-from tests.digits import base64_png, digits
-from tests.e2e.conftest import ROOT, Server, wait_for
 from tests.e2e.faulty import GUILTY
 
 DIGIT = {"images": [base64_png(digits()[0])]}
@@ -182,7 +183,7 @@ class TestModelsLive:
 
     @pytest.fixture
     def models(self, tmp_path: Path) -> Path:
-        shutil.copytree(ROOT / "models" / "mnist-mlp" / "1", tmp_path / "models" / "mnist-mlp" / "1")
+        shutil.copytree(MODELS / "mnist-mlp" / "1", tmp_path / "models" / "mnist-mlp" / "1")
         write_bundle(tmp_path / "models", "tiny", image_shape=(28, 28), latent_dim=20)
         return tmp_path / "models"
 
@@ -251,7 +252,7 @@ def test_a_worker_that_is_killed_under_load_comes_back_and_only_its_own_clients_
     serve: Callable[..., Server],
 ) -> None:
     server = serve(workers=2)
-    wait_for(lambda: len(workers_of(server)) == 2)
+    wait_for(lambda: len(server.workers()) == 2)
     truth = httpx.post(f"{server.url}/encode", json=DIGIT).json()
     stop = threading.Event()
 
@@ -266,9 +267,9 @@ def test_a_worker_that_is_killed_under_load_comes_back_and_only_its_own_clients_
 
     with ThreadPoolExecutor(4) as threads:
         loads = [threads.submit(load) for _ in range(4)]
-        victim = workers_of(server)[0]
+        victim = server.workers()[0]
         os.kill(victim, signal.SIGKILL)
-        wait_for(lambda: victim not in workers_of(server) and len(workers_of(server)) == 2)
+        wait_for(lambda: victim not in server.workers() and len(server.workers()) == 2)
         stop.set()
         assert all(done.result() <= 2 for done in loads)  # each lost at most the one connection it had
     for _ in range(20):
@@ -277,8 +278,8 @@ def test_a_worker_that_is_killed_under_load_comes_back_and_only_its_own_clients_
 
 def test_workers_whose_supervisor_is_killed_stop_and_leave_nothing_behind(serve: Callable[..., Server]) -> None:
     server = serve(workers=2)
-    wait_for(lambda: len(workers_of(server)) == 2)
-    workers = workers_of(server)
+    wait_for(lambda: len(server.workers()) == 2)
+    workers = server.workers()
     environment = Path(f"/proc/{workers[0]}/environ").read_bytes().split(b"\0")
     (folder,) = [Path(os.fsdecode(line.partition(b"=")[2])) for line in environment if line.startswith(b"_VAE_METRICS")]
     wait_for(lambda: len(list(folder.iterdir())) == 2)
@@ -313,16 +314,3 @@ def test_not_ready_comes_first_then_the_pause_then_the_end(serve: Callable[..., 
         assert client.post("/encode", json=DIGIT).status_code == 200  # the load balancer may not have heard yet
         assert httpx.get(f"{server.url}/livez").status_code == 200  # and new connections are taken
     assert server.process.wait(30) == 0
-
-
-def workers_of(server: Server) -> list[int]:
-    """The pids of the server's children that have the models open."""
-    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
-    found = []
-    for pid in map(int, children):
-        try:
-            if "onnxruntime" in Path(f"/proc/{pid}/maps").read_text():
-                found.append(pid)
-        except OSError:  # it has just ended
-            continue
-    return found

@@ -10,9 +10,8 @@ from collections.abc import Callable
 import httpx2 as httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.digits import base64_png, digits
-from tests.e2e.conftest import Server
-from tests.e2e.test_server import workers_of
+from harness.digits import base64_png, digits
+from harness.servers import Server
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -46,7 +45,7 @@ def test_what_is_exposed_is_right_over_two_workers_and_over_the_death_of_one(ser
     answered = ("vae_requests_total", frozenset({"route": "/encode", "method": "POST", "status": "200"}.items()))
     before = scrape(server)
     assert before[answered] == 40
-    os.kill(int(workers_of(server)[0]), signal.SIGKILL)
+    os.kill(server.workers()[0], signal.SIGKILL)
     after = wait_for_workers(server, 1)
     assert after[answered] == 40
     again = wait_for_workers(server, 2)

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.digits import decoded
-from tests.e2e.conftest import Server
-from tests.readme import ROOT, curl_lines
+from harness.digits import decoded
+from harness.paths import ROOT
+from harness.servers import Server
+from tests.readme import curl_lines
 
 
 def run_lines(folder: Path, port: int) -> list[str]:

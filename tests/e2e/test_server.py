@@ -8,16 +8,16 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import httpx2 as httpx
 import pytest
 
+from harness.digits import base64_png, digits
+from harness.paths import MODELS, ROOT
+from harness.servers import Server, wait_for
 from tests.bundles import write_bundle
-from tests.digits import base64_png, digits
-from tests.e2e.conftest import ROOT, Server, free_port, wait_for
 
 
 def start_and_fail(**settings: object) -> tuple[int, str]:
@@ -85,18 +85,10 @@ def test_requests_that_outlast_the_drain_are_cut_off_within_its_bound(serve: Cal
         assert server.process.wait(20) == 0
 
 
-def workers_of(server: Server) -> list[str]:
-    """The pids of the server's children that have the models open."""
-    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
-    return [pid for pid in children if "onnxruntime" in Path(f"/proc/{pid}/maps").read_text()]
-
-
 def test_two_workers_serve_one_port_and_stop_cleanly(serve: Callable[..., Server]) -> None:
     server = serve(workers=2)
-    deadline = time.monotonic() + 30  # the port answers as soon as the first of them does
-    while len(serving := workers_of(server)) < 2 and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert len(serving) == 2
+    wait_for(lambda: len(server.workers()) == 2)  # the port answers as soon as the first of them does
+    serving = server.workers()
     assert httpx.post(f"{server.url}/sample", json={"n": 1}).status_code == 200
     server.process.terminate()
     assert server.process.wait(30) == 0
@@ -104,7 +96,7 @@ def test_two_workers_serve_one_port_and_stop_cleanly(serve: Callable[..., Server
 
 
 def test_workers_that_cannot_start_stop_the_whole(tmp_path: Path) -> None:
-    status, log = start_and_fail(models_dir=tmp_path, workers=2, port=free_port())
+    status, log = start_and_fail(models_dir=tmp_path, workers=2, port=0)
     assert status == 1
     assert "There is no model 'mnist-mlp'" in log
 
@@ -113,7 +105,7 @@ class TestStartUp:
     """What is wrong at start-up is one sentence and exit status 1."""
 
     def test_a_model_that_was_tampered_with(self, tmp_path: Path) -> None:
-        shutil.copytree(ROOT / "models" / "mnist-mlp" / "2", tmp_path / "mnist-mlp" / "2")
+        shutil.copytree(MODELS / "mnist-mlp" / "2", tmp_path / "mnist-mlp" / "2")
         with (tmp_path / "mnist-mlp" / "2" / "decoder.onnx").open("ab") as file:
             file.write(b"\0")
         status, log = start_and_fail(models_dir=tmp_path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from tests.e2e.conftest import Server
+from harness.servers import Server
 from tests.soak import mixed, overload
 
 

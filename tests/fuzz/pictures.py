@@ -16,7 +16,7 @@ from functools import cache
 import numpy as np
 from PIL import Image
 
-from tests.digits import Images, digits, encoded
+from harness.digits import Images, digits, encoded
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 DIGIT = digits()[0]

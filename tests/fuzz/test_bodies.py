@@ -9,12 +9,13 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.connection import Answer, request
-from tests.digits import base64_png, digits, encoded
-from tests.fuzz.conftest import Target, good_request, is_problem
+from harness.connection import Answer, request
+from harness.digits import base64_png, digits, encoded
+from tests.fuzz.target import Target, good_request, is_problem
 
 PICTURE = base64_png(digits()[0]).encode()
 PNG = encoded(digits()[0])
+MIB = 2**20
 LARGE = 16_000_000  # just within the limit on a body
 WAYS = pytest.mark.parametrize("way", ["short", "ASGI"])
 
@@ -209,9 +210,9 @@ class TestMemory:
     Up to 128 MiB of that may stay with the process, but no more of it the second time.
     """
 
-    PEAK = 512
-    LEFT = 128
-    LEFT_AGAIN = 32
+    PEAK = 512 * MIB
+    LEFT = 128 * MIB
+    LEFT_AGAIN = 32 * MIB
 
     def test_bodies_grow_the_process_within_its_bounds(
         self, start: Callable[..., Target], subtests: pytest.Subtests

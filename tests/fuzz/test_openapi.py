@@ -8,10 +8,10 @@ import schemathesis
 from schemathesis.checks import positive_data_acceptance
 from starlette.types import Receive, Scope, Send
 
+from harness.paths import MODELS
 from service.app import create_app
 from service.settings import Settings
-from tests.e2e.conftest import ROOT
-from tests.fuzz.conftest import Target
+from tests.fuzz.target import Target
 
 # Every check but this one: no schema can say which strings are pictures, and how many numbers a model's latents have.
 BEYOND_SCHEMAS = [positive_data_acceptance]
@@ -21,11 +21,11 @@ class MadeAnew:
     """The application, another for each lifespan: Schemathesis ends one with every test, and ours has but one."""
 
     def __init__(self) -> None:
-        self.app = create_app(Settings(models_dir=ROOT / "models"))
+        self.app = create_app(Settings(models_dir=MODELS))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            self.app = create_app(Settings(models_dir=ROOT / "models"))
+            self.app = create_app(Settings(models_dir=MODELS))
         await self.app(scope, receive, send)
 
 

@@ -9,10 +9,10 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.connection import Answer, request
-from tests.digits import encoded
-from tests.fuzz.conftest import Target, good_request, is_problem
+from harness.connection import Answer, request
+from harness.digits import encoded
 from tests.fuzz.pictures import cut_short, hostile_pictures, largest_pictures
+from tests.fuzz.target import Target, good_request, is_problem
 
 MIB = 2**20
 FORMS = ("JSON", "multipart", "raw")
@@ -85,8 +85,8 @@ def test_none_keeps_its_thread_for_longer_than_its_bytes_deserve(target: Target,
 class TestMemory:
     """At default settings one request may need 512 MiB for as long as it lasts, and leaves less than 96 MiB behind."""
 
-    PEAK = 512
-    LEFT = 96
+    PEAK = 512 * MIB
+    LEFT = 96 * MIB
 
     def test_bombs_grow_the_process_within_its_bounds(
         self, start: Callable[..., Target], subtests: pytest.Subtests

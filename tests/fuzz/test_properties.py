@@ -15,6 +15,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from starlette.exceptions import HTTPException
 
+from harness.digits import digits, encoded
+from harness.paths import MODELS
 from service.api.answers import IMAGE_TYPES, LATENT_TYPES, negotiate
 from service.api.error_handlers import error_answer
 from service.api.request_head import JSON, MULTIPART, NPY, RequestOptions
@@ -26,8 +28,6 @@ from service.images.preprocess import Images, Preprocess
 from service.inference.admission import Reservation
 from service.inference.registry import Registry, RegistryOptions, open_registry
 from service.settings import Settings
-from tests.digits import digits, encoded
-from tests.e2e.conftest import ROOT
 from tests.fuzz.pictures import chunk, header, hostile_pictures, rows
 
 SETTINGS = Settings(max_batch=64)
@@ -36,7 +36,7 @@ SHAPES = [(28, 28), (6, 4), (1, 1), (5, 7, 3)]
 
 @pytest.fixture(scope="session")
 def registry() -> Registry:
-    return open_registry(ROOT / "models", default="mnist-mlp", options=RegistryOptions("cpu", threads=1, batch=1))
+    return open_registry(MODELS, default="mnist-mlp", options=RegistryOptions("cpu", threads=1, batch=1))
 
 
 def images_of(body: Body, registry: Registry) -> Images:

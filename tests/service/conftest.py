@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,37 +11,12 @@ import onnxruntime as ort
 import pytest
 from fastapi.testclient import TestClient
 
+from harness.paths import MODELS
 from service.app import create_app
 from service.inference.engine import CPU, CUDA
 from service.settings import Settings
 from tests.bundles import write_bundle
-
-MODELS = Path(__file__).parents[2] / "models"
-
-
-class FakeCuda:
-    """A session that runs on the CPU and says that it is CUDA; notes what it was asked for, its batches and threads."""
-
-    def __init__(self, session: ort.InferenceSession, asked: dict[str, Any]) -> None:
-        self.session = session
-        self.asked = asked
-        self.fallback = True
-        self.sizes: list[int] = []
-        self.threads: list[str] = []
-
-    def get_providers(self) -> list[str]:
-        return [provider if isinstance(provider, str) else provider[0] for provider in self.asked["providers"]]
-
-    def disable_fallback(self) -> None:
-        self.fallback = False
-
-    def run(self, outputs: list[str], feed: dict[str, Any]) -> Any:
-        self.sizes += [len(rows) for rows in feed.values()]
-        self.threads.append(threading.current_thread().name)
-        return self.session.run(outputs, feed)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.session, name)
+from tests.service.fake_cuda import FakeCuda
 
 
 @pytest.fixture

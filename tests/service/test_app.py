@@ -6,7 +6,7 @@ from pathlib import Path
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.service.conftest import FakeCuda
+from tests.service.fake_cuda import FakeCuda
 
 
 def test_on_cuda_no_run_keeps_the_event_loop_waiting(start: Callable[..., TestClient], cuda: list[FakeCuda]) -> None:

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from harness.paths import MODELS
 from service.contract import Contract, graph_metadata
-from tests.service.conftest import MODELS
 
 SHIPPED = (MODELS / "mnist-mlp" / "2" / "model.json").read_text()
 

@@ -15,11 +15,11 @@ from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 from uvicorn.server import ServerState
 
+from harness.records import Lines
 from service.api.wire import Protocol
 from service.app import create_app
 from service.settings import Settings
 from service.telemetry.logs import Sink
-from tests.records import Lines
 
 Kind = tuple[str, str, int]
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
+from harness.paths import ROOT
 from service.settings import Settings
-from tests.readme import ROOT
 
 
 def test_the_readme_lists_every_setting_with_its_default_and_its_description() -> None:

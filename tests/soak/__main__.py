@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
-import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
-import httpx2 as httpx
-
-from tests.e2e.conftest import ROOT, free_port, wait_for
+from harness.servers import running
 from tests.soak import mixed, overload
 
 
@@ -24,20 +22,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.soak")
     parser.add_argument("--minutes", type=float, default=30, help="of mixed traffic; twice the capacity takes one more")
     minutes = parser.parse_args().minutes
-    port = free_port()
-    with subprocess.Popen(
-        [sys.executable, "-m", "service"],
-        cwd=ROOT,
-        env=os.environ | {"VAE_PORT": str(port), "VAE_DEFAULT_MODEL": "mnist-mlp@1"},
-    ) as server:
-        try:
-            wait_for(lambda: _ready(port))
-            return _soak(port, server.pid, minutes)
-        finally:
-            server.terminate()
+    with (
+        tempfile.TemporaryDirectory(prefix="vae-soak-") as folder,
+        running(Path(folder) / "log", default_model="mnist-mlp@1") as server,
+    ):
+        good = _soak(server.port, server.process.pid, minutes)
+        print(server.log.read_text(), file=sys.stderr)
+        return 0 if good else 1
 
 
-def _soak(port: int, pid: int, minutes: float) -> int:
+def _soak(port: int, pid: int, minutes: float) -> bool:
     shown: list[str] = []
 
     def say(report: mixed.Report) -> None:
@@ -61,14 +55,7 @@ def _soak(port: int, pid: int, minutes: float) -> int:
         f"{found.other} others."
     )
     good = not report.wrong and growth < 0.05 and found.goodput > 0.8 * found.capacity and found.other == 0
-    return 0 if good and found.p99 < overload.DEADLINE_MS else 1
-
-
-def _ready(port: int) -> bool:
-    try:
-        return httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 200
-    except httpx.TransportError:
-        return False
+    return good and found.p99 < overload.DEADLINE_MS
 
 
 if __name__ == "__main__":

@@ -7,10 +7,10 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import httpx2 as httpx
 
+from harness.servers import memory_of
 from tests.soak.truth import Truth
 
 CLIENTS = 4
@@ -57,7 +57,7 @@ async def run(
 
     async def watch() -> None:
         while True:
-            report.resident.append((time.monotonic() - began, resident(pid)))
+            report.resident.append((time.monotonic() - began, memory_of(pid)))
             if say is not None:
                 say(report)
             await asyncio.sleep(1)
@@ -66,11 +66,3 @@ async def run(
     await asyncio.gather(*(client(number) for number in range(CLIENTS)))
     watching.cancel()
     return report
-
-
-def resident(pid: int) -> int:
-    """A process's resident memory, in bytes."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) * 1024
-    raise ProcessLookupError(pid)

@@ -7,12 +7,11 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
-from tests.digits import base64_png, digits
+from harness.digits import base64_png, digits
+from harness.paths import ROOT
 
-ROOT: Final = Path(__file__).parents[2]
 IMAGES: Final = 16  # of a request
 CONNECTIONS: Final = 1000
 DEADLINE_MS: Final = 1000
@@ -57,7 +56,7 @@ def measure(port: int, seconds: float) -> Overload:
 
 
 def _open_loop(port: int, rate: float, seconds: float, connections: int, deadline_ms: int) -> dict[str, Any]:
-    command = [sys.executable, "-m", "bench.serving.openloop", *map(str, (port, rate, seconds, connections))]
+    command = [sys.executable, "-m", "harness.openloop", *map(str, (port, rate, seconds, connections))]
     done = subprocess.run(
         command, cwd=ROOT, env=os.environ, input=request(port, deadline_ms), capture_output=True, check=True
     )

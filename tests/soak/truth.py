@@ -7,18 +7,18 @@ import json
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
+from harness.digits import base64_png, decoded, digits, encoded
+from harness.paths import MODELS
 from service.images.codec import npy_bytes
 from service.inference.autoencoder import noise, squared_error
 from service.inference.bundle import read_bundle
 from service.inference.engine import Engine
-from tests.digits import base64_png, decoded, digits, encoded
 
-BUNDLE: Final = Path(__file__).parents[2] / "models" / "mnist-mlp" / "1"
+BUNDLE: Final = MODELS / "mnist-mlp" / "1"
 
 
 @dataclass(frozen=True)

@@ -8,17 +8,17 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from harness.connection import Connection
+from harness.digits import base64_png, digits
+from harness.paths import MODELS
 from service.__main__ import configuration
 from service.app import create_app
 from service.settings import Settings
-from tests.connection import Connection
-from tests.digits import base64_png, digits
 
 DIGIT = {"images": [base64_png(digits()[0])], "preprocess": "none"}
 BODY = json.dumps(DIGIT).encode()
@@ -42,7 +42,7 @@ class LongWay:
 @contextlib.contextmanager
 def running(**settings: Any) -> Iterator[int]:
     """The port of a real server, in a thread of this process, with the shipped models."""
-    options = Settings(models_dir=Path(__file__).parents[3] / "models", **settings)
+    options = Settings(models_dir=MODELS, **settings)
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         server = uvicorn.Server(configuration(options, LongWay(create_app(options))))

@@ -10,7 +10,7 @@ from typing import Any
 import httpx2 as httpx
 import pytest
 
-from tests.connection import Connection
+from harness.connection import Connection
 from tests.service.api.in_bytes import DIGIT, answer, post
 
 

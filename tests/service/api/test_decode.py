@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
+from harness.digits import base64_png, decoded, digits
 from service.api.schemas import DecodeAnswer
-from tests.digits import base64_png, decoded, digits
 
 Z = np.linspace(-2, 2, 60).reshape(3, 20).tolist()
 

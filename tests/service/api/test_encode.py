@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
+from harness.digits import base64_png, digits, encoded
+from harness.paths import MODELS
 from service.api.schemas import EncodeAnswer
 from service.inference.autoencoder import noise
 from service.inference.bundle import read_bundle
 from service.inference.engine import Engine
-from tests.digits import base64_png, digits, encoded
-from tests.service.conftest import MODELS
 
 IMAGES = digits()[:5]
 JSON_BODY = {"images": [base64_png(image) for image in IMAGES]}

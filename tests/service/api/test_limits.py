@@ -16,11 +16,11 @@ import uvicorn
 from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
+from harness.connection import Connection
+from harness.digits import encoded
 from service.api.head_cache import HeadCache
 from service.api.wire import FAST_PATH_BYTES, Protocol
 from service.settings import Settings
-from tests.connection import Connection
-from tests.digits import encoded
 from tests.service.api.in_bytes import BODY, answer, ended, post
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from fastapi.testclient import TestClient
 
+from harness.paths import MODELS
 from tests.bundles import write_bundle
-from tests.service.conftest import MODELS
 
 
 def test_the_list_holds_every_contract_with_its_card_and_provider(client: TestClient) -> None:

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 from fastapi.testclient import TestClient
 
-COMMITTED = Path(__file__).parents[3] / "docs" / "openapi.json"
+from harness.paths import ROOT
+
+COMMITTED = ROOT / "docs" / "openapi.json"
 
 
 def test_the_committed_document_is_the_one_that_is_served(client: TestClient) -> None:

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
+from harness.digits import base64_png, decoded, digits, encoded
 from service.api.schemas import ReconstructAnswer
 from service.images.codec import grid
-from tests.digits import base64_png, decoded, digits, encoded
 
 IMAGES = digits()[:5]
 BODY = {"images": [base64_png(image) for image in IMAGES]}

@@ -13,10 +13,10 @@ from fastapi.testclient import TestClient
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
+from harness.digits import base64_png, digits, encoded
 from service.api.answers import negotiate
 from service.api.request_head import _media_type
 from service.images.codec import npy_bytes
-from tests.digits import base64_png, digits, encoded
 
 PNG = encoded(digits()[0])
 JSON_BODY = json.dumps({"images": [base64_png(digits()[0])]}).encode()

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
+from harness.digits import decoded, digits, labels
 from service.api.schemas import SampleAnswer
 from service.images.codec import npy_bytes as npy
 from service.inference.autoencoder import noise
-from tests.digits import decoded, digits, labels
 
 
 def test_sixteen_new_images_unless_told_otherwise(client: TestClient) -> None:

@@ -13,12 +13,12 @@ from fastapi.testclient import TestClient
 from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
+from harness.connection import Connection
+from harness.digits import digits, encoded
 from service.api.requests import Body
 from service.api.wire import FAST_PATH_BYTES, Protocol
 from service.images.codec import npy_bytes
 from service.settings import Settings
-from tests.connection import Connection
-from tests.digits import digits, encoded
 from tests.service.api.in_bytes import BODY, DIGIT, answer, ended, post, way
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from harness.digits import digits
 from service.errors import InvalidInput
 from service.images import codec
 from service.images.preprocess import Images, Preprocess
-from tests.digits import digits
 
 SHAPE = (28, 28)
 DIGIT = digits()[0]

@@ -5,8 +5,8 @@ import time
 import numpy as np
 import pytest
 
+from harness.digits import digits, encoded
 from service.images.blocks import check_blocks
-from tests.digits import digits, encoded
 from tests.fuzz.pictures import animation, chunk, gif_of_blocks, jpeg, jpeg_of_scans, png, segments
 
 PHOTO = np.random.Generator(np.random.PCG64(0)).integers(0, 256, (600, 800, 3), np.uint8)

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from harness.digits import decoded, digits, encoded
 from service.errors import InvalidInput, LimitExceeded
 from service.images import codec
 from service.images.preprocess import Images
-from tests.digits import decoded, digits, encoded
 from tests.fuzz.pictures import chunk, deflated_zeros, header, png, rows, run_length_bmp
 from tests.service.images.reading import DIGIT, SHAPE, faults, read
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from harness.digits import digits
 from service.errors import InvalidInput, LimitExceeded
 from service.images import codec
 from service.images.preprocess import Images, Preprocess
-from tests.digits import digits
 from tests.service.images.reading import DIGIT, SHAPE
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from harness.digits import digits, encoded
 from service.images.preprocess import Images
-from tests.digits import digits, encoded
 from tests.service.images.reading import DIGIT, SHAPE, faults, read
 
 

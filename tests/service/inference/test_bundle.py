@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from harness.paths import MODELS
 from service import contract as names
 from service.errors import BundleRefused
 from service.inference.bundle import read_bundle
 from tests.bundles import seal, write_bundle
-from tests.service.conftest import MODELS
 
 SHIPPED = MODELS / "mnist-mlp" / "2"
 FILES = sorted(file.name for file in SHIPPED.iterdir())

@@ -7,13 +7,14 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
+from harness.digits import digits
+from harness.paths import MODELS
 from service import contract as names
 from service.errors import BundleRefused, ProviderUnavailable, RuntimeFailed
 from service.inference.bundle import read_bundle
 from service.inference.engine import CPU, CUDA, Engine, ProviderPolicy
 from tests.bundles import seal, write_bundle
-from tests.digits import digits
-from tests.service.conftest import MODELS, FakeCuda
+from tests.service.fake_cuda import FakeCuda
 
 
 def open_engine(folder: Path, provider: ProviderPolicy = "cpu", threads: int = 1) -> Engine:

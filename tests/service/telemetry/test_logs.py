@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from harness.paths import ROOT
+from harness.records import encoded_two
 from service.telemetry.logs import LINE_BYTES, Format, RequestLog, Sink, configure
-from tests.records import encoded_two
 
-ROOT = Path(__file__).parents[3]
 NASTY = "a\nb\r\x1b[31m\x00\x85\u2028\u2029\x7f\ud800é\U0001f600"
 
 
@@ -235,7 +235,7 @@ class TestRealStreams:
     CODE = """
 import logging, sys
 from service.telemetry import logs
-from tests.records import record
+from harness.records import record
 sink = logs.configure("info", sys.argv[1])
 request_log = logs.RequestLog(sink, sys.argv[1])
 for number in range(100):

@@ -6,15 +6,13 @@ import math
 import re
 import sys
 import timeit
-from pathlib import Path
 
 import pytest
 
+from harness.paths import ROOT
 from service.telemetry import families
 from service.telemetry.metrics import Metrics
 from tests.service.telemetry.samples import answer_one, scrape, sources, value
-
-ROOT = Path(__file__).parents[3]
 
 
 class TestOneProcess:

@@ -7,12 +7,12 @@ import pytest
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client.parser import text_string_to_metric_families
 
+from harness.records import Lines, encoded_two, record
 from service.api.context import RequestContext
 from service.telemetry.logs import RequestLog, Sink
 from service.telemetry.metrics import Metrics
 from service.telemetry.observer import Observer
 from service.telemetry.tracing import Tracing
-from tests.records import Lines, encoded_two, record
 
 RECORDS = {
     "a verb that was answered": encoded_two(),

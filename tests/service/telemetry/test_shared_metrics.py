@@ -10,12 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from harness.paths import ROOT
 from service.telemetry import cells
 from service.telemetry.cells import shared_directory
 from service.telemetry.metrics import Metrics
 from tests.service.telemetry.samples import Samples, answer_one, samples_of, scrape, value
-
-ROOT = Path(__file__).parents[3]
 
 
 class Worker:

@@ -4,18 +4,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from pathlib import Path
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
+from harness.paths import ROOT
+from harness.records import encoded_two, record
 from service.errors import TracingUnavailable
 from service.telemetry.tracing import Tracing
-from tests.records import encoded_two, record
 
-ROOT = Path(__file__).parents[3]
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT = "00f067aa0ba902b7"
 
@@ -121,7 +120,7 @@ def test_the_environment_chooses_the_sampler(monkeypatch: pytest.MonkeyPatch) ->
 def test_the_environment_chooses_the_exporter(exporter: str, spans: int) -> None:
     code = """
 from service.telemetry.tracing import Tracing
-from tests.records import record
+from harness.records import record
 tracing = Tracing()
 tracing.request({}, record("GET", "/models"))
 tracing.close()

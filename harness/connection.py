@@ -21,6 +21,7 @@ class Answer:
 
     @property
     def json(self) -> Any:
+        """What the body says, if it is JSON."""
         return json.loads(self.body)
 
 

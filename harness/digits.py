@@ -6,16 +6,15 @@ import base64
 import functools
 import gzip
 import io
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-Images = npt.NDArray[np.uint8]
+from harness.paths import DATA
 
-DATA = Path(__file__).parent / "data"
+Images = npt.NDArray[np.uint8]
 
 
 @functools.cache

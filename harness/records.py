@@ -34,5 +34,6 @@ class Lines(io.RawIOBase):
         self.lines: list[bytes] = []
 
     def write(self, line: bytes) -> int:  # type: ignore[override]
+        """Keep a line."""
         self.lines.append(line)
         return len(line)

@@ -1,6 +1,6 @@
 """Open loop: requests start at times of their own, however late the answers, and latency counts from those times.
 
-    python -m bench.serving.openloop PORT RATE SECONDS [CONNECTIONS] < request
+    python -m harness.openloop PORT RATE SECONDS [CONNECTIONS] < request
 
 `request` is the whole request, head and body. Times are those of independent clients (exponential gaps, a fixed seed).
 A request takes an idle one of 64 (or so many) connections; where there is none it waits, and its latency includes that.

@@ -1,0 +1,33 @@
+"""Sessions of onnxruntime that say that they are CUDA's."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import onnxruntime as ort
+
+
+class FakeCuda:
+    """A session that runs on the CPU and says that it is CUDA; notes what it was asked for, its batches and threads."""
+
+    def __init__(self, session: ort.InferenceSession, asked: dict[str, Any]) -> None:
+        self.session = session
+        self.asked = asked
+        self.fallback = True
+        self.sizes: list[int] = []
+        self.threads: list[str] = []
+
+    def get_providers(self) -> list[str]:
+        return [provider if isinstance(provider, str) else provider[0] for provider in self.asked["providers"]]
+
+    def disable_fallback(self) -> None:
+        self.fallback = False
+
+    def run(self, outputs: list[str], feed: dict[str, Any]) -> Any:
+        self.sizes += [len(rows) for rows in feed.values()]
+        self.threads.append(threading.current_thread().name)
+        return self.session.run(outputs, feed)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.session, name)
