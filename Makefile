@@ -25,7 +25,7 @@ check: .venv/dev.stamp ## Lint, format, types, import directions
 
 soak: .venv/dev.stamp ## Half an hour of mixed traffic, twice the capacity, and new hostile input: docs/reliability.md
 	$(RUN) -m tests.soak $(ARGS)
-	FUZZ=long $(RUN) -m pytest tests/fuzz tests/e2e/test_faults.py
+	FUZZ=long $(RUN) -m pytest --timeout 0 --override-ini faulthandler_timeout=0 tests/fuzz tests/e2e/test_faults.py
 
 gpu: .venv/serve.stamp ## Put the CUDA build of onnxruntime in its place; then VAE_PROVIDER=cuda make serve
 	$(PIP) --editable '.[gpu]'

@@ -91,6 +91,14 @@ def status(port: int, path: str, method: str = "GET", body: bytes | None = None)
     return None
 
 
+def is_running(pid: int) -> bool:
+    """Whether a process has not ended. One that has, and whose parent has not asked how, is not running."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 def memory_of(pid: int, line: str = "VmRSS") -> int:
     """A line of /proc/PID/status, in bytes."""
     return int(Path(f"/proc/{pid}/status").read_text().split(f"{line}:")[1].split()[0]) * 1024

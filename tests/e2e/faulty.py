@@ -3,6 +3,9 @@
 Each onnxruntime run first reads the file that FAULT names: "raise" raises, "nan" returns numbers that are none, "hang"
 waits until the file says something else; anything else, or no file, lets the run be. A run that holds the image GUILTY
 (every pixel of that grey level) raises by itself, whatever the file says.
+
+With OFF_LOOP in the environment every run leaves the event loop. Nothing then watches the loop, so that a busy machine
+cannot be taken for a loop that hangs.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from service import lifecycle
 from service.__main__ import main
 from service.inference import engine, registry
 
@@ -52,8 +56,13 @@ class FaultySession:
         return results
 
 
+async def unwatched(stall_seconds: int) -> None:
+    """Let the event loop stand still."""
+
+
 if __name__ == "__main__":
     engine._open_session = FaultySession  # type: ignore[assignment]
     if "OFF_LOOP" in os.environ:
         registry.INLINE_SECONDS = 0.0  # type: ignore[misc]
+        lifecycle.end_if_stuck = unwatched
     main()

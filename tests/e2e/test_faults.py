@@ -9,7 +9,6 @@ import shutil
 import signal
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -22,13 +21,13 @@ import pytest
 
 from harness.digits import base64_png, digits
 from harness.paths import MODELS
-from harness.servers import Server, wait_for
+from harness.servers import Server, is_running, wait_for
 from tests.bundles import write_bundle
 from tests.e2e.faulty import GUILTY
 
 DIGIT = {"images": [base64_png(digits()[0])]}
 GUILTY_IMAGE = {"images": [base64_png(np.full((28, 28), GUILTY, np.uint8))]}
-HELD_SECONDS = 60 if os.environ.get("FUZZ") == "long" else 1
+REFUSALS = 5_000 if os.environ.get("FUZZ") == "long" else 50
 FAILING = "the last run failed, and so does the self-test."
 SENTENCE = "The service failed on this request; the request is not at fault. Its log has the details."
 
@@ -47,7 +46,7 @@ def broken(
     """A client of a server whose runtime can be made to fail, wherever it runs."""
     if request.param == "off the loop":
         monkeypatch.setenv("OFF_LOOP", "1")
-    with httpx.Client(base_url=serve("tests.e2e.faulty").url, timeout=20) as client:
+    with httpx.Client(base_url=serve("tests.e2e.faulty").url, timeout=60) as client:
         yield client
 
 
@@ -93,14 +92,13 @@ def test_a_run_that_hangs_keeps_nobody_waiting_and_the_probes_tell(
     serve: Callable[..., Server], fault: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OFF_LOOP", "1")
-    with httpx.Client(base_url=serve("tests.e2e.faulty", stall_seconds=1).url, timeout=20) as client:
+    server = serve("tests.e2e.faulty", stall_seconds=1, deadline_ms=600_000)
+    with httpx.Client(base_url=server.url, timeout=60) as client:
         truth = client.post("/encode", json=DIGIT).json()
         set_fault(fault, "hang")
-        for _ in range(3):
-            began = time.monotonic()
+        for _ in range(3):  # the run is still going on, so nothing but the deadline can have ended the wait
             answer = client.post("/encode", json=DIGIT, headers={"X-Request-Timeout-Ms": "200"})
             assert answer.status_code == 504
-            assert time.monotonic() - began < 5
         wait_for(lambda: client.get("/livez").status_code == 503)
         assert "has not ended for more than 1 s" in client.get("/readyz").json()["reason"]
         set_fault(fault, "")
@@ -110,11 +108,11 @@ def test_a_run_that_hangs_keeps_nobody_waiting_and_the_probes_tell(
 
 
 def test_an_event_loop_that_hangs_ends_the_process(serve: Callable[..., Server], fault: Path) -> None:
-    server = serve("tests.e2e.faulty", stall_seconds=1)
+    server = serve("tests.e2e.faulty", stall_seconds=2)
     set_fault(fault, "hang")
     with pytest.raises(httpx.TransportError):
-        httpx.post(f"{server.url}/encode", json=DIGIT, timeout=20)
-    assert server.process.wait(20) == 1
+        httpx.post(f"{server.url}/encode", json=DIGIT, timeout=60)
+    assert server.process.wait(60) == 1
     assert "tests/e2e/faulty.py" in server.log.read_text()
 
 
@@ -128,7 +126,7 @@ def encode_request(form: dict[str, Any]) -> bytes:
 @contextlib.contextmanager
 def sent(server: Server, form: dict[str, Any]) -> Iterator[socket.socket]:
     """A connection with a request on it that the server has read."""
-    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
         connection.sendall(encode_request(form))
         assert httpx.get(f"{server.url}/livez").status_code == 200  # came later, and has been answered
         yield connection
@@ -141,19 +139,16 @@ def test_a_full_queue_is_refused_at_once_and_the_probes_are_not(
     server = serve("tests.e2e.faulty", queue=4, deadline_ms=600_000, stall_seconds=600)
     truth = httpx.post(f"{server.url}/encode", json=DIGIT).json()
     set_fault(fault, "hang")
-    with contextlib.ExitStack() as stack, httpx.Client(base_url=server.url, timeout=20) as client:
+    with contextlib.ExitStack() as stack, httpx.Client(base_url=server.url, timeout=60) as client:
         held = [stack.enter_context(sent(server, DIGIT)) for _ in range(4)]
         for path, body in (("/encode", DIGIT), ("/sample", {"n": 1}), ("/decode", {"z": [[0.0] * 20]})):
             answer = client.post(path, json=body)
             assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
             assert answer.json()["detail"] == "The queue is full."
-        until = time.monotonic() + HELD_SECONDS
-        while time.monotonic() < until:
-            began = time.monotonic()
+        for _ in range(REFUSALS):  # the runs are still going on, so nothing here has waited for them
             assert client.post("/encode", json=DIGIT).status_code == 503
             assert client.get("/livez").status_code == 200
             assert client.get("/metrics").status_code == 200
-            assert time.monotonic() - began < 5
         set_fault(fault, "")
         assert [connection.recv(100)[:12] for connection in held] == [b"HTTP/1.1 200"] * 4
         assert client.post("/encode", json=DIGIT).json() == truth
@@ -174,7 +169,7 @@ def test_what_a_client_that_left_had_asked_for_is_not_computed(
         assert first.recv(100).startswith(b"HTTP/1.1 200")
     assert httpx.post(f"{server.url}/encode", json=DIGIT).status_code == 200
     server.process.terminate()
-    assert server.process.wait(30) == 0
+    assert server.process.wait(60) == 0
     assert "injected" not in server.log.read_text()
 
 
@@ -196,7 +191,7 @@ class TestModelsLive:
         answers: list[dict[str, Any]] = []
 
         def load() -> None:
-            with httpx.Client(timeout=20) as client:
+            with httpx.Client(timeout=60) as client:
                 while not stop.is_set():
                     answer = client.post(url, json=sent)
                     assert answer.status_code == 200, answer.text
@@ -259,7 +254,7 @@ def test_a_worker_that_is_killed_under_load_comes_back_and_only_its_own_clients_
     def load() -> int:
         broken = 0
         while not stop.is_set():
-            with httpx.Client(timeout=20) as client, contextlib.suppress(httpx.TransportError):
+            with httpx.Client(timeout=60) as client, contextlib.suppress(httpx.TransportError):
                 broken += 1
                 while not stop.is_set():
                     assert client.post(f"{server.url}/encode", json=DIGIT).json() == truth
@@ -284,7 +279,7 @@ def test_workers_whose_supervisor_is_killed_stop_and_leave_nothing_behind(serve:
     (folder,) = [Path(os.fsdecode(line.partition(b"=")[2])) for line in environment if line.startswith(b"_VAE_METRICS")]
     wait_for(lambda: len(list(folder.iterdir())) == 2)
     server.process.kill()
-    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
+    wait_for(lambda: not any(map(is_running, workers)))
     with socket.socket() as anew:
         anew.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         anew.bind(("127.0.0.1", server.port))
@@ -303,14 +298,22 @@ def test_a_batch_that_runs_when_the_service_is_told_to_stop_is_answered(
         wait_for(lambda: "Shutting down" in server.log.read_text())
         set_fault(fault, "")
         assert connection.recv(100).startswith(b"HTTP/1.1 200")
-    assert server.process.wait(30) == 0
+    assert server.process.wait(60) == 0
 
 
-def test_not_ready_comes_first_then_the_pause_then_the_end(serve: Callable[..., Server]) -> None:
-    server = serve(drain_pause_seconds=2)
-    with httpx.Client(base_url=server.url, timeout=20) as client:
+def test_not_ready_comes_first_and_the_port_stays_open_for_the_pause(serve: Callable[..., Server]) -> None:
+    server = serve(drain_pause_seconds=600)
+    with httpx.Client(base_url=server.url, timeout=60) as client:
         server.process.terminate()
         wait_for(lambda: client.get("/readyz").status_code == 503)
         assert client.post("/encode", json=DIGIT).status_code == 200  # the load balancer may not have heard yet
         assert httpx.get(f"{server.url}/livez").status_code == 200  # and new connections are taken
-    assert server.process.wait(30) == 0
+        server.process.terminate()  # a second signal does not wait for the pause
+    assert server.process.wait(60) == 0
+
+
+def test_after_the_pause_the_process_ends_by_itself(serve: Callable[..., Server]) -> None:
+    server = serve(drain_pause_seconds=1)
+    server.process.terminate()
+    assert server.process.wait(60) == 0
+    assert "the port closes in 1 s" in server.log.read_text()

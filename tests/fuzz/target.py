@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,6 +27,13 @@ class Target(Server):
 
     def connect(self) -> Connection:
         return Connection(self.port)
+
+    @contextmanager
+    def works_at_most(self, seconds: float) -> Iterator[None]:
+        """Fail when the server uses more processor time than that until the block ends, however long it waits."""
+        before = self.cpu_seconds()
+        yield
+        assert self.cpu_seconds() - before < seconds
 
     def is_well(self) -> None:
         """Fail unless the good request is answered right on both ways to the verbs."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import struct
-import time
 from collections.abc import Callable
 
 import pytest
@@ -84,13 +83,12 @@ JSON_BODIES: dict[str, tuple[str, bytes, int]] = {
 @WAYS
 @pytest.mark.parametrize(("path", "body", "status"), JSON_BODIES.values(), ids=JSON_BODIES)
 def test_a_json_body_is_answered_as_it_deserves(target: Target, way: str, path: str, body: bytes, status: int) -> None:
-    start = time.monotonic()
-    answer = ask(target, body, path, way=way)
+    with target.works_at_most(1):
+        answer = ask(target, body, path, way=way)
     assert answer.status == status, answer.body[:200]
     if status != 200:
         is_problem(answer)
         assert len(answer.body) < 10_000
-    assert time.monotonic() - start < 5
 
 
 def part(name: bytes, value: bytes = b"1", *lines: bytes) -> bytes:
@@ -135,13 +133,12 @@ FORMS: dict[str, tuple[str, bytes, int]] = {
 @WAYS
 @pytest.mark.parametrize(("media_type", "body", "status"), FORMS.values(), ids=FORMS)
 def test_a_form_is_answered_as_it_deserves(target: Target, way: str, media_type: str, body: bytes, status: int) -> None:
-    start = time.monotonic()
-    answer = ask(target, body, media_type=media_type, way=way)
+    with target.works_at_most(1):
+        answer = ask(target, body, media_type=media_type, way=way)
     assert answer.status == status, answer.body[:200]
     if status != 200:
         is_problem(answer)
         assert len(answer.body) < 10_000
-    assert time.monotonic() - start < 5
 
 
 def npy(header: str, data: bytes = b"", version: int = 1) -> bytes:
@@ -197,11 +194,10 @@ def test_an_array_is_answered_as_it_deserves(target: Target, way: str, body: byt
     "query", ["?" + "a&" * 4_000, "?" + "&".join(f"a{n}=1" for n in range(1_000)), "?seed=" + "9" * 5_000]
 )
 def test_a_query_is_read_in_no_time(target: Target, way: str, query: str) -> None:
-    start = time.monotonic()
-    answer = ask(target, PNG, f"/encode{query}", "image/png", way)
+    with target.works_at_most(1):
+        answer = ask(target, PNG, f"/encode{query}", "image/png", way)
     is_problem(answer)
     assert len(answer.body) < 10_000
-    assert time.monotonic() - start < 5
 
 
 class TestMemory:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.paths import ROOT
 from service.app import create_app
 from service.settings import Settings
 
@@ -24,8 +25,9 @@ def test_a_signal_makes_it_not_ready_before_the_server_hears_of_it(tiny_models: 
     async def live() -> None:
         async with app.router.lifespan_context(app):
             os.kill(os.getpid(), number)
-            while not heard:
-                await asyncio.sleep(0)
+            async with asyncio.timeout(60):
+                while not heard:
+                    await asyncio.sleep(0)
 
     before = signal.signal(number, server)
     try:
@@ -43,11 +45,11 @@ import asyncio, time
 from service.lifecycle import end_if_stuck
 async def main():
     task = asyncio.create_task(end_if_stuck(1))
-    await asyncio.sleep(0.1)
+    await asyncio.sleep(0)
     time.sleep(60)
 asyncio.run(main())
 """
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30)
+    ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert ended.returncode == 1
     assert "Timeout (0:00:01)!" in ended.stderr
     assert "in main" in ended.stderr

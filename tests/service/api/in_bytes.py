@@ -6,7 +6,6 @@ import contextlib
 import json
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from harness.connection import Connection
 from harness.digits import base64_png, digits
 from harness.paths import MODELS
+from harness.servers import wait_for
 from service.__main__ import configuration
 from service.app import create_app
 from service.settings import Settings
@@ -48,14 +48,13 @@ def running(**settings: Any) -> Iterator[int]:
         server = uvicorn.Server(configuration(options, LongWay(create_app(options))))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
-        while not server.started:
-            assert thread.is_alive()
-            time.sleep(0.01)
+        wait_for(lambda: server.started or not thread.is_alive())
+        assert server.started
         try:
             yield listening.getsockname()[1]
         finally:
             server.should_exit = True
-            thread.join(30)
+            thread.join(60)
         assert not thread.is_alive()
 
 

@@ -254,18 +254,18 @@ class TestManyFaults:
 
     @staticmethod
     def refused(answer: Any, start: float) -> int:
-        assert time.monotonic() - start < 5
+        assert time.process_time() - start < 2
         assert len(answer.content) < 20_000
         status: int = answer.status_code
         return status
 
     def test_unknown_fields(self, client: TestClient) -> None:
         fields = {str(number): 0 for number in range(self.MANY)}
-        start = time.monotonic()
+        start = time.process_time()
         assert self.refused(client.post("/sample", json=fields), start) == 422
 
     def test_a_name_of_a_million_letters(self, client: TestClient) -> None:
-        start = time.monotonic()
+        start = time.process_time()
         answer = client.post("/sample", json={"n" * 1_000_000: 0})
         assert self.refused(answer, start) == 422
         assert answer.json()["errors"][0]["pointer"] == "/" + "n" * 100
@@ -274,19 +274,19 @@ class TestManyFaults:
     def test_fields_of_a_form(self, client: TestClient, name: str) -> None:
         part = f'--b\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n1\r\n'
         body = "".join(part.format(number) for number in range(self.MANY)) + "--b--\r\n"
-        start = time.monotonic()
+        start = time.process_time()
         assert self.refused(post(client, body.encode(), "multipart/form-data; boundary=b"), start) == 422
 
     def test_pictures_of_a_form(self, client: TestClient) -> None:
         part = b'--b\r\nContent-Disposition: form-data; name="images"\r\n\r\n\r\n'
-        start = time.monotonic()
+        start = time.process_time()
         answer = post(client, part * self.MANY + b"--b--\r\n", "multipart/form-data; boundary=b")
         assert self.refused(answer, start) == 413
 
     @pytest.mark.parametrize("media_type", ["image/png", "application/json", "multipart/form-data; boundary=b"])
     def test_query_parameters(self, client: TestClient, media_type: str) -> None:
         query = "a&" * 4_000
-        start = time.monotonic()
+        start = time.process_time()
         answer = client.post(f"/encode?{query}", content=PNG, headers={"content-type": media_type})
         assert self.refused(answer, start) == 422
 
@@ -303,7 +303,7 @@ class TestManyFaults:
     def test_more_values_than_a_request_could_need_are_too_large(
         self, client: TestClient, route: str, body: bytes
     ) -> None:
-        start = time.monotonic()
+        start = time.process_time()
         assert self.refused(post(client, body, "application/json", route), start) == 413
 
 

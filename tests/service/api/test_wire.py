@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import time
 from typing import Any
 from unittest.mock import MagicMock
 
@@ -15,6 +14,7 @@ from uvicorn.server import ServerState
 
 from harness.connection import Connection
 from harness.digits import digits, encoded
+from harness.servers import wait_for
 from service.api.requests import Body
 from service.api.wire import FAST_PATH_BYTES, Protocol
 from service.images.codec import npy_bytes
@@ -205,16 +205,19 @@ def test_clients_that_leave_at_any_point_leave_the_service_well(port: int) -> No
 def test_a_body_is_let_go_without_the_garbage_collector(port: int, path: str, body: bytes, status: int) -> None:
     gc.collect()
     gc.disable()
+    others = bodies()  # of other tests
     try:
         with Connection(port) as connection:
             connection.send(post(path, body))
             assert answer(connection)[0] == status
-        deadline = time.monotonic() + 5
-        while any(isinstance(thing, Body) for thing in gc.get_objects()):
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_for(lambda: all(any(body is other for other in others) for body in bodies()))
     finally:
         gc.enable()
+
+
+def bodies() -> list[Body]:
+    """Every body that is in memory."""
+    return [thing for thing in gc.get_objects() if isinstance(thing, Body)]
 
 
 def test_while_a_client_does_not_read_its_answers_uvicorn_makes_its_requests_wait() -> None:

@@ -46,10 +46,10 @@ def test_what_programs_write_and_what_is_left_to_the_decoder_passes(file: bytes)
     ids=["scans", "comments", "zeros", "0xFF", "chunks", "empty pixels", "pieces", "GIF zeros"],
 )
 def test_a_file_in_which_each_byte_is_work_is_refused_in_no_time(file: bytes, reason: str) -> None:
-    start = time.monotonic()
+    before = time.thread_time()
     with pytest.raises(ValueError, match=reason):
         check_blocks(file)
-    assert time.monotonic() - start < 1
+    assert time.thread_time() - before < 0.5
 
 
 def test_a_damaged_checksum_is_found_wherever_the_pixels_lie() -> None:

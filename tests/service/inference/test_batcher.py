@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -31,6 +32,7 @@ class FakeEngine:
         self.batches: list[int] = []
         self.threads: list[int] = []
         self.fails = False
+        self.meanwhile: Callable[[], None] = lambda: None
 
     def encode(self, images: Images) -> tuple[Floats, Floats]:
         self._run(len(images), images)
@@ -45,7 +47,8 @@ class FakeEngine:
         self.batches.append(count)
         self.threads.append(threading.get_ident())
         self.started.set()
-        assert self.let_go.wait(10)
+        assert self.let_go.wait(60)
+        self.meanwhile()
         if self.fails:
             raise ZeroDivisionError
         if images is not None and (images == GUILTY).any():
@@ -72,10 +75,25 @@ def run(engine: FakeEngine) -> Iterator[Callable[..., Any]]:
 
     def run(scenario: Callable[[Lanes], Coroutine[Any, Any, Any]], most: int = 8, inline: int = 4) -> Any:
         made.append(Batcher("fake", most=most, inline=inline))
-        return asyncio.run(asyncio.wait_for(scenario(Lanes(made[0], engine)), 20))
+        return asyncio.run(asyncio.wait_for(scenario(Lanes(made[0], engine)), 60))
 
     yield run
     made[0].close()
+
+
+async def until_started(engine: FakeEngine) -> None:
+    """Wait for a run off the loop to begin. The loop turns while the engine is busy, or this would never end."""
+    async with asyncio.timeout(60):
+        while not engine.started.is_set():
+            await asyncio.sleep(0)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> MagicMock:
+    """What the batcher and the jobs take for the time: `clock.return_value`, which only a test moves on."""
+    clock = MagicMock(return_value=0.0)
+    monkeypatch.setattr("service.inference.batcher.time", MagicMock(perf_counter=clock))
+    return clock
 
 
 def test_one_turn_of_the_loop_is_one_batch_and_each_gets_its_own_rows(
@@ -122,8 +140,7 @@ def test_a_large_batch_leaves_the_loop_free_and_the_next_one_gathers_meanwhile(
     async def scenario(lanes: Lanes) -> None:
         engine.let_go.clear()
         large = asyncio.ensure_future(lanes.encode(rows(5), Job()))
-        while not engine.started.is_set():
-            await asyncio.sleep(0)  # the loop turns while the engine is busy, or this would never end
+        await until_started(engine)
         others = []
         for _ in range(3):  # three turns, one batch
             others.append(asyncio.ensure_future(lanes.encode(rows(1), Job())))
@@ -180,24 +197,22 @@ def test_a_request_that_is_gone_spoils_nothing_for_the_others(engine: FakeEngine
     assert (first[0][0, 0], third[0][0, 0]) == (1, 3)
 
 
-def test_waiting_and_computing_are_timed_apart(engine: FakeEngine, run: Callable[..., Any]) -> None:
+def test_waiting_and_computing_are_timed_apart(engine: FakeEngine, run: Callable[..., Any], clock: MagicMock) -> None:
     first, second = Job(), Job()
 
     async def scenario(lanes: Lanes) -> None:
         engine.let_go.clear()
         large = asyncio.ensure_future(lanes.encode(rows(5), first))
-        while not engine.started.is_set():
-            await asyncio.sleep(0)
+        await until_started(engine)
+        clock.return_value = 2.0
         small = asyncio.ensure_future(lanes.encode(rows(1), second))
-        await asyncio.sleep(0.05)  # long enough to be seen on the clock; nothing depends on it being longer
+        clock.return_value = 5.0
         engine.let_go.set()
         await asyncio.gather(large, small)
 
     run(scenario)
-    assert first.compute >= 0.04
-    assert second.queue >= 0.04
-    assert first.queue < first.compute
-    assert second.compute < second.queue
+    assert (first.queue, first.compute) == (0.0, 5.0)
+    assert (second.queue, second.compute) == (3.0, 0.0)
 
 
 @pytest.mark.parametrize("inline", [8, 0], ids=["on the loop", "off the loop"])
@@ -270,15 +285,16 @@ def test_a_batch_of_which_nobody_is_left_is_no_run_and_does_not_stop_the_queue(
     assert engine.batches == [1]
 
 
-def test_a_deadline_ends_the_wait_for_a_run_that_does_not_end(engine: FakeEngine, run: Callable[..., Any]) -> None:
+def test_a_deadline_ends_the_wait_for_a_run_that_does_not_end(
+    engine: FakeEngine, run: Callable[..., Any], clock: MagicMock
+) -> None:
     async def scenario(lanes: Lanes) -> Any:
         engine.let_go.clear()
         jobs = [Job() for _ in range(3)]
         for job in jobs[:2]:
-            job.deadline = time.perf_counter() + 0.05
+            job.deadline = 0.05  # by a clock that stands still: the run begins in time, however busy the machine is
         stuck = asyncio.ensure_future(lanes.encode(rows(5), jobs[0]))
-        while not engine.started.is_set():
-            await asyncio.sleep(0)
+        await until_started(engine)
         behind = [asyncio.ensure_future(lanes.encode(rows(1), job)) for job in jobs[1:]]
         expired = await asyncio.gather(stuck, behind[0], return_exceptions=True)
         assert not behind[1].done()
@@ -290,18 +306,21 @@ def test_a_deadline_ends_the_wait_for_a_run_that_does_not_end(engine: FakeEngine
     assert engine.batches == [5, 1]
 
 
-def test_an_answer_that_is_ready_too_late_is_no_answer(engine: FakeEngine, run: Callable[..., Any]) -> None:
-    job = Job()
-
+def test_an_answer_that_is_ready_too_late_is_no_answer(
+    engine: FakeEngine, run: Callable[..., Any], clock: MagicMock
+) -> None:
     async def scenario(lanes: Lanes) -> None:
-        waiting = asyncio.ensure_future(lanes.encode(rows(1), job))
-        job.deadline = time.perf_counter() + 0.05
-        engine.let_go.clear()
-        threading.Timer(0.1, engine.let_go.set).start()  # the run, on the loop, outlasts the deadline
-        await waiting
+        job = Job()
+        job.deadline = 1.0
+        await lanes.encode(rows(1), job)
 
+    def outlast() -> None:
+        clock.return_value = 2.0
+
+    engine.meanwhile = outlast
     with pytest.raises(DeadlineExceeded):
         run(scenario)
+    assert engine.batches == [1]
 
 
 def test_a_run_that_is_going_on_off_the_loop_can_be_seen(engine: FakeEngine) -> None:
@@ -312,8 +331,7 @@ def test_a_run_that_is_going_on_off_the_loop_can_be_seen(engine: FakeEngine) -> 
     async def scenario() -> None:
         engine.let_go.clear()
         answer = lane.submit(rows(1), Job())
-        while not engine.started.is_set():
-            await asyncio.sleep(0)
+        await until_started(engine)
         seen.append(batcher.status.since)
         engine.let_go.set()
         await answer

@@ -146,12 +146,12 @@ class TestRefresh:
         async def answer(autoencoder: Autoencoder) -> int:
             return len((await autoencoder.encode(images, Job())).mu)
 
-        assert asyncio.run(asyncio.wait_for(answer(autoencoder), 20)) == 2
+        assert asyncio.run(asyncio.wait_for(answer(autoencoder), 60)) == 2
         assert threads("tiny@1")
         gc.freeze()  # as the service does: from here on nothing is freed but by its last reference
         del autoencoder
         for thread in threads("tiny@1"):
-            thread.join(10)
+            thread.join(60)
         assert not threads("tiny@1")
         gc.unfreeze()
 

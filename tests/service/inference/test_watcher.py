@@ -14,7 +14,7 @@ from tests.bundles import write_bundle
 
 async def until(registry: Registry, ids: list[str]) -> None:
     """Wait until just these models are served."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while [model.engine.contract.id for model in registry] != ids:
             await asyncio.sleep(0.02)
 

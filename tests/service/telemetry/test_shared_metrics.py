@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from harness.paths import ROOT
+from harness.servers import wait_for
 from service.telemetry import cells
 from service.telemetry.cells import shared_directory
 from service.telemetry.metrics import Metrics
@@ -167,8 +168,7 @@ class TestWorkers:
         for times in range(1, 6):
             victim.count(1000)
             victim.tell(10**9)  # and dies at it
-            while (total_of(reader.scrape())[0] or 0) <= 1000 * times:
-                pass
+            wait_for(lambda times=times: (total_of(reader.scrape())[0] or 0) > 1000 * times)  # type: ignore[misc]
             victim.kill()
             found = total_of(reader.scrape())
             # One process counts a request's metrics one after the other: at most one is half done.
