@@ -147,14 +147,14 @@ def main() -> int:
     images, labels = data.load(wanted.dataset, "train", options.data_dir)
     images, _ = data.split(images, wanted.validation_size)
 
-    contestants = {
+    kinds = {
         LOOP: training_loop(wanted, images),
         PRODUCTS: matrix_products(wanted, images),
         LOADER: data_loader(wanted, images, labels),
     }
-    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    seconds: dict[str, list[float]] = {name: [] for name in kinds}
     for turn in range(options.rounds + 1):
-        for name, run in contestants.items():
+        for name, run in kinds.items():
             began = time.perf_counter()
             run()
             seconds[name].append(time.perf_counter() - began)

@@ -3,7 +3,7 @@
 `python -m bench.serving` runs everything (`__main__.py`); `--help` says how. What is measured, and against what:
 
     traffic.py      the requests
-    contestants.py  who answers them: a bare server, this service and its variants, the peers
+    programs.py     which programs answer them: a bare server, this service and its variants, the peers
     peers/          the other servers, one file each, and every version they need
     venvs.py        an environment for each of those
     servers.py      start, check, account for and stop a server

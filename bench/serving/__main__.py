@@ -23,7 +23,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from bench.machine import machine
 from bench.serving import closed, report
-from bench.serving.contestants import PEERS
+from bench.serving.programs import PEERS
 from bench.serving.rounds import Benchmark, Plan
 from harness.paths import MODELS, ROOT
 

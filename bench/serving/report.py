@@ -14,7 +14,7 @@ from typing import Final
 
 from bench.machine import machine
 from bench.serving import traffic, venvs
-from bench.serving.contestants import (
+from bench.serving.programs import (
     BARE,
     FASTAPI,
     MODEL_SERVERS,
@@ -24,7 +24,7 @@ from bench.serving.contestants import (
     SERVICE,
     TRIVIAL,
     TWO_WORKERS,
-    Contestant,
+    Program,
 )
 from bench.serving.rounds import (
     AT,
@@ -40,6 +40,13 @@ from bench.serving.rounds import (
     Results,
 )
 
+OPEN_LOOP: Final = {  # columns: what the open loop calls them
+    "open loop at": "wanted",
+    "p50 ms": "p50",
+    "p99 ms": "p99",
+    "p99 ms from the send": "sent99",
+    "p99 ms late": "late99",
+}
 QUIET: Final = 0.15  # cores that others may use before the figures are no longer trusted
 RECONSTRUCT_JSON: Final = ENCODE_JSON.replace("encode", "reconstruct")
 
@@ -73,7 +80,7 @@ class Figures:
     def of(self, name: str, what: str, connections: int) -> list[Record]:
         """The measurements of one thing, by round."""
         wanted = (name, what, connections)
-        return [r for r in self.results.records if (r.contestant, r.what, r.connections) == wanted]
+        return [r for r in self.results.records if (r.server, r.what, r.connections) == wanted]
 
     def middle(
         self, value: Callable[[Record], float], name: str, what: str = ENCODE_JSON, connections: int = AT
@@ -88,10 +95,10 @@ class Figures:
     def beside(self, name: str) -> float | None:
         """Another's rate in terms of the service's own: the median of pairs taken in turns."""
         of = [record for record in self.results.records if record.what == f"beside {name}"]
-        ours, theirs = ([r.load.rate for r in of if r.contestant == one] for one in (SERVICE.name, name))
+        ours, theirs = ([r.load.rate for r in of if r.server == one] for one in (SERVICE.name, name))
         return _median(other / one for one, other in zip(ours, theirs, strict=False))
 
-    def times(self, others: Iterable[Contestant]) -> float | None:
+    def times(self, others: Iterable[Program]) -> float | None:
         """How many times the service's rate is that of the best of others, each with the connections it likes best."""
         found = [share for other in others if (share := self.beside(other.name))]
         return 1 / max(found) if found else None
@@ -116,7 +123,7 @@ def markdown(results: Results, plan: Plan, seconds: float) -> str:
         f"{_noise(results)}\n\n" + "\n".join(f"- {line}" for line in versions(plan)),
         "#### The bars\n\n| | wanted | measured | holds |\n|---|---|---|---|\n"
         + "\n".join(bar.row() for bar in bars(figures)),
-        _contestants(figures, plan),
+        _programs(figures, plan),
         _singles(figures, plan),
         _batches(figures),
         _stages(results),
@@ -145,7 +152,7 @@ def bars(figures: Figures) -> list[Bar]:
         max(probe["worst"] for probe in figures.results.probes if probe["round"] == number)
         for number in sorted({probe["round"] for probe in figures.results.probes})
     )
-    failed = sum(r.load.failed for r in figures.results.records if r.contestant == SERVICE.name)
+    failed = sum(r.load.failed for r in figures.results.records if r.server == SERVICE.name)
     return [
         Bar(f"`/encode`, one digit, {AT} connections, of bare uvicorn", 0.35, figures.share(f"{ENCODE_JSON}, {TURNS}")),
         Bar("of FastAPI + Pillow, the better of both, at its best", 6, figures.times(FASTAPI)),
@@ -178,23 +185,23 @@ def versions(plan: Plan) -> list[str]:
     return lines
 
 
-def _contestants(figures: Figures, plan: Plan) -> str:
-    """Everybody with one digit a request."""
+def _programs(figures: Figures, plan: Plan) -> str:
+    """Every server with one digit a request."""
     bare = figures.middle(lambda r: r.load.rate, BARE.name)
     rows = []
     for one in (BARE, SERVICE, *plan.peers):
         name = one.name
-        of = [record for record in figures.results.records if record.contestant == name and record.what == ENCODE_JSON]
+        of = [record for record in figures.results.records if record.server == name and record.what == ENCODE_JSON]
         if not of:
             continue
-        loops = [loop for loop in figures.results.open_loop if loop["contestant"] == name]
+        loops = [loop for loop in figures.results.open_loop if loop["server"] == name]
         failed = sum(record.load.failed for record in of) / max(1, sum(record.load.answers for record in of))
         cells = [
             *(_number(figures.middle(lambda r: r.load.rate, name, connections=count)) for count in plan.connections),
             _number(_ratio(figures.middle(lambda r: r.load.rate, name), bare)),
             _number(figures.times((one,))),
             *(_number(figures.middle(lambda r, p=p: getattr(r.load, p), name)) for p in ("p50", "p99")),  # type: ignore[misc]
-            *(_number(_median(loop[percentile] for loop in loops)) for percentile in ("wanted", "p50", "p99")),
+            *(_number(_median(loop[figure] for loop in loops)) for figure in OPEN_LOOP.values()),
             _number(figures.middle(lambda r: r.load.resident, name)),
             _number(figures.middle(lambda r: r.load.server_cores, name)),
             f"{failed:.2%}" if failed else "",
@@ -209,9 +216,7 @@ def _contestants(figures: Figures, plan: Plan) -> str:
                 f"of bare, {AT}",
                 "this service is … times it",
                 *(f"{percentile} ms, {AT}" for percentile in ("p50", "p99")),
-                "open loop at",
-                "p50 ms",
-                "p99 ms",
+                *OPEN_LOOP,
                 "RSS MB",
                 "cores used",
                 "failed",
@@ -219,7 +224,9 @@ def _contestants(figures: Figures, plan: Plan) -> str:
             rows,
         )
         + f'\n\n"… times it": this service at {AT} connections and the other at its best, measured in turns. The open '
-        "loop runs at half of each one's best rate; its latency counts from the time a request was meant to leave."
+        "loop runs at half of each one's best rate. Its p50 and p99 count from the time a request was meant to leave; "
+        '"from the send", from the time it left; "late": how long after its time it left. Where requests left late, '
+        "the p99 says how busy the generator's core was."
     )
 
 
@@ -313,7 +320,7 @@ def _generators(figures: Figures) -> str:
     lines = []
     pace = figures.middle(lambda r: r.load.rate / r.load.generator_cores, TRIVIAL.name)
     reached = figures.middle(lambda r: r.load.rate, TRIVIAL.name)
-    loops = [loop["rate"] for loop in figures.results.open_loop if loop["contestant"] == TRIVIAL.name]
+    loops = [loop["rate"] for loop in figures.results.open_loop if loop["server"] == TRIVIAL.name]
     if pace and reached:
         lines.append(
             f"One thread of wrk, {AT} connections, got {_number(reached)} answers/s from a responder that does nothing "
@@ -327,6 +334,12 @@ def _generators(figures: Figures) -> str:
             lines.append(f"Against {name} it used {wrk:.2f} of a core while the server used {server:.2f}.")
     if loops:
         lines.append(f"The open-loop generator gets at most {_number(_median(loops))} answers/s from that responder.")
+    for name in (BARE.name, SERVICE.name):
+        starved = _median(loop["starved"] for loop in figures.results.open_loop if loop["server"] == name)
+        if starved is not None:
+            lines.append(
+                f"Against {name} the open-loop generator had to wait for a processor {starved:.1%} of the time."
+            )
     lines += _room(figures)
     return "#### The load generators\n\n" + "\n".join(f"- {line}" for line in lines)
 

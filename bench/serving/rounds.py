@@ -1,4 +1,4 @@
-"""What is measured, in which order: everything once a round, contestants in turns, so that noise is noise for all.
+"""What is measured, in which order: everything once a round, the servers in turns, so that noise meets them all alike.
 
 Rates are compared only where they were measured one right after the other, again and again. For that the bare server
 and this service keep running: each of this service's measurements has one of the bare server just before it, with as
@@ -24,7 +24,7 @@ import onnxruntime as ort
 
 from bench.serving import servers, traffic, venvs
 from bench.serving.closed import Load, closed
-from bench.serving.contestants import BARE, NO_BATCHING, SERVICE, TRIVIAL, TWO_WORKERS, Contestant
+from bench.serving.programs import BARE, NO_BATCHING, SERVICE, TRIVIAL, TWO_WORKERS, Program
 from bench.serving.servers import Server, Unfit
 from bench.serving.traffic import ENCODE, SAMPLE, Request
 from bench.serving.venvs import Unavailable
@@ -53,11 +53,11 @@ class Plan:
     """How much to measure."""
 
     rounds: int
-    seconds: int  # of each measurement of a contestant
-    connections: tuple[int, ...]  # of the contestants
+    seconds: int  # of each measurement of a program
+    connections: tuple[int, ...]  # with which each program is measured
     form_seconds: int  # the same of this service's other forms of request and answer
     form_connections: tuple[int, ...]
-    peers: tuple[Contestant, ...]
+    peers: tuple[Program, ...]
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Record:
     """One measurement, and the bare server's rate just before it, or 0."""
 
     round: int
-    contestant: str
+    server: str
     what: str
     connections: int
     load: Load
@@ -131,17 +131,17 @@ class Benchmark:
                     visit()
                     advance()
 
-    def visit(self, contestant: Contestant, measure: Callable[[Server], None]) -> None:
-        """Start a contestant, check its answer, warm it up, measure it. What prevents that is noted, once for all."""
-        name = contestant.name
+    def visit(self, program: Program, measure: Callable[[Server], None]) -> None:
+        """Start a program, check its answer, warm it up, measure it. What prevents that is noted, once for all."""
+        name = program.name
         if name in self.results.missing:
             return
         self.say(f"{name}: starting")
         try:
-            with servers.running(contestant, self.python(contestant), self.env) as server:
-                if contestant is not TRIVIAL:
+            with servers.running(program, self.python(program), self.env) as server:
+                if program is not TRIVIAL:
                     servers.check(server, self.mu)
-                closed(server, contestant.request, 16, 1)  # batchers that learn have something to learn from
+                closed(server, program.request, 16, 1)  # batchers that learn have something to learn from
                 measure(server)
         except (Unfit, RuntimeError, OSError, subprocess.SubprocessError) as error:
             self.results.missing[name] = str(error) or type(error).__name__
@@ -161,7 +161,7 @@ class Benchmark:
         """Single digits, as everybody takes them; then beside this service, with the connections that suit it best."""
         best = self.singles(server)
         self.open(server)
-        name, request = server.contestant.name, server.contestant.request
+        name, request = server.program.name, server.program.request
         self.turns(name, (self.ours, ENCODE, AT), (server, request, best))
 
     def service(self) -> None:
@@ -182,7 +182,7 @@ class Benchmark:
     def singles(self, server: Server) -> int:
         """Its own single digits with every number of connections; the one that suits it best."""
         rates = {
-            connections: self.single(server, ENCODE_JSON, server.contestant.request, connections, self.plan.seconds)
+            connections: self.single(server, ENCODE_JSON, server.program.request, connections, self.plan.seconds)
             for connections in self.plan.connections
         }
         return max(rates, key=lambda connections: rates[connections])
@@ -191,7 +191,7 @@ class Benchmark:
         self, server: Server, what: str, request: Request, connections: int, seconds: int, bare: float = 0.0
     ) -> float:
         """One closed loop of single digits; its rate."""
-        self.say(f"{server.contestant.name}: {what}, {connections} connections")
+        self.say(f"{server.program.name}: {what}, {connections} connections")
         load = closed(server, request, connections, seconds)
         self.keep(server, what, connections, load, bare)
         return load.rate
@@ -200,25 +200,25 @@ class Benchmark:
         """Two servers in turns, the other one paused."""
         for _ in range(PAIRS):
             for (server, request, connections), (other, *_) in zip(loads, reversed(loads), strict=True):
-                self.say(f"{server.contestant.name}: {connections} connections, {TURNS}")
+                self.say(f"{server.program.name}: {connections} connections, {TURNS}")
                 with other.paused():
                     load = closed(server, request, connections, TURN_SECONDS)
                 self.keep(server, f"beside {beside}", connections, load)
 
     def keep(self, server: Server, what: str, connections: int, load: Load, bare: float = 0.0) -> None:
         """Record a measurement."""
-        self.results.records.append(Record(self.round, server.contestant.name, what, connections, load, bare))
+        self.results.records.append(Record(self.round, server.program.name, what, connections, load, bare))
 
     def open(self, server: Server, rate: float | None = None) -> None:
         """One open loop, at half of what this server has just reached at its best, or at `rate`."""
-        name, request = server.contestant.name, server.contestant.request
+        name, request = server.program.name, server.program.request
         if rate is None:
-            mine = [r for r in self.results.records if r.contestant == name and r.what == ENCODE_JSON]
+            mine = [r for r in self.results.records if r.server == name and r.what == ENCODE_JSON]
             rate = max(r.load.rate for r in mine if r.round == self.round) / 2
         self.say(f"{name}: open loop, {rate:,.0f} requests/s")
         command = f"harness.openloop {server.port} {rate} {self.plan.seconds}"
         measured = self.program(None, command, request.head(server.port) + request.body)
-        self.results.open_loop.append({"round": self.round, "contestant": name, **measured})
+        self.results.open_loop.append({"round": self.round, "server": name, **measured})
 
     def forms(self, server: Server) -> None:
         """The bare server, raw requests and JSON ones in turns."""
@@ -255,7 +255,7 @@ class Benchmark:
                 | {"p50": taken[len(taken) // 2], "p99": taken[len(taken) * 99 // 100], "worst": taken[-1]}
             )
 
-    def variant(self, server: Server, variant: Contestant) -> None:
+    def variant(self, server: Server, variant: Program) -> None:
         """The service and a variant of it in turns."""
         names = [name for name in variant.env if name != "VAE_PORT"]
         if unknown := [name for name in names if name.removeprefix("VAE_").lower() not in Settings.model_fields]:
@@ -264,9 +264,9 @@ class Benchmark:
         load = PAIR_LOADS[variant.name]
         self.visit(variant, lambda other: self.turns(variant.name, (server, *load), (other, *load)))
 
-    def python(self, contestant: Contestant) -> str:
-        """The interpreter that a contestant runs on."""
-        return self.pythons.get(contestant.environment, sys.executable)
+    def python(self, program: Program) -> str:
+        """The interpreter that a program runs on."""
+        return self.pythons.get(program.environment, sys.executable)
 
     def program(self, environment: str | None, command: str, stdin: bytes) -> dict[str, Any]:
         """Run a module of ours in a process of its own; it answers with a line of JSON."""

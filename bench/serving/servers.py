@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import psutil
 
-from bench.serving.contestants import Contestant
+from bench.serving.programs import Program
 from bench.serving.traffic import Request
 from harness.paths import ROOT
 
@@ -33,12 +33,12 @@ class Unfit(Exception):
 
 @dataclass(frozen=True)
 class Server:
-    """A contestant that is running and has answered."""
+    """A program that is running and has answered its own request."""
 
-    contestant: Contestant
+    program: Program
     port: int
     process: psutil.Process
-    answer: bytes  # to the contestant's own request
+    answer: bytes
 
     def family(self) -> list[psutil.Process]:
         """The process and everything that it started."""
@@ -80,12 +80,12 @@ class Server:
 
 
 @contextmanager
-def running(contestant: Contestant, python: str, env: dict[str, str]) -> Iterator[Server]:
+def running(program: Program, python: str, env: dict[str, str]) -> Iterator[Server]:
     """Serve until the block ends. Raises Unfit when there is no answer with status 200."""
     ports = dict(zip(("port", "port2", "port3"), map(str, free_ports(3)), strict=True))
     with tempfile.TemporaryDirectory(prefix="vae-") as scratch, tempfile.TemporaryFile() as log:
-        command = [part.format(python=python, **ports) for part in contestant.command.split(" ")]
-        ours = {name: value.format(scratch=scratch, **ports) for name, value in contestant.env.items()}
+        command = [part.format(python=python, **ports) for part in program.command.split(" ")]
+        ours = {name: value.format(scratch=scratch, **ports) for name, value in program.env.items()}
         popen = subprocess.Popen(
             command,
             cwd=ROOT,
@@ -98,7 +98,7 @@ def running(contestant: Contestant, python: str, env: dict[str, str]) -> Iterato
         process = psutil.Process(popen.pid)
         try:
             port = int(ports["port"])
-            yield Server(contestant, port, process, _first_answer(contestant.request, port, popen, log.fileno()))
+            yield Server(program, port, process, _first_answer(program.request, port, popen, log.fileno()))
         finally:
             _stop(popen, process)
 
@@ -137,7 +137,7 @@ def check(server: Server, mu: npt.NDArray[np.float32]) -> None:
 
 
 def _mu(answer: Any) -> Any:
-    """`mu` in any contestant's JSON: in an object, in a list of one object, or among the protocol's outputs."""
+    """`mu` in the JSON of any program: in an object, in a list of one object, or among the protocol's outputs."""
     if isinstance(answer, list):
         return _mu(answer[0])
     if "outputs" in answer:

@@ -52,9 +52,14 @@ def _soak(port: int, pid: int, minutes: float) -> bool:
         f"Offered {found.offered:,.0f} requests/s of {overload.IMAGES} images on {overload.CONNECTIONS} connections, "
         f"twice the capacity of {found.capacity:,.0f}: goodput {found.goodput / found.capacity:.2f} of it, p99 "
         f"{found.p99:.0f} ms of {overload.DEADLINE_MS}; {found.refused:,} refused, p99 {found.refused99:.0f} ms; "
-        f"{found.other} others."
+        f"{found.expired} expired; {found.other} others."
     )
-    good = not report.wrong and growth < 0.05 and found.goodput > 0.8 * found.capacity and found.other == 0
+    good = (
+        not report.wrong
+        and growth < 0.05
+        and found.goodput > 0.8 * found.capacity
+        and found.expired == found.other == 0
+    )
     return good and found.p99 < overload.DEADLINE_MS
 
 

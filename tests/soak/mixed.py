@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -33,16 +35,28 @@ class Report:
 
 
 async def run(
-    url: str, pid: int, seconds: float, *, most: int = 1024, seed: int = 1, say: Callable[[Report], None] | None = None
+    url: str,
+    pid: int,
+    seconds: float = math.inf,
+    *,
+    requests: int = sys.maxsize,
+    most: int = 1024,
+    seed: int = 1,
+    say: Callable[[Report], None] | None = None,
 ) -> Report:
-    """Send requests of 1 to `most` images from a few clients for so long. `say` is told once a second."""
+    """Send requests of 1 to `most` images from a few clients, for so long or so many of each client's.
+
+    `say` is told once a second.
+    """
     truth, report = Truth(), Report()
     began = time.monotonic()
 
     async def client(number: int) -> None:
         draw = random.Random(seed * 1000 + number)
         async with httpx.AsyncClient(base_url=url, timeout=60) as http:
-            while time.monotonic() - began < seconds:
+            for _ in range(requests):
+                if time.monotonic() - began >= seconds:
+                    break
                 question = truth.ask(draw, most)
                 answer = await http.post(
                     question.path, content=question.body, headers={"Content-Type": question.content_type}

@@ -27,7 +27,8 @@ class Overload:
     p99: float
     refused: int
     refused99: float
-    other: int  # answers that were neither good nor refusals, and requests without an answer
+    expired: int  # answers that came too late: 504
+    other: int  # all other answers, and requests without an answer
 
 
 def request(port: int, deadline_ms: int) -> bytes:
@@ -51,7 +52,8 @@ def measure(port: int, seconds: float) -> Overload:
         p99=found["p99"],
         refused=int(found["refused"]),
         refused99=found["refused99"],
-        other=int(found["failed"] - found["refused"]),
+        expired=int(found["expired"]),
+        other=int(found["failed"] - found["refused"] - found["expired"]),
     )
 
 

@@ -2,7 +2,7 @@
 
     BENCH_ENCODER=encoder.onnx python -m bench.serving.peers.ray_serve PORT
 
-A plain deployment, no FastAPI inside. Which proxy stands in front is said in the environment (contestants.py).
+A plain deployment, no FastAPI inside. Which proxy stands in front is said in the environment (programs.py).
 """
 
 from __future__ import annotations

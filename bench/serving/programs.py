@@ -1,6 +1,6 @@
-"""Who answers: the bare server, this service and its variants, the peers. A contestant is a row in a table here.
+"""Which programs answer: the bare server, this service and its variants, the peers. Each is a row in a table here.
 
-In a command {python} is the interpreter of the contestant's environment, {port} the port to serve on, {port2} and
+In a command {python} is the interpreter of the program's environment, {port} the port to serve on, {port2} and
 {port3} two more that are free; in its environment {scratch} is a folder that goes when it stops.
 """
 
@@ -14,7 +14,7 @@ from bench.serving.traffic import Request
 
 
 @dataclass(frozen=True)
-class Contestant:
+class Program:
     """A server to start, and the request with one digit that it is asked."""
 
     name: str
@@ -24,29 +24,29 @@ class Contestant:
     environment: str | None = None  # requirements/<this>.txt; None: the interpreter that runs the benchmark
 
 
-BARE: Final = Contestant("bare uvicorn", "{python} -m bench.serving.bare {port}")
-TRIVIAL: Final = Contestant("trivial responder", "{python} -m bench.serving.trivial {port}")
+BARE: Final = Program("bare uvicorn", "{python} -m bench.serving.bare {port}")
+TRIVIAL: Final = Program("trivial responder", "{python} -m bench.serving.trivial {port}")
 
-SERVICE: Final = Contestant("this service", "{python} -m service", env={"VAE_PORT": "{port}"})
-NO_BATCHING: Final = Contestant("this service, batching off", SERVICE.command, env=SERVICE.env | {"VAE_BATCH": "1"})
-TWO_WORKERS: Final = Contestant("this service, 2 workers", SERVICE.command, env=SERVICE.env | {"VAE_WORKERS": "2"})
+SERVICE: Final = Program("this service", "{python} -m service", env={"VAE_PORT": "{port}"})
+NO_BATCHING: Final = Program("this service, batching off", SERVICE.command, env=SERVICE.env | {"VAE_BATCH": "1"})
+TWO_WORKERS: Final = Program("this service, 2 workers", SERVICE.command, env=SERVICE.env | {"VAE_WORKERS": "2"})
 
 _PEERS: Final = "{python} -m bench.serving.peers."
 _FIELD: Final = traffic.field_body()
 _PROTOCOL: Final = Request("/v2/models/vae/infer", traffic.inference_protocol_body())
 
 FASTAPI: Final = (
-    Contestant("FastAPI, def", _PEERS + "plain_fastapi {port}", Request("/def", traffic.ENCODE.body), {}, "fastapi"),
-    Contestant(
+    Program("FastAPI, def", _PEERS + "plain_fastapi {port}", Request("/def", traffic.ENCODE.body), {}, "fastapi"),
+    Program(
         "FastAPI, async def", _PEERS + "plain_fastapi {port}", Request("/async", traffic.ENCODE.body), {}, "fastapi"
     ),
 )
-PYTRITON: Final = Contestant("PyTriton", _PEERS + "py_triton {port} {port2} {port3}", _PROTOCOL, environment="pytriton")
+PYTRITON: Final = Program("PyTriton", _PEERS + "py_triton {port} {port2} {port3}", _PROTOCOL, environment="pytriton")
 _RAY: Final = {"RAY_TMPDIR": "{scratch}", "RAY_USAGE_STATS_ENABLED": "0"}
 MODEL_SERVERS: Final = (
-    Contestant("LitServe", _PEERS + "lit_serve {port}", Request("/encode", _FIELD), {}, "litserve"),
+    Program("LitServe", _PEERS + "lit_serve {port}", Request("/encode", _FIELD), {}, "litserve"),
     *(
-        Contestant(
+        Program(
             name,
             "{python} -m bentoml serve bench.serving.peers.bento_ml:" + variant + " --host 127.0.0.1 --port {port}",
             env={"BENTOML_DO_NOT_TRACK": "1"},
@@ -54,12 +54,12 @@ MODEL_SERVERS: Final = (
         )
         for name, variant in (("BentoML", "Single"), ("BentoML, batching", "Batching"))
     ),
-    Contestant("MLServer", _PEERS + "ml_server {port} {port2} {port3}", _PROTOCOL, environment="mlserver"),
-    Contestant("Ray Serve", _PEERS + "ray_serve {port}", Request("/", _FIELD), _RAY, "ray"),
+    Program("MLServer", _PEERS + "ml_server {port} {port2} {port3}", _PROTOCOL, environment="mlserver"),
+    Program("Ray Serve", _PEERS + "ray_serve {port}", Request("/", _FIELD), _RAY, "ray"),
 )
 # What its documentation recommends where throughput matters: HAProxy (in C) instead of Ray's own proxy, straight to
 # the replica's own HTTP port. One thread of it, for two cores.
-RAY_HAPROXY: Final = Contestant(
+RAY_HAPROXY: Final = Program(
     "Ray Serve, HAProxy",
     _PEERS + "ray_serve {port}",
     Request("/", _FIELD),
