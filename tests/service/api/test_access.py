@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -54,10 +55,14 @@ class TestKeys:
                 status = answer(connection)[0]
         assert status == 401
 
-    def test_so_does_all_else_but_the_probes(self, port: int) -> None:
+    def test_so_does_everything_but_the_probes_and_the_documentation(self, port: int) -> None:
         url = f"http://127.0.0.1:{port}"
-        assert [httpx.get(url + path).status_code for path in ("/models", "/docs", "/openapi.json", "/no")] == [401] * 4
-        assert [httpx.get(url + path).status_code for path in ("/livez", "/readyz")] == [200] * 2
+        assert [httpx.get(url + path).status_code for path in ("/models", "/docsx", "/no")] == [401] * 3
+        for path in ("/livez", "/readyz", "/metrics", "/docs", "/openapi.json"):
+            assert httpx.get(url + path).status_code == 200, path
+        script = re.search(r'src="(docs/[^"]+)"', httpx.get(f"{url}/docs").text)
+        assert script is not None
+        assert httpx.get(f"{url}/{script[1]}").status_code == 200
         assert httpx.get(f"{url}/models", headers={"X-API-Key": "sesame"}).status_code == 200
 
 
