@@ -64,7 +64,7 @@ def image_body() -> dict[str, Any]:
             "name": name,
             "in": "query",
             "required": False,
-            "description": f"For a raw picture or npy body only. {schema['description']}",
+            "description": f"JSON and multipart can give it in the body instead. {schema['description']}",
             "schema": {key: value for key, value in schema.items() if key != "description"},
         }
         for name, schema in options["properties"].items()

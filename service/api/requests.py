@@ -19,7 +19,7 @@ from starlette.types import Receive
 
 from service.api.multipart import read_multipart
 from service.api.request_head import JSON, MULTIPART, NPY, RequestOptions, too_large
-from service.api.schemas import DecodeRequest, ImageOptions, ImageRequest
+from service.api.schemas import DecodeRequest, ImageOptions, ImageRequest, SampleRequest
 from service.errors import ClientGone, Fault, InvalidInput, LimitExceeded
 from service.images import codec
 from service.images.preprocess import Images
@@ -86,8 +86,10 @@ async def receive_body(receive: Receive, reservation: Reservation, max_bytes: in
 
 
 def read_form(body: Body, form: type[Form]) -> Form:
-    """A JSON body as one of the request schemas. Raises HTTPException (400, not JSON) and InvalidInput."""
-    _refuse_query(body, "A JSON request takes no query parameters.")
+    """A JSON body as one of the request schemas, whatever the query says.
+
+    Raises HTTPException (400, not JSON), InvalidInput, and LimitExceeded when it holds too many values.
+    """
     _check_values(body.data, _MOST_NUMBERS if form is DecodeRequest else _MOST_VALUES)
     try:
         # What model_validate_json calls, too, after options of its own that take half as long again.
@@ -95,6 +97,12 @@ def read_form(body: Body, form: type[Form]) -> Form:
     except ValidationError as error:
         raise _refusal(error) from error
     return read
+
+
+def read_sample(body: Body) -> SampleRequest:
+    """What a request to sample asks for. Raises InvalidInput, LimitExceeded, HTTPException (400)."""
+    _refuse_query(body)
+    return read_form(body, SampleRequest)
 
 
 def parse_images(body: Body, registry: Registry, settings: Settings, reservation: Reservation) -> ImageForm:
@@ -156,6 +164,7 @@ def read_latents(body: Body, registry: Registry, settings: Settings) -> tuple[Mo
 
     Raises InvalidInput, LimitExceeded, Unknown, HTTPException (400).
     """
+    _refuse_query(body)
     form = read_form(body, DecodeRequest)
     codec.check_batch(len(form.z), settings.max_batch, "z")
     model = registry.find(form.model)
@@ -172,15 +181,36 @@ def read_latents(body: Body, registry: Registry, settings: Settings) -> tuple[Mo
 
 
 def _options_and_pictures(body: Body, max_batch: int) -> tuple[ImageOptions, Sequence[bytes | str]]:
-    """What is said about the images, and the picture files: base64 texts from JSON, else bytes."""
+    """The options of the body and the query, and the picture files: base64 texts from JSON, else bytes."""
+    query = _read_options(body.options.query) if body.options.query else None
+    said: ImageOptions
+    pictures: Sequence[bytes | str]
     if body.options.media_type == JSON:
-        form = read_form(body, ImageRequest)
-        return form, form.images
-    if body.options.media_type == MULTIPART:
-        _refuse_query(body, "A multipart request takes no query parameters.")
+        said = form = read_form(body, ImageRequest)
+        pictures = form.images
+    elif body.options.media_type == MULTIPART:
         fields, pictures = read_multipart(body.data, body.options.parameters, partial(_check_parts, max_batch))
-        return _read_options(fields), pictures
-    return _read_options(body.options.query), [body.data]
+        said = _read_options(fields)
+    else:
+        return query or _DEFAULT_OPTIONS, [body.data]
+    return said if query is None else _merge(said, query), pictures
+
+
+def _merge(body: ImageOptions, query: ImageOptions) -> ImageOptions:
+    """The options of the body, and from the query those that the body does not give; null in JSON gives none.
+
+    Raises InvalidInput for each option that both give, with different values.
+    """
+    in_body = {name for name in body.model_fields_set if getattr(body, name) is not None}
+    in_query = {name: getattr(query, name) for name in sorted(query.model_fields_set)}
+    faults = [
+        Fault((name,), "The query and the body give different values.")
+        for name, value in in_query.items()
+        if name in in_body and getattr(body, name) != value
+    ]
+    if faults:
+        raise InvalidInput(faults)
+    return body.model_copy(update=in_query)
 
 
 def _check_parts(max_batch: int, fields: list[tuple[str, str]], pictures: int) -> None:
@@ -204,8 +234,9 @@ def _read_options(items: list[tuple[str, str]]) -> ImageOptions:
         raise _refusal(error) from error
 
 
-def _refuse_query(body: Body, reason: str) -> None:
+def _refuse_query(body: Body) -> None:
     if body.options.query:
+        reason = "This route takes no query parameters."
         raise InvalidInput([Fault((name,), reason) for name, _ in body.options.query[:_MOST_FAULTS]])
 
 

@@ -99,10 +99,75 @@ class TestJson:
         assert answer.status_code == 422
         assert [item["pointer"] for item in answer.json()["errors"]] == pointers
 
-    def test_options_do_not_come_twice_in_body_and_query(self, client: TestClient) -> None:
-        answer = post(client, JSON_BODY, "application/json", preprocess="none")
+
+class TestBodyAndQuery:
+    """Options of JSON and multipart bodies can be in the body or in the query."""
+
+    @staticmethod
+    def ask(client: TestClient, form: str, query: str, **options: Any) -> Any:
+        """Send a digit with these options in a JSON or a multipart body."""
+        if form == "json":
+            return client.post(f"/encode?{query}", json=json.loads(JSON_BODY) | options)
+        fields = {name: str(value).lower() for name, value in options.items()}
+        return client.post(f"/encode?{query}", files=[("images", ("0.png", PNG))], data=fields)
+
+    @pytest.mark.parametrize("form", ["json", "multipart"])
+    @pytest.mark.parametrize(
+        ("query", "body"),
+        [
+            ("sample=true&seed=4", {}),
+            ("sample=true", {"seed": 4}),
+            ("seed=4&model=mnist-mlp@2", {"sample": True, "preprocess": "resize"}),
+            ("sample=true&seed=4", {"sample": True, "seed": 4}),
+            ("sample=1&seed=04", {"sample": True, "seed": 4}),
+        ],
+    )
+    def test_what_one_of_them_says_is_taken(
+        self, client: TestClient, form: str, query: str, body: dict[str, Any]
+    ) -> None:
+        expected = client.post("/encode", json=json.loads(JSON_BODY) | {"sample": True, "seed": 4})
+        answer = self.ask(client, form, query, **body)
+        assert answer.status_code == 200, answer.text
+        assert answer.content == expected.content
+
+    @pytest.mark.parametrize("form", ["json", "multipart"])
+    @pytest.mark.parametrize(
+        ("query", "body", "pointers"),
+        [
+            ("sample=true", {"sample": False}, ["/sample"]),
+            ("preprocess=resize", {"preprocess": "none"}, ["/preprocess"]),
+            ("model=mnist-mlp", {"model": "mnist-mlp@2"}, ["/model"]),
+            ("seed=1&sample=true&model=mnist-mlp", {"seed": 2, "sample": False}, ["/sample", "/seed"]),
+        ],
+    )
+    def test_a_contradiction_is_422_and_names_the_options(
+        self, client: TestClient, form: str, query: str, body: dict[str, Any], pointers: list[str]
+    ) -> None:
+        answer = self.ask(client, form, query, **body)
         assert answer.status_code == 422
-        assert answer.json()["errors"][0]["pointer"] == "/preprocess"
+        assert answer.json()["errors"] == [
+            {"pointer": pointer, "detail": "The query and the body give different values."} for pointer in pointers
+        ]
+
+    def test_null_in_json_leaves_the_option_to_the_query(self, client: TestClient) -> None:
+        answer = self.ask(client, "json", "seed=4&sample=true&model=mnist-mlp@1", seed=None, model=None)
+        assert (answer.json()["seed"], answer.json()["model"]) == (4, "mnist-mlp@1")
+
+    @pytest.mark.parametrize("form", ["json", "multipart"])
+    @pytest.mark.parametrize(
+        ("query", "pointer"),
+        [("seed=x", "/seed"), ("colour=red", "/colour"), ("seed=1&seed=1", "/seed"), ("images=abc", "/images")],
+    )
+    def test_a_query_that_cannot_be_used_is_422(self, client: TestClient, form: str, query: str, pointer: str) -> None:
+        answer = self.ask(client, form, query)
+        assert answer.status_code == 422
+        assert [item["pointer"] for item in answer.json()["errors"]] == [pointer]
+
+    @pytest.mark.parametrize(("route", "body"), [("/sample", {}), ("/decode", {"z": [[0.0] * 20]})])
+    def test_routes_without_images_take_no_query(self, client: TestClient, route: str, body: dict[str, Any]) -> None:
+        answer = client.post(f"{route}?seed=1", json=body)
+        assert answer.status_code == 422
+        assert answer.json()["errors"] == [{"pointer": "/seed", "detail": "This route takes no query parameters."}]
 
 
 class TestRawBodies:
