@@ -103,7 +103,10 @@ def create_app(settings: Settings, directory: Path | None = None, sink: Sink | N
     app = Service(
         title="VAE inference service",
         summary="Encode, reconstruct and sample images with variational autoencoders.",
+        description=openapi.DESCRIPTION,
         version=version("vae-service"),
+        openapi_tags=openapi.TAGS,
+        generate_unique_id_function=lambda route: route.name,
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
@@ -126,6 +129,6 @@ def create_app(settings: Settings, directory: Path | None = None, sink: Sink | N
     error_handlers.install(app)
     app.include_router(routes.router)
     app.include_router(probes.router)
-    docs.install(app)
-    openapi.add_problem_schema(app.openapi())
+    app.include_router(docs.router)
+    openapi.complete(app.openapi(), registry.default)
     return app

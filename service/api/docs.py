@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from fastapi import FastAPI
+from fastapi import APIRouter
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
@@ -28,6 +28,8 @@ _MEDIA_TYPES: Final = {
 _COMPRESSED: Final = frozenset({"swagger-ui-bundle.js", "swagger-ui.css"})
 
 _ZERO: Final = re.compile(r"q=0(\.0*)?")
+
+router = APIRouter(include_in_schema=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +61,6 @@ class PageFile:
         return Response(data, headers=about, media_type=self.media_type)
 
 
-def install(app: FastAPI) -> None:
-    """Add the page and its files to the application."""
-    app.add_route("/docs", _page, include_in_schema=False)
-    app.add_route("/docs/{name}", _file, include_in_schema=False)
-
-
 def takes_gzip(accept_encoding: str) -> bool:
     """Whether a client with this Accept-Encoding header (RFC 9110, section 12.5.3) takes gzip."""
     qualities = {}
@@ -75,16 +71,20 @@ def takes_gzip(accept_encoding: str) -> bool:
     return not _ZERO.fullmatch(quality)
 
 
-# Both endpoints are plain functions, so Starlette runs them in a thread: reading and unpacking take milliseconds.
+# Both endpoints are plain functions, so they run in a thread: reading and unpacking take milliseconds.
 
 
-def _page(_: Request) -> Response:
+@router.api_route("/docs", methods=["GET", "HEAD"])
+def docs_page() -> Response:
+    """The page."""
     return HTMLResponse(_html(), headers={"cache-control": "no-cache"})
 
 
-def _file(request: Request) -> Response:
+@router.api_route("/docs/{name}", methods=["GET", "HEAD"])
+def docs_file(request: Request, name: str) -> Response:
+    """A file of the page."""
     for file in _files().values():
-        if file.url == f"docs/{request.path_params['name']}":
+        if file.url == f"docs/{name}":
             return file.response(request.headers)
     raise HTTPException(404)
 

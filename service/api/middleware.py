@@ -19,15 +19,15 @@ from service.telemetry.metrics import UNMATCHED
 _OPEN: Final = frozenset({"/livez", "/readyz", "/metrics", "/docs", "/openapi.json"})
 _OPEN_FOLDER: Final = "/docs/"
 
-# For pages. Everything on them comes from this service. Swagger UI sets style attributes and shows pictures that it has
-# made or fetched itself.
+# For pages. Everything on them comes from this service. Swagger UI's style sheet holds its icons (data:), and it shows
+# the pictures of answers (blob:).
 _PAGE_HEADERS: Final = [
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
     (b"referrer-policy", b"no-referrer"),
     (
         b"content-security-policy",
-        b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+        b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
         b"connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     ),
 ]

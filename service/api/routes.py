@@ -43,7 +43,7 @@ class VerbResponse(Response):
     summary="Images to latents",
     response_class=Response,
     responses=openapi.answer(
-        EncodeAnswer, LATENT_TYPES, "The posteriors. As an array: mu, logvar and, with `sample`, z, stacked."
+        EncodeAnswer, LATENT_TYPES, "The posteriors. As an array: mu, logvar and, with `sample`, z, stacked.", "X-Seed"
     )
     | openapi.problems(*_PROBLEMS),
     openapi_extra=openapi.image_body(),
@@ -58,7 +58,9 @@ async def encode() -> Response:
     tags=["verbs"],
     summary="Images to latents and back",
     response_class=Response,
-    responses=openapi.answer(ReconstructAnswer, IMAGE_TYPES, "The reconstructions. As one PNG: several in a grid.")
+    responses=openapi.answer(
+        ReconstructAnswer, IMAGE_TYPES, "The reconstructions. As one PNG: several in a grid.", "X-Seed"
+    )
     | openapi.problems(*_PROBLEMS),
     openapi_extra=openapi.image_body(),
 )
@@ -72,7 +74,9 @@ async def reconstruct() -> Response:
     tags=["verbs"],
     summary="New images",
     response_class=Response,
-    responses=openapi.answer(SampleAnswer, IMAGE_TYPES, "New images. As one PNG: several in a grid.")
+    responses=openapi.answer(
+        SampleAnswer, IMAGE_TYPES, "New images. As one PNG: several in a grid.", "X-Seed", "X-Prior"
+    )
     | openapi.problems(*_PROBLEMS),
     openapi_extra=openapi.json_body(SampleRequest),
 )
@@ -96,7 +100,7 @@ async def decode() -> Response:
 
 
 @router.get("/models", tags=["models"], summary="What is served", responses=openapi.problems(401))
-async def models(request: Request) -> ModelList:
+async def list_models(request: Request) -> ModelList:
     """The contract and the card of every model, and what was refused and why."""
     registry = request.state.app_state.registry
     try:
@@ -111,7 +115,7 @@ async def models(request: Request) -> ModelList:
 
 
 @router.get("/models/{name}", tags=["models"], summary="One model", responses=openapi.problems(401, 404))
-async def model(request: Request, name: str) -> ModelInfo:
+async def get_model(request: Request, name: str) -> ModelInfo:
     """The contract and the card of `name`, its highest version, or of `name@version`."""
     return _info(request.state.app_state.registry.find(name))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, FailFast, Field
+from pydantic import MISSING, BaseModel, ConfigDict, FailFast, Field
 
 from service.images.preprocess import Preprocess
 from service.inference.autoencoder import SEED_LIMIT, Prior
@@ -19,7 +19,13 @@ Seed = Annotated[
         None, ge=0, lt=SEED_LIMIT, description="Seed of the noise. Same request, same seed, same answer, bit for bit."
     ),
 ]
-Png = Annotated[str, Field(description="A PNG, in base64.", json_schema_extra={"contentEncoding": "base64"})]
+Png = Annotated[
+    str,
+    Field(
+        description="A PNG, in base64.",
+        json_schema_extra={"contentEncoding": "base64", "contentMediaType": "image/png"},
+    ),
+]
 
 # Lists fail at their first bad item (FailFast): a body of a million wrong items must not become a million errors.
 # And they fail at so many items, whatever VAE_MAX_BATCH allows: before there are millions of Python's objects.
@@ -96,8 +102,8 @@ class EncodeAnswer(_Answer):
 
     mu: list[Latent]
     logvar: list[Latent] = Field(description="Logarithm of the variance.")
-    z: list[Latent] | None = Field(None, description="A draw from the posterior; only with `sample`.")
-    seed: int | None = Field(None, description="The seed of that draw; only with `sample`.")
+    z: list[Latent] | MISSING = Field(MISSING, description="A draw from the posterior; only with `sample`.")
+    seed: int | MISSING = Field(MISSING, description="The seed of that draw; only with `sample`.")
 
 
 class ReconstructAnswer(EncodeAnswer):
@@ -184,9 +190,11 @@ class ProblemItem(BaseModel):
 class Problem(BaseModel):
     """An error, as RFC 9457 has it."""
 
-    type: str = "about:blank"
+    type: str = Field(description="A URI; about:blank says that there is nothing to know beyond the status.")
     title: str
     status: int
     detail: str
     request_id: str = Field(description="The answer's X-Request-ID: quote it when you ask for help.")
-    errors: list[ProblemItem] | None = None
+    errors: list[ProblemItem] | MISSING = Field(
+        MISSING, description="What is wrong with which value, where it is known."
+    )
