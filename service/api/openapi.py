@@ -20,10 +20,11 @@ from service.inference.registry import Model
 Document = dict[str, Any]
 
 DESCRIPTION: Final = """\
-Images and latents are sent and answered in batches. Answers are JSON, or what the `Accept` header asks for.
+Images and latents are sent and answered in batches. Answers are JSON, or what the `Accept` header asks for. Errors are
+problems as RFC 9457 defines them.
 
-Some services have API keys. There the routes for images, latents and models need one, as `Authorization: Bearer KEY` or
-`X-API-Key: KEY`; errors are problems as RFC 9457 defines them.
+If the service has API keys, the routes for images, latents and models need one, as `Authorization: Bearer KEY` or as
+`X-API-Key: KEY`.
 """
 
 TAGS: Final = [
@@ -33,7 +34,7 @@ TAGS: Final = [
 ]
 
 _PROBLEMS: Final = {
-    400: "The body does not keep its own format, or a header cannot be understood.",
+    400: "The body breaks the rules of its media type, or a header has a wrong syntax.",
     401: "The service has API keys, and the request has none of them.",
     404: "There is no such model, version, prior or label.",
     406: "The route has no answer of a type that `Accept` names.",
@@ -55,6 +56,7 @@ _SECURITY: Final[list[dict[str, list[str]]]] = [{"bearer": []}, {"apiKey": []}, 
 
 
 def _header(description: str, kind: str = "string", *, always: bool = False, **schema: Any) -> Document:
+    """A header of answers. `kind` is the type of its value, `always` whether every answer that names it has it."""
     return {"description": description, "required": always, "schema": {"type": kind, **schema}}
 
 
@@ -87,13 +89,17 @@ def problems(*statuses: int) -> dict[int | str, Document]:
     return found
 
 
-def answer(
+def verb_answers(
     model: type[BaseModel], offered: tuple[str, ...], description: str, *more_headers: str
 ) -> dict[int | str, Document]:
-    """The 200 of a verb: `model` as JSON, or one of the other media types offered, with headers that say more."""
+    """The answers of a verb: `model` as JSON or one of the other media types offered, and every problem.
+
+    `more_headers` are headers of some of the other media types, beside those that every verb has.
+    """
     content = {media_type: {} if media_type == JSON else _binary(media_type) for media_type in offered}
     found = headers("X-Model", *more_headers, "X-Array-Dtype", "X-Array-Shape")
-    return {200: {"model": model, "description": description, "content": content, "headers": found}}
+    good = {"model": model, "description": description, "content": content, "headers": found}
+    return {200: good} | problems(*_PROBLEMS)
 
 
 def headers(*names: str) -> Document:

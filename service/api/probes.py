@@ -1,4 +1,4 @@
-"""The probes. They look at the process's own state and never wait behind inference."""
+"""The probes. They never wait for inference."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _both(model: type[BaseModel], no: str, *headers: str) -> dict[int | str, dic
 
 @router.get("/livez", summary="Is the process alive?", responses=_both(Live, "It is stuck; `reason` says where."))
 async def livez(request: Request) -> JSONResponse:
-    """200 as long as the event loop turns and no run is stuck. Restart the process when this fails."""
+    """200 while the event loop runs and no run of a model is stuck. Restart the process when this fails."""
     stuck = request.state.app_state.health.stuck()
     return JSONResponse(Live(live=stuck is None, reason=stuck or "Alive.").model_dump(), 503 if stuck else 200)
 
@@ -35,9 +35,9 @@ async def livez(request: Request) -> JSONResponse:
     responses=_both(Ready, "Not now; `reason` says why.", "Retry-After"),
 )
 async def readyz(request: Request) -> JSONResponse:
-    """200 when every model is loaded, verified, warm and working; 503 with the reason when one is not, or draining.
+    """200 when every model is loaded, verified, warm and working. 503 when one is not, or while the service drains.
 
-    After a run that failed, each request for this probe has the model run its golden self-test; 200 is what it passed.
+    After a run that failed, each request for this probe runs the model's self-test, and the answer is its result.
     """
     reason = await request.state.app_state.health.unready()
     if reason is not None:
