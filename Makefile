@@ -5,7 +5,7 @@ PIP := $(RUN) -m pip install --quiet --disable-pip-version-check --constraint co
 RECIPE ?= mnist-mlp
 DATA := $(if $(DATA_DIR),--data-dir $(DATA_DIR))
 
-.PHONY: help serve gpu test check soak train export bench openapi test-containers clean
+.PHONY: help serve gpu test browser check soak train export bench openapi test-containers clean
 .DEFAULT_GOAL := help
 
 help: ## Say what can be made
@@ -16,6 +16,9 @@ serve: .venv/serve.stamp ## Serve the models in models/ on VAE_HOST:VAE_PORT (12
 
 test: check ## Check the code and run every test that needs no container
 	$(RUN) -m pytest
+
+browser: ## Install Chromium for tests/browser, from Debian's packages, if there is none (as root)
+	@command -v chromium >/dev/null || { apt-get update && apt-get install --yes chromium; }
 
 check: .venv/dev.stamp ## Lint, format, types, import directions
 	$(RUN) -m ruff check .

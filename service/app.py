@@ -16,7 +16,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import Receive, Scope, Send
 
 from service import lifecycle
-from service.api import error_handlers, openapi, probes, routes
+from service.api import docs, error_handlers, openapi, probes, routes
 from service.api.keys import Keys
 from service.api.middleware import ApiKeyMiddleware, RequestIdMiddleware
 from service.api.state import AppState
@@ -103,8 +103,12 @@ def create_app(settings: Settings, directory: Path | None = None, sink: Sink | N
     app = Service(
         title="VAE inference service",
         summary="Encode, reconstruct and sample images with variational autoencoders.",
+        description=openapi.DESCRIPTION,
         version=version("vae-service"),
+        openapi_tags=openapi.TAGS,
+        generate_unique_id_function=lambda route: route.name,
         lifespan=lifespan,
+        docs_url=None,
         redoc_url=None,
         redirect_slashes=False,  # a redirect would lead to whatever host the client names
         separate_input_output_schemas=False,
@@ -125,5 +129,6 @@ def create_app(settings: Settings, directory: Path | None = None, sink: Sink | N
     error_handlers.install(app)
     app.include_router(routes.router)
     app.include_router(probes.router)
-    openapi.add_problem_schema(app.openapi())
+    app.include_router(docs.router)
+    openapi.complete(app.openapi(), registry.default)
     return app

@@ -1,1 +1,1 @@
-"""HTTP: bytes and JSON on one side, the application's arrays on the other."""
+"""The HTTP API: turns requests into arrays, and arrays into answers."""

@@ -1,4 +1,4 @@
-"""From the application's arrays to an answer's bytes: JSON, PNG, npy or raw, as the client's Accept asks."""
+"""Answers: arrays become bytes, as JSON, PNG, npy or raw, whichever the Accept header asks for."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from service.images.preprocess import Images
 PNG: Final = "image/png"
 RAW: Final = "application/octet-stream"
 
-# What each kind of answer can be sent as, the default first.
+# The media types of each kind of answer. The first is the default.
 LATENT_TYPES: Final = (JSON, NPY, RAW)
 IMAGE_TYPES: Final = (JSON, PNG, NPY, RAW)
 
@@ -31,7 +31,7 @@ _QUALITY: Final = re.compile(r"0(\.[0-9]*)?|1(\.0*)?|\.[0-9]+")
 
 @dataclass(slots=True)
 class Answer:
-    """An answer, ready to be sent; `headers` are those beside its type and length."""
+    """An answer, ready to be sent. `headers` holds all headers but its type and length."""
 
     content: bytes
     media_type: bytes
@@ -39,7 +39,7 @@ class Answer:
     status: int = 200
 
     def all_headers(self) -> list[tuple[bytes, bytes]]:
-        """The headers, type and length first."""
+        """All headers. Type and length come first."""
         return [
             (b"content-type", self.media_type),
             (b"content-length", b"%d" % len(self.content)),
@@ -47,11 +47,11 @@ class Answer:
         ]
 
 
-@lru_cache(maxsize=256)  # clients send few different ones, and a parse costs as much as a digit
+@lru_cache(maxsize=256)  # clients send few different ones, and parsing one takes as long as encoding a digit
 def negotiate(accept: bytes, offered: tuple[str, ...]) -> str:
-    """The media type that an Accept header likes best (RFC 9110, section 12.5.1); on a tie, the first one offered.
+    """The offered media type that an Accept header prefers (RFC 9110, section 12.5.1). Of equal ones, the first.
 
-    Raises HTTPException, 406 when it likes none and 400 when it is not an Accept header or too long for one.
+    Raises HTTPException: 406 when it accepts none of them, 400 when its syntax is wrong or it is too long.
     """
     if not accept:
         return offered[0]
@@ -69,21 +69,21 @@ def negotiate(accept: bytes, offered: tuple[str, ...]) -> str:
                     best, best_quality = media_type, max(qualities)
                 break
     if not best:
-        raise HTTPException(406, f"This can be had as {', '.join(offered)}.")
+        raise HTTPException(406, f"This route answers with {', '.join(offered)}.")
     return best
 
 
 def latents_answer(
     media_type: str, contract: Contract, fields: Mapping[str, Any], stacked: tuple[npt.NDArray[np.float32], ...]
 ) -> Answer:
-    """An answer that is latents: `fields` as JSON, or `stacked`, float32 [N, latent_dim] each, as one array."""
+    """Latents as an answer: `fields` as JSON, or `stacked`, arrays of float32 [N, latent_dim], as one array."""
     if media_type == JSON:
         return _json(contract, fields)
     return _array(media_type, contract, np.stack(stacked), fields)
 
 
 def images_answer(media_type: str, contract: Contract, images: Images, fields: Mapping[str, Any]) -> Answer:
-    """An answer that is images uint8 [N, *image_shape]: JSON with `fields`, a PNG (several as a grid), or the array."""
+    """Images, uint8 [N, *image_shape], as an answer: JSON with `fields`, a PNG (several in a grid), or the array."""
     if media_type == JSON:
         pictures = [b64encode_as_string(file) for file in codec.png_files(images)]
         return _json(contract, {"images": pictures, **fields})
@@ -108,9 +108,9 @@ def _array(media_type: str, contract: Contract, array: npt.NDArray[Any], fields:
 
 
 def _headers(contract: Contract, fields: Mapping[str, Any]) -> list[tuple[bytes, bytes]]:
-    """What a JSON answer says beside its arrays, for the answers that are nothing but arrays."""
-    said = [(b"x-model", contract.id), (b"x-seed", fields.get("seed")), (b"x-prior", fields.get("prior"))]
-    return [(name, str(value).encode("ascii")) for name, value in said if value is not None]
+    """Headers for answers that are only an array or a picture: what a JSON answer has in other fields."""
+    values = [(b"x-model", contract.id), (b"x-seed", fields.get("seed")), (b"x-prior", fields.get("prior"))]
+    return [(name, str(value).encode("ascii")) for name, value in values if value is not None]
 
 
 def _media_range(item: str) -> tuple[str, float]:

@@ -1,4 +1,4 @@
-"""The one table from errors to answers: RFC 9457 problems, each with the request's id and none with our insides."""
+"""The one table from errors to answers: RFC 9457 problems with the request's id, without internal details."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ STATUSES: Final[Mapping[type[VaeError], int]] = {
     LimitExceeded: 413,
     Unauthorized: 401,
     Unknown: 404,
-    ClientGone: 499,  # nginx's number; nobody reads it
+    ClientGone: 499,  # the status that nginx uses; it is counted, and no client reads it
     Overloaded: 503,
     DeadlineExceeded: 504,
     RuntimeFailed: 500,
 }
 
-# What a client is told beside the problem.
+# The headers of each error's answer.
 HEADERS: Final[Mapping[type[VaeError], list[tuple[bytes, bytes]]]] = {
     Unauthorized: [(b"www-authenticate", b"Bearer")],
     Overloaded: [(b"retry-after", b"1")],
@@ -52,13 +52,13 @@ OUR_FAULT: Final = "The service failed on this request; the request is not at fa
 
 
 def install(app: FastAPI) -> None:
-    """Register the table for each class of error that an endpoint or the router raises."""
+    """Have FastAPI answer the errors of endpoints and of its router by this table."""
     app.add_exception_handler(VaeError, _on_error)
     app.add_exception_handler(HTTPException, _on_error)
 
 
 def error_answer(error: Exception, request_id: str, path: str) -> Answer:
-    """What a client is told of an error, whatever it is; what it may not be told goes to the log."""
+    """The answer for any error. Details that a client must not see go to the log."""
     faults: Sequence[Fault] = ()
     headers: list[tuple[bytes, bytes]] = []
     if isinstance(error, HTTPException):
@@ -72,7 +72,7 @@ def error_answer(error: Exception, request_id: str, path: str) -> Answer:
         elif isinstance(error, LimitExceeded) and error.path:
             faults = [Fault(error.path, detail)]
     if status == 500:
-        known = isinstance(error, RuntimeFailed)  # says all there is to say, and may be said very often
+        known = isinstance(error, RuntimeFailed)  # its sentence is enough, and it can come very often
         log.error("%s %s: %s", request_id, path, error, exc_info=None if known else error)
         detail = OUR_FAULT
     document: dict[str, object] = {
@@ -88,7 +88,7 @@ def error_answer(error: Exception, request_id: str, path: str) -> Answer:
 
 
 def error_response(error: Exception, request_id: str, path: str) -> Response:
-    """`error_answer` for where Starlette is in charge."""
+    """`error_answer` as a response for Starlette."""
     answer = error_answer(error, request_id, path)
     headers = {name.decode(): value.decode() for name, value in answer.headers}
     return Response(answer.content, answer.status, headers, answer.media_type.decode())
@@ -103,5 +103,5 @@ def _status(error: Exception) -> int:
 
 
 def _pointer(path: tuple[str | int, ...]) -> str:
-    """RFC 6901: "~" and "/" in names are escaped. Of a name that no field of ours could have, the start will do."""
+    """A JSON pointer (RFC 6901). "~" and "/" in names are escaped, and names cut off after 100 characters."""
     return "".join("/" + str(step)[:100].replace("~", "~0").replace("/", "~1") for step in path)

@@ -14,25 +14,27 @@ from service.api.state import AppState
 from service.errors import Unauthorized
 from service.telemetry.metrics import UNMATCHED
 
-# An orchestrator that probes the service has no key.
-_OPEN: Final = frozenset({"/livez", "/readyz", "/metrics"})
+# What opens without a key: the probes, because an orchestrator has none, and the documentation, which says how to send
+# one.
+_OPEN: Final = frozenset({"/livez", "/readyz", "/metrics", "/docs", "/openapi.json"})
+_OPEN_FOLDER: Final = "/docs/"
 
-# For pages. /docs loads its scripts and styles from where Swagger UI's makers publish them.
+# For pages. Everything on them comes from this service. Swagger UI's style sheet holds its icons (data:), and it shows
+# the pictures of answers (blob:).
 _PAGE_HEADERS: Final = [
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
     (b"referrer-policy", b"no-referrer"),
     (
         b"content-security-policy",
-        b"default-src 'self'; script-src 'self' 'unsafe-inline' https://cdn.jsdelivr.net; style-src 'self' "
-        b"'unsafe-inline' https://cdn.jsdelivr.net; img-src 'self' data: https://fastapi.tiangolo.com; "
-        b"frame-ancestors 'none'",
+        b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
+        b"connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     ),
 ]
 
 
 class ApiKeyMiddleware:
-    """Demands an API key, where keys are set, for every path but the probes. The verbs check keys themselves."""
+    """Demands an API key, where keys are set, for every path but the open ones. The verbs check keys themselves."""
 
     def __init__(self, app: ASGIApp, keys: Keys) -> None:
         self.app = app
@@ -40,7 +42,7 @@ class ApiKeyMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass one request on, or refuse it."""
-        if scope["type"] == "http" and scope["path"] not in _OPEN:
+        if scope["type"] == "http" and not _is_open(scope["path"]):
             try:
                 self.keys.check(dict(scope["headers"]))
             except Unauthorized as error:
@@ -48,6 +50,10 @@ class ApiKeyMiddleware:
                 await error_response(error, request.request_id, scope["path"])(scope, receive, send)
                 return
         await self.app(scope, receive, send)
+
+
+def _is_open(path: str) -> bool:
+    return path in _OPEN or path.startswith(_OPEN_FOLDER)
 
 
 class RequestIdMiddleware:

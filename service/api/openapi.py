@@ -1,6 +1,7 @@
-"""What the routes tell OpenAPI beyond what FastAPI sees: bodies and answers in several media types, and problems.
+"""The OpenAPI document, beyond what FastAPI finds out itself.
 
-The routes read their bodies themselves, from bytes, so the document is made here of the same schemas that they use.
+The routes read their bodies from bytes, so FastAPI sees neither their request bodies nor their headers. They are
+declared here, with the schemas that the routes use. `complete` adds what is the same for many routes.
 """
 
 from __future__ import annotations
@@ -8,86 +9,209 @@ from __future__ import annotations
 from typing import Any, Final
 
 from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
 
+from service.api.answers import RAW
+from service.api.examples import request_examples
 from service.api.request_head import JSON, MULTIPART, NPY, PICTURES
-from service.api.schemas import ImageOptions, ImageRequest, Problem
+from service.api.schemas import DecodeRequest, ImageOptions, ImageRequest, Problem, SampleRequest
+from service.inference.registry import Model
 
-_BINARY: Final[dict[str, Any]] = {"schema": {"type": "string", "format": "binary"}}
+Document = dict[str, Any]
+
+DESCRIPTION: Final = """\
+Images and latents are sent and answered in batches. Answers are JSON, or what the `Accept` header asks for. Errors are
+problems as RFC 9457 defines them.
+
+If the service has API keys, the routes for images, latents and models need one, as `Authorization: Bearer KEY` or as
+`X-API-Key: KEY`.
+"""
+
+TAGS: Final = [
+    {"name": "verbs", "description": "Images to latents and back."},
+    {"name": "models", "description": "What is served."},
+    {"name": "probes", "description": "For orchestrators and Prometheus. They need no key."},
+]
 
 _PROBLEMS: Final = {
-    400: "The body does not keep its own format, or a header cannot be understood.",
-    401: "An API key is needed, where the service has keys.",
-    404: "No such model, version, prior or label.",
-    406: "Nothing of what Accept likes can be had here.",
+    400: "The body breaks the rules of its media type, or a header has a wrong syntax.",
+    401: "The service has API keys, and the request has none of them.",
+    404: "There is no such model, version, prior or label.",
+    406: "The route has no answer of a type that `Accept` names.",
     413: "The body, the batch or the pictures are larger than a setting allows.",
-    415: "The body's media type is not taken here.",
-    422: "Something in the request cannot be used; nothing of it was computed. `errors` says what and where.",
-    500: "The service failed; the log has the details.",
-    503: "The service holds as much as it may; Retry-After says when to come back.",
-    504: "The deadline passed before the answer was ready.",
+    415: "The route does not take bodies of this media type.",
+    422: "A value in the request cannot be used. Nothing of the request was computed. `errors` says what and where.",
+    500: "The service failed. Its log has the details.",
+    503: "The service has no room for another request now. `Retry-After` says when to try again.",
+    504: "The deadline passed before the answer was ready. `X-Request-Timeout-Ms` in a request lowers it.",
 }
 
+_KEY_SCHEMES: Final = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "`Authorization: Bearer KEY`"},
+    "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "`X-API-Key: KEY`"},
+}
 
-def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+# Either of them; or none, in a service without keys.
+_SECURITY: Final[list[dict[str, list[str]]]] = [{"bearer": []}, {"apiKey": []}, {}]
+
+
+def _header(description: str, kind: str = "string", *, always: bool = False, **schema: Any) -> Document:
+    """A header of answers. `kind` is the type of its value, `always` whether every answer that names it has it."""
+    return {"description": description, "required": always, "schema": {"type": kind, **schema}}
+
+
+_HEADERS: Final = {
+    "X-Request-ID": _header("The request's own X-Request-ID if it is safe to repeat, else a new one.", always=True),
+    "Server-Timing": _header(
+        "Milliseconds of waiting and of computing.", always=True, examples=["queue;dur=0.041, compute;dur=0.310"]
+    ),
+    "X-Model": _header("The model that answered, name@version. Not with JSON, which says it itself."),
+    "X-Seed": _header("The seed of the draw, if there was one. Not with JSON.", "integer", minimum=0),
+    "X-Prior": _header("The prior that was drawn from. Not with JSON.", enum=["normal", "aggregate"]),
+    "X-Array-Dtype": _header(f"NumPy's name of the numbers' type. Only with {RAW}.", enum=["float32", "uint8"]),
+    "X-Array-Shape": _header(f"The array's shape, with commas. Only with {RAW}.", pattern="^[0-9]+(,[0-9]+)*$"),
+    "Retry-After": _header("Seconds to wait before the next try.", "integer", always=True, minimum=1),
+    "WWW-Authenticate": _header("How to send a key.", always=True, const="Bearer"),
+}
+
+_ALWAYS: Final = ("X-Request-ID", "Server-Timing")
+
+
+def problems(*statuses: int) -> dict[int | str, Document]:
     """The error answers of a route."""
-    content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    return {status: {"description": _PROBLEMS[status], "content": content} for status in statuses}
-
-
-def answer(model: type[BaseModel], offered: tuple[str, ...], description: str) -> dict[int | str, dict[str, Any]]:
-    """A route's good answer: `model` as JSON, or one of the other media types offered."""
-    binary = {media_type: _BINARY for media_type in offered if media_type != JSON}
-    return {200: {"model": model, "description": description, "content": binary}}
-
-
-def json_body(form: type[BaseModel]) -> dict[str, Any]:
-    """The request body of a route that takes JSON only."""
-    return {"requestBody": {"required": True, "content": {JSON: {"schema": _schema(form)}}}}
-
-
-def image_body() -> dict[str, Any]:
-    """The request body of a route that takes images in every form; raw bodies put their options into the query."""
-    options = _schema(ImageOptions)
-    multipart = options | {
-        "title": "ImageForm",
-        "description": "Pictures as files, in the repeated field `images`.",
-        "properties": {
-            "images": {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": 1},
-            **options["properties"],
-        },
-        "required": ["images"],
+    content = {"application/problem+json": {"schema": _reference("schemas", "Problem")}}
+    found: dict[int | str, Document] = {
+        status: {"description": _PROBLEMS[status], "content": content} for status in statuses
     }
-    content = {JSON: {"schema": _schema(ImageRequest)}, MULTIPART: {"schema": multipart}}
-    content |= dict.fromkeys((*PICTURES, NPY), _BINARY)
-    parameters = [
-        {
-            "name": name,
-            "in": "query",
-            "required": False,
-            "description": f"For a raw picture or npy body only. {schema['description']}",
-            "schema": {key: value for key, value in schema.items() if key != "description"},
-        }
-        for name, schema in options["properties"].items()
-    ]
+    for status, header in ((401, "WWW-Authenticate"), (503, "Retry-After")):
+        if status in found:
+            found[status]["headers"] = headers(header)
+    return found
+
+
+def verb_answers(
+    model: type[BaseModel], offered: tuple[str, ...], description: str, *more_headers: str
+) -> dict[int | str, Document]:
+    """The answers of a verb: `model` as JSON or one of the other media types offered, and every problem.
+
+    `more_headers` are headers of some of the other media types, beside those that every verb has.
+    """
+    content = {media_type: {} if media_type == JSON else _binary(media_type) for media_type in offered}
+    found = headers("X-Model", *more_headers, "X-Array-Dtype", "X-Array-Shape")
+    good = {"model": model, "description": description, "content": content, "headers": found}
+    return {200: good} | problems(*_PROBLEMS)
+
+
+def headers(*names: str) -> Document:
+    """The headers of an answer."""
+    return {name: _reference("headers", name) for name in names}
+
+
+def json_body(form: type[BaseModel]) -> Document:
+    """The request body of a route that takes JSON only."""
+    return {"requestBody": {"required": True, "content": {JSON: {"schema": _reference("schemas", form.__name__)}}}}
+
+
+def image_body() -> Document:
+    """The request body of a route that takes images in every form, and its options in the query."""
+    content = {
+        JSON: {"schema": _reference("schemas", "ImageRequest")},
+        MULTIPART: {"schema": _reference("schemas", "ImageForm")},
+        **{media_type: _binary(media_type) for media_type in (*PICTURES, NPY)},
+    }
+    parameters = []
+    for name, schema in _image_options(null=False).items():
+        description = f"{schema.pop('description')} JSON and multipart can give it in the body instead."
+        parameters.append(
+            {"name": name, "in": "query", "required": False, "description": description, "schema": schema}
+        )
     return {"parameters": parameters, "requestBody": {"required": True, "content": content}}
 
 
-def add_problem_schema(document: dict[str, Any]) -> None:
-    """Put the schemas that `problems` refers to into the document's components.
+def complete(document: Document, default: Model) -> None:
+    """Add to FastAPI's document the components that routes refer to, and what is the same for many routes.
 
-    And take FastAPI's own validation error out, which it foretells for every route with a parameter: none of ours can
-    have it.
+    The examples are for the `default` model. FastAPI expects a validation error of its own from each route with a
+    parameter; none of ours can answer it, so it is removed.
     """
+    examples = request_examples(default)
     for path in document["paths"].values():
         for operation in path.values():
-            if "HTTPValidationError" in str(operation["responses"].get("422")):
-                del operation["responses"]["422"]
-    for name in ("HTTPValidationError", "ValidationError"):
-        document["components"]["schemas"].pop(name, None)
-    schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
-    document["components"]["schemas"] |= {**schema.pop("$defs"), "Problem": schema}
+            _complete_operation(operation, examples)
+    (name,) = document["paths"]["/models/{name}"]["get"]["parameters"]
+    name["example"] = default.autoencoder.contract.name
+    components = document["components"]
+    for unused in ("HTTPValidationError", "ValidationError"):
+        components["schemas"].pop(unused, None)
+    components["schemas"] |= _schemas()
+    # Swagger UI fills a form with these, and with "string" or the first choice where there are none.
+    form = components["schemas"]["ImageForm"]["properties"]
+    form["model"]["examples"] = [default.autoencoder.contract.name]
+    form["preprocess"]["examples"] = ["resize"]
+    components["headers"] = _HEADERS
+    components["securitySchemes"] = _KEY_SCHEMES
 
 
-def _schema(form: type[BaseModel]) -> dict[str, Any]:
-    """A request schema to stand in place; the request schemas nest no others."""
-    return form.model_json_schema()
+def _complete_operation(operation: Document, examples: Document) -> None:
+    responses = operation["responses"]
+    if "HTTPValidationError" in str(responses.get("422")):
+        del responses["422"]
+    if "401" in responses:
+        operation["security"] = _SECURITY
+    for response in responses.values():
+        response["headers"] = headers(*_ALWAYS) | response.get("headers", {})
+    for content in operation.get("requestBody", {}).get("content", {}).values():
+        name = content["schema"].get("$ref", "").rpartition("/")[2]
+        if name in examples:
+            content["examples"] = examples[name]
+
+
+def _schemas() -> Document:
+    """The schemas that FastAPI does not see: of requests and of problems, with those inside them."""
+    models = (ImageRequest, SampleRequest, DecodeRequest, Problem)
+    _, found = models_json_schema(
+        [(model, "validation") for model in models], ref_template="#/components/schemas/{model}"
+    )
+    schemas: Document = found["$defs"]
+    for schema in schemas.values():
+        for field in schema["properties"].values():
+            if field.get("default", "") is None:  # no value, and null says the same
+                del field["default"]
+    schemas["ImageRequest"]["properties"] |= _image_options(null=True)
+    schemas["ImageForm"] = {
+        "title": "ImageForm",
+        "description": "Pictures as files, in the repeated field `images`.",
+        "type": "object",
+        "properties": {
+            "images": {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": 1},
+            **_image_options(null=False),
+        },
+        "required": ["images"],
+        "additionalProperties": False,
+    }
+    return schemas
+
+
+def _image_options(*, null: bool) -> Document:
+    """The schemas of the options of images. Only JSON has `null`; a query and a form do not.
+
+    Their defaults are words of the description. With the keyword `default` many clients send the default when nothing
+    is given, in the body as well as in the query, where it then contradicts the other's value.
+    """
+    found = {}
+    for name, schema in ImageOptions.model_json_schema()["properties"].items():
+        if (default := schema.pop("default")) is not None:
+            schema["description"] += f" Default: {str(default).lower()}."
+        if not null and "anyOf" in schema:
+            schema |= schema.pop("anyOf")[0]
+        found[name] = schema
+    return found
+
+
+def _binary(media_type: str) -> Document:
+    """Bytes of a media type. `format` is for tools that look for it; JSON Schema's own word is the other one."""
+    return {"schema": {"type": "string", "format": "binary", "contentMediaType": media_type}}
+
+
+def _reference(kind: str, name: str) -> dict[str, str]:
+    return {"$ref": f"#/components/{kind}/{name}"}

@@ -1,27 +1,43 @@
-"""The probes. They look at the process's own state and never wait behind inference."""
+"""The probes. They never wait for inference."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
 
+from service.api import openapi
 from service.api.schemas import Live, Ready
 
 router = APIRouter(tags=["probes"])
 
 
-@router.get("/livez", summary="Is the process alive?", responses={503: {"model": Live}})
+def _both(model: type[BaseModel], no: str, *headers: str) -> dict[int | str, dict[str, Any]]:
+    """The answers of a probe: 200, or 503 with these headers."""
+    return {
+        200: {"model": model, "description": "Yes."},
+        503: {"model": model, "description": no, "headers": openapi.headers(*headers)},
+    }
+
+
+@router.get("/livez", summary="Is the process alive?", responses=_both(Live, "It is stuck; `reason` says where."))
 async def livez(request: Request) -> JSONResponse:
-    """200 as long as the event loop turns and no run is stuck. Restart the process when this fails."""
+    """200 while the event loop runs and no run of a model is stuck. Restart the process when this fails."""
     stuck = request.state.app_state.health.stuck()
     return JSONResponse(Live(live=stuck is None, reason=stuck or "Alive.").model_dump(), 503 if stuck else 200)
 
 
-@router.get("/readyz", summary="Should requests be sent here?", responses={503: {"model": Ready}})
+@router.get(
+    "/readyz",
+    summary="Should requests be sent here?",
+    responses=_both(Ready, "Not now; `reason` says why.", "Retry-After"),
+)
 async def readyz(request: Request) -> JSONResponse:
-    """200 when every model is loaded, verified, warm and working; 503 with the reason when one is not, or draining.
+    """200 when every model is loaded, verified, warm and working. 503 when one is not, or while the service drains.
 
-    After a run that failed, each request for this probe has the model run its golden self-test; 200 is what it passed.
+    After a run that failed, each request for this probe runs the model's self-test, and the answer is its result.
     """
     reason = await request.state.app_state.health.unready()
     if reason is not None:
@@ -29,7 +45,20 @@ async def readyz(request: Request) -> JSONResponse:
     return JSONResponse(Ready(ready=True, reason="Models loaded, verified, warm and working.").model_dump())
 
 
-@router.get("/metrics", summary="Metrics for Prometheus", response_class=Response)
+@router.get(
+    "/metrics",
+    summary="Metrics for Prometheus",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "Prometheus' text format, or OpenMetrics if `Accept` asks for it.",
+            "content": {
+                media_type: {"schema": {"type": "string"}}
+                for media_type in ("text/plain", "application/openmetrics-text")
+            },
+        }
+    },
+)
 async def metrics(request: Request) -> Response:
     """Every metric of all workers; docs/metrics.md lists them."""
     content, media_type = request.state.app_state.metrics.exposition(request.headers.get("accept", ""))

@@ -1,4 +1,4 @@
-"""A request's head: what it announces of its body, and what it asks for."""
+"""The head of a request: the type and length of its body, and what the answer shall be."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ NPY: Final = "application/x-npy"
 PICTURES: Final = ("image/png", "image/jpeg", "image/webp", "image/gif", "image/bmp")
 IMAGE_BODIES: Final = (JSON, MULTIPART, *PICTURES, NPY)
 
-# The longest header or query that is read. What is read is also remembered, so this bounds the memory of a cache, too.
+# The most bytes of a header or a query that is parsed. Caches keep parsed ones, so this also bounds their memory.
 LONGEST_TEXT: Final = 8 * 1024
 
 
 @dataclass(slots=True)
 class RequestOptions:
-    """What a request's head asks for, found to be something that the route can do.
+    """What a request's head asks for, checked against what the route can do.
 
-    `media_type` and its `parameters` are the body's, `query` the pairs in the path, `answer_type` the media type of the
-    answer, and `timeout` the seconds it may take.
+    `media_type` and `parameters` are those of the body. `query` holds the pairs of the query. `answer_type` is the
+    media type of the answer, and `timeout` the seconds that the request may take.
     """
 
     media_type: str
@@ -41,10 +41,10 @@ class RequestOptions:
 
 @dataclass(slots=True)
 class RequestHead:
-    """What comes before a request's body; names of headers are in lower case.
+    """A request without its body. Names of headers are in lower case.
 
-    `length` is the body's in bytes, or None where none is announced that can be read. Clients send the same head again
-    and again, so one of these may stand for many requests, with the `options` that were made of it once.
+    `length` is the body's length in bytes, or None if the head has no valid one. Clients send the same head again and
+    again, so one object can serve many requests. `options` is filled in by the first of them.
     """
 
     path: str
@@ -55,24 +55,24 @@ class RequestHead:
 
 
 def make_head(path: str, headers: Mapping[bytes, bytes], query: bytes) -> RequestHead:
-    """The head that these make, with the length that its headers announce."""
+    """A head with the length that its headers give."""
     return RequestHead(path, headers, query, content_length(headers))
 
 
 def content_length(headers: Mapping[bytes, bytes]) -> int | None:
-    """The body's length in bytes by its Content-Length, or None where there is none that can be read."""
+    """The body's length in bytes by its Content-Length, or None if there is no valid one."""
     digits = headers.get(b"content-length", b"")
-    # Twenty digits that do not begin with a zero are more than any limit, and not too many to be read as a number.
+    # Twenty digits without leading zeros are more than any limit, and few enough for int().
     return int(digits.lstrip(b"0")[:20] or b"0") if digits.isdigit() else None
 
 
 def read_head(
     head: RequestHead, takes: tuple[str, ...], answer_type: str, max_bytes: int, most_seconds: float
 ) -> RequestOptions:
-    """What the head asks for, where it is a body of one of the media types that the route `takes`.
+    """What the head of a request asks for. `takes` are the media types of bodies that the route accepts.
 
-    Raises HTTPException (415 when it is another, 400 when the head is too long to look into or its timeout is none),
-    and LimitExceeded when more than `max_bytes` are announced.
+    Raises HTTPException (415 for another media type, 400 for a header or query that is too long or a bad timeout), and
+    LimitExceeded when the body is longer than `max_bytes`.
     """
     seconds = min(timeout(head.headers.get(b"x-request-timeout-ms")), most_seconds)
     media_type, parameters = _media_type(head.headers.get(b"content-type", b""))
@@ -87,7 +87,7 @@ def read_head(
 
 
 def timeout(header: bytes | None) -> float:
-    """The seconds that X-Request-Timeout-Ms allows, infinite without one. Raises HTTPException (400)."""
+    """The seconds of X-Request-Timeout-Ms, infinite without it. Raises HTTPException (400)."""
     if header is None:
         return math.inf
     if not header.isdigit() or len(header) > 9 or int(header) == 0:
@@ -96,7 +96,7 @@ def timeout(header: bytes | None) -> float:
 
 
 def too_large(max_bytes: int) -> LimitExceeded:
-    """The refusal of a body that has more than `max_bytes`."""
+    """The error for a body of more than `max_bytes`."""
     return LimitExceeded(f"The body is larger than {max_bytes} bytes.")
 
 

@@ -1,6 +1,6 @@
-"""From a request's bytes to the application's arrays: JSON, multipart, one raw picture, or a raw npy batch.
+"""Request bodies: JSON, multipart, one raw picture or a raw npy batch become options and arrays.
 
-Reading the body is the only thing here that waits. The rest is plain functions of bytes, to be run off the event loop.
+Only `receive_body` waits. All other functions take bytes that are already here, and can run in a thread.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from starlette.types import Receive
 
 from service.api.multipart import read_multipart
 from service.api.request_head import JSON, MULTIPART, NPY, RequestOptions, too_large
-from service.api.schemas import DecodeRequest, ImageOptions, ImageRequest
+from service.api.schemas import DecodeRequest, ImageOptions, ImageRequest, SampleRequest
 from service.errors import ClientGone, Fault, InvalidInput, LimitExceeded
 from service.images import codec
 from service.images.preprocess import Images
@@ -27,10 +27,10 @@ from service.inference.admission import Reservation
 from service.inference.registry import Model, Registry
 from service.settings import Settings
 
-# A refusal that names more than this helps nobody, and a request of a million wrong fields must not cost a million.
+# The most faults that one answer names. More do not help, and a million wrong fields must not cost a million entries.
 _MOST_FAULTS: Final = 100
 
-# The most values in a JSON body, whatever its size in bytes: of latents' numbers more than of anything else.
+# The most values in a JSON body, whatever its size in bytes. Latents may hold more numbers than other requests.
 _MOST_NUMBERS: Final = 2**20
 _MOST_VALUES: Final = 2**17
 
@@ -38,13 +38,13 @@ _DEFAULT_OPTIONS: Final = ImageOptions.model_validate({})
 
 Form = TypeVar("Form", bound=BaseModel)
 
-# Gives a request's body, if it has at most so many bytes.
+# Reads a request's body. The argument is the most bytes that it may have.
 Read = Callable[[int], Awaitable[bytes]]
 
 
 @dataclass(slots=True)
 class Body:
-    """A request's body, and the options it came on."""
+    """A request's body, and the options from its head."""
 
     data: bytes
     options: RequestOptions
@@ -52,9 +52,9 @@ class Body:
 
 @dataclass(slots=True)
 class ImageForm:
-    """A request's images before they are decoded, for `model`, and what is to be done with them.
+    """A request's images before they are decoded, the model that it asks for, and its options.
 
-    `pictures` are files, as bytes or as base64 text; with `npy`, one file that holds the whole batch.
+    `pictures` are files: bytes, or base64 text. With `npy` it is one file that holds the whole batch.
     """
 
     model: Model
@@ -64,10 +64,10 @@ class ImageForm:
 
 
 async def receive_body(receive: Receive, reservation: Reservation, max_bytes: int) -> bytes:
-    """The body that an ASGI server hands over, its bytes counted as they arrive, and held by the reservation.
+    """The body of a request that comes through ASGI. The reservation counts its bytes as they arrive.
 
-    Raises LimitExceeded as soon as more than `max_bytes` have come, Overloaded when all bodies that are arriving take
-    more than they may, and ClientGone when the client closes the connection before the body is complete.
+    Raises LimitExceeded as soon as there are more than `max_bytes`, Overloaded when all arriving bodies together are
+    too large, and ClientGone when the client closes the connection before the body is complete.
     """
     chunks: list[bytes] = []
     received = 0
@@ -86,22 +86,30 @@ async def receive_body(receive: Receive, reservation: Reservation, max_bytes: in
 
 
 def read_form(body: Body, form: type[Form]) -> Form:
-    """A JSON body as one of the request schemas. Raises HTTPException (400, not JSON) and InvalidInput."""
-    _refuse_query(body, "A JSON request takes no query parameters.")
+    """A JSON body, validated by one of the request schemas. Does not look at the query.
+
+    Raises HTTPException (400, not JSON), InvalidInput, and LimitExceeded when it holds too many values.
+    """
     _check_values(body.data, _MOST_NUMBERS if form is DecodeRequest else _MOST_VALUES)
     try:
-        # What model_validate_json calls, too, after options of its own that take half as long again.
+        # model_validate_json calls the same, but spends half as much time again on options of its own.
         read: Form = form.__pydantic_validator__.validate_json(body.data, strict=True)
     except ValidationError as error:
         raise _refusal(error) from error
     return read
 
 
-def parse_images(body: Body, registry: Registry, settings: Settings, reservation: Reservation) -> ImageForm:
-    """What a request of any form says about its images, and their files, none of which is decoded yet.
+def read_sample(body: Body) -> SampleRequest:
+    """The form of a request to sample. Raises InvalidInput, LimitExceeded, HTTPException (400)."""
+    _refuse_query(body)
+    return read_form(body, SampleRequest)
 
-    Raises InvalidInput, LimitExceeded, Unknown, and HTTPException (400) for a body that breaks its own format;
-    Overloaded when there is no room for so many images.
+
+def parse_images(body: Body, registry: Registry, settings: Settings, reservation: Reservation) -> ImageForm:
+    """The options and the picture files of a request with images. Decodes no picture.
+
+    Raises InvalidInput, LimitExceeded, Unknown, HTTPException (400) when the body breaks the rules of its media type,
+    and Overloaded when there is no room for so many images.
     """
     options, pictures = _options_and_pictures(body, settings.max_batch)
     if body.options.media_type != NPY:
@@ -111,9 +119,9 @@ def parse_images(body: Body, registry: Registry, settings: Settings, reservation
 
 
 def quick_images(form: ImageForm, settings: Settings) -> Images | None:
-    """The images uint8 [N, *image_shape], where reading them takes no more time than copying them; else None.
+    """The images, uint8 [N, *image_shape], if decoding them takes no more time than copying them; else None.
 
-    So it is for an npy batch of the model's shape, and for PNGs of that shape that hold nothing but grey pixels.
+    This is so for an npy batch of the model's shape, and for PNGs of that shape with grey pixels only.
     """
     contract = form.model.autoencoder.contract
     if form.options.preprocess == "digit":
@@ -125,7 +133,7 @@ def quick_images(form: ImageForm, settings: Settings) -> Images | None:
 
 
 def decode_images(form: ImageForm, settings: Settings) -> Images:
-    """The images uint8 [N, *image_shape] of any form, decoded and preprocessed. Takes milliseconds for large pictures.
+    """The images of a request, decoded and preprocessed: uint8 [N, *image_shape]. Large pictures take milliseconds.
 
     Raises InvalidInput, LimitExceeded.
     """
@@ -152,10 +160,11 @@ def decode_images(form: ImageForm, settings: Settings) -> Images:
 
 
 def read_latents(body: Body, registry: Registry, settings: Settings) -> tuple[Model, npt.NDArray[np.float32]]:
-    """The model and the latents float32 [N, latent_dim] of a request to decode; a latent may still not be finite.
+    """The model and the latents, float32 [N, latent_dim], of a request to decode. They may still be infinite.
 
     Raises InvalidInput, LimitExceeded, Unknown, HTTPException (400).
     """
+    _refuse_query(body)
     form = read_form(body, DecodeRequest)
     codec.check_batch(len(form.z), settings.max_batch, "z")
     model = registry.find(form.model)
@@ -167,27 +176,50 @@ def read_latents(body: Body, registry: Registry, settings: Settings) -> tuple[Mo
     ]
     if faults:
         raise InvalidInput(faults)
-    with np.errstate(over="ignore"):  # a double beyond float32 becomes infinite, and is refused as such
+    with np.errstate(
+        over="ignore"
+    ):  # a number too large for float32 becomes infinite, and infinite latents are refused later
         return model, np.array(form.z, np.float32)
 
 
 def _options_and_pictures(body: Body, max_batch: int) -> tuple[ImageOptions, Sequence[bytes | str]]:
-    """What is said about the images, and the picture files: base64 texts from JSON, else bytes."""
+    """The options from the body and the query, and the picture files: base64 text from JSON, else bytes."""
+    query = _read_options(body.options.query) if body.options.query else None
+    said: ImageOptions
+    pictures: Sequence[bytes | str]
     if body.options.media_type == JSON:
-        form = read_form(body, ImageRequest)
-        return form, form.images
-    if body.options.media_type == MULTIPART:
-        _refuse_query(body, "A multipart request takes no query parameters.")
+        said = form = read_form(body, ImageRequest)
+        pictures = form.images
+    elif body.options.media_type == MULTIPART:
         fields, pictures = read_multipart(body.data, body.options.parameters, partial(_check_parts, max_batch))
-        return _read_options(fields), pictures
-    return _read_options(body.options.query), [body.data]
+        said = _read_options(fields)
+    else:
+        return query or _DEFAULT_OPTIONS, [body.data]
+    return said if query is None else _merge(said, query), pictures
+
+
+def _merge(body: ImageOptions, query: ImageOptions) -> ImageOptions:
+    """The options of the body, completed by those of the query. In JSON, null is the same as no value.
+
+    Raises InvalidInput when body and query give different values for the same option.
+    """
+    in_body = {name for name in body.model_fields_set if getattr(body, name) is not None}
+    in_query = {name: getattr(query, name) for name in sorted(query.model_fields_set)}
+    faults = [
+        Fault((name,), "The query and the body give different values.")
+        for name, value in in_query.items()
+        if name in in_body and getattr(body, name) != value
+    ]
+    if faults:
+        raise InvalidInput(faults)
+    return body.model_copy(update=in_query)
 
 
 def _check_parts(max_batch: int, fields: list[tuple[str, str]], pictures: int) -> None:
-    """Refuse a multipart body as soon as it has too many parts of either kind."""
+    """Raise if a multipart body has too many pictures (LimitExceeded) or too many fields (InvalidInput)."""
     codec.check_batch(max(1, pictures), max_batch, "images")
     if len(fields) > len(ImageOptions.model_fields):
-        _read_options(fields)  # which refuses them: one is given twice, or there is no such option
+        _read_options(fields)  # raises: with more fields than options, one is repeated or unknown
 
 
 def _read_options(items: list[tuple[str, str]]) -> ImageOptions:
@@ -204,19 +236,20 @@ def _read_options(items: list[tuple[str, str]]) -> ImageOptions:
         raise _refusal(error) from error
 
 
-def _refuse_query(body: Body, reason: str) -> None:
+def _refuse_query(body: Body) -> None:
     if body.options.query:
+        reason = "This route takes no query parameters."
         raise InvalidInput([Fault((name,), reason) for name, _ in body.options.query[:_MOST_FAULTS]])
 
 
 def _check_values(data: bytes, most: int) -> None:
-    """Raise LimitExceeded when JSON holds more than `most` values: in memory each takes up to a hundred bytes."""
+    """Raise LimitExceeded if JSON holds more than `most` values. Each can take a hundred bytes of memory."""
     if len(data) > most and data.count(b",") + data.count(b"[") + data.count(b"{") > most:
         raise LimitExceeded(f"The body holds more than {most} values.")
 
 
 def _refusal(error: ValidationError) -> Exception:
-    """Our error for pydantic's, with its paths and its sentences, and never with the client's values."""
+    """Our error for one of pydantic: the same paths and sentences, without the client's values."""
     if error.error_count() > _MOST_FAULTS:
         return InvalidInput([Fault((), f"{error.error_count()} things in it cannot be used, too many to name.")])
     problems = error.errors(include_url=False, include_input=False, include_context=False)

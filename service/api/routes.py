@@ -1,4 +1,4 @@
-"""The routes as FastAPI knows them: what it documents of the verbs, and the models."""
+"""The routes: of the verbs, which FastAPI documents and `verbs.py` answers, and of the models."""
 
 from __future__ import annotations
 
@@ -22,11 +22,9 @@ from service.inference.registry import Model
 
 router = APIRouter()
 
-_PROBLEMS = (400, 401, 404, 406, 413, 415, 422, 500, 503, 504)
-
 
 class VerbResponse(Response):
-    """A response that leaves the whole exchange to an ASGI application."""
+    """A response that an ASGI application sends."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -42,10 +40,12 @@ class VerbResponse(Response):
     tags=["verbs"],
     summary="Images to latents",
     response_class=Response,
-    responses=openapi.answer(
-        EncodeAnswer, LATENT_TYPES, "The posteriors. As an array: mu, logvar and, with `sample`, z, stacked."
-    )
-    | openapi.problems(*_PROBLEMS),
+    responses=openapi.verb_answers(
+        EncodeAnswer,
+        LATENT_TYPES,
+        "The posteriors. As an array: mu, logvar and, with `sample`, z, in that order.",
+        "X-Seed",
+    ),
     openapi_extra=openapi.image_body(),
 )
 async def encode() -> Response:
@@ -58,8 +58,9 @@ async def encode() -> Response:
     tags=["verbs"],
     summary="Images to latents and back",
     response_class=Response,
-    responses=openapi.answer(ReconstructAnswer, IMAGE_TYPES, "The reconstructions. As one PNG: several in a grid.")
-    | openapi.problems(*_PROBLEMS),
+    responses=openapi.verb_answers(
+        ReconstructAnswer, IMAGE_TYPES, "The reconstructions. As one PNG: several in a grid.", "X-Seed"
+    ),
     openapi_extra=openapi.image_body(),
 )
 async def reconstruct() -> Response:
@@ -72,8 +73,9 @@ async def reconstruct() -> Response:
     tags=["verbs"],
     summary="New images",
     response_class=Response,
-    responses=openapi.answer(SampleAnswer, IMAGE_TYPES, "New images. As one PNG: several in a grid.")
-    | openapi.problems(*_PROBLEMS),
+    responses=openapi.verb_answers(
+        SampleAnswer, IMAGE_TYPES, "New images. As one PNG: several in a grid.", "X-Seed", "X-Prior"
+    ),
     openapi_extra=openapi.json_body(SampleRequest),
 )
 async def sample() -> Response:
@@ -86,8 +88,7 @@ async def sample() -> Response:
     tags=["verbs"],
     summary="Latents to images",
     response_class=Response,
-    responses=openapi.answer(DecodeAnswer, IMAGE_TYPES, "The images. As one PNG: several in a grid.")
-    | openapi.problems(*_PROBLEMS),
+    responses=openapi.verb_answers(DecodeAnswer, IMAGE_TYPES, "The images. As one PNG: several in a grid."),
     openapi_extra=openapi.json_body(DecodeRequest),
 )
 async def decode() -> Response:
@@ -96,8 +97,8 @@ async def decode() -> Response:
 
 
 @router.get("/models", tags=["models"], summary="What is served", responses=openapi.problems(401))
-async def models(request: Request) -> ModelList:
-    """The contract and the card of every model, and what was refused and why."""
+async def list_models(request: Request) -> ModelList:
+    """The contract and the card of every model that is served, and the bundles that were refused."""
     registry = request.state.app_state.registry
     try:
         default = registry.default.engine.contract.id
@@ -111,8 +112,8 @@ async def models(request: Request) -> ModelList:
 
 
 @router.get("/models/{name}", tags=["models"], summary="One model", responses=openapi.problems(401, 404))
-async def model(request: Request, name: str) -> ModelInfo:
-    """The contract and the card of `name`, its highest version, or of `name@version`."""
+async def get_model(request: Request, name: str) -> ModelInfo:
+    """The contract and the card of one model: `name`, in its highest version, or `name@version`."""
     return _info(request.state.app_state.registry.find(name))
 
 

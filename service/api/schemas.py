@@ -1,10 +1,10 @@
-"""What requests and answers look like in JSON. These classes validate, and they are the OpenAPI document."""
+"""Requests and answers in JSON. The classes validate requests, and the OpenAPI document has their schemas."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, FailFast, Field
+from pydantic import MISSING, BaseModel, ConfigDict, FailFast, Field
 
 from service.images.preprocess import Preprocess
 from service.inference.autoencoder import SEED_LIMIT, Prior
@@ -19,10 +19,16 @@ Seed = Annotated[
         None, ge=0, lt=SEED_LIMIT, description="Seed of the noise. Same request, same seed, same answer, bit for bit."
     ),
 ]
-Png = Annotated[str, Field(description="A PNG, in base64.", json_schema_extra={"contentEncoding": "base64"})]
+Png = Annotated[
+    str,
+    Field(
+        description="A PNG, in base64.",
+        json_schema_extra={"contentEncoding": "base64", "contentMediaType": "image/png"},
+    ),
+]
 
-# Lists fail at their first bad item (FailFast): a body of a million wrong items must not become a million errors.
-# And they fail at so many items, whatever VAE_MAX_BATCH allows: before there are millions of Python's objects.
+# Validation of a list stops at the first bad item (FailFast), so that a million bad items are not a million errors.
+# No list may have more items than this, whatever VAE_MAX_BATCH is, so that it does not become millions of objects.
 _MOST_ITEMS: Final = 2**16
 
 Latent = Annotated[list[float], Field(description="`latent_dim` numbers.")]
@@ -33,14 +39,15 @@ class _Request(BaseModel):
 
 
 class ImageOptions(_Request):
-    """What can be said about a batch of images, whichever way the images themselves come."""
+    """The options of a request with images. They are the same for every media type."""
 
     model: ModelReference
     preprocess: Preprocess = Field(
         "resize",
-        description="none: the pictures have the model's size and mode already. resize: to grey or RGB, transparency "
-        "over the background, EXIF turned, area-averaged to fit with its aspect kept; a picture of the model's size is "
-        "used bit for bit. digit: as MNIST was made: ink found, cropped, scaled to a 20x20 box, centred by mass.",
+        description="none: use the pictures as they are; they must have the model's size and mode. resize: convert to "
+        "grey or RGB, put transparent pixels over the background, apply the EXIF orientation, scale by area averaging, "
+        "keep the aspect ratio; a picture that has the model's size is not changed. digit: prepare the picture like "
+        "those of MNIST: find the ink, crop to it, scale it into a box of 20x20 pixels, centre its mass.",
     )
     sample: bool = Field(False, description="Draw z from the posterior instead of using its mean, mu.")
     seed: Seed
@@ -57,7 +64,7 @@ class ImageRequest(ImageOptions):
 
 
 class SampleRequest(_Request):
-    """How many new images, and how to draw them."""
+    """How many images to draw, and how."""
 
     n: int = Field(16, ge=1, description="How many images.")
     seed: Seed
@@ -65,19 +72,19 @@ class SampleRequest(_Request):
         1.0,
         ge=0,
         le=100,
-        description="Standard deviation of z about the mean it is drawn from, in units of its own.",
+        description="Factor on the standard deviation of z. 0 gives the means, 1 the prior itself.",
     )
-    label: int | None = Field(None, ge=0, description="Draw from the aggregate prior of this label.")
+    label: int | None = Field(None, ge=0, description="Draw from the aggregate prior of this label only.")
     prior: Prior | None = Field(
         None,
-        description="normal: N(0, I). aggregate: a mixture of Gaussians fitted to the codes of the training images, "
-        "whose samples look far more like them; the default where the model has one.",
+        description="normal: N(0, I). aggregate: a mixture of Gaussians fitted to the latents of the training images; "
+        "its samples look much more like them. Default: aggregate if the model has it, else normal.",
     )
     model: ModelReference
 
 
 class DecodeRequest(_Request):
-    """Latents to decode."""
+    """The latents to decode."""
 
     z: Annotated[list[Annotated[Latent, FailFast(), Field(max_length=_MOST_ITEMS)]], FailFast()] = Field(
         min_length=1, max_length=_MOST_ITEMS, description="One latent for each image."
@@ -96,8 +103,8 @@ class EncodeAnswer(_Answer):
 
     mu: list[Latent]
     logvar: list[Latent] = Field(description="Logarithm of the variance.")
-    z: list[Latent] | None = Field(None, description="A draw from the posterior; only with `sample`.")
-    seed: int | None = Field(None, description="The seed of that draw; only with `sample`.")
+    z: list[Latent] | MISSING = Field(MISSING, description="A draw from the posterior; only with `sample`.")
+    seed: int | MISSING = Field(MISSING, description="The seed of that draw; only with `sample`.")
 
 
 class ReconstructAnswer(EncodeAnswer):
@@ -110,7 +117,7 @@ class ReconstructAnswer(EncodeAnswer):
 
 
 class SampleAnswer(_Answer):
-    """New images, and what is needed to make them again."""
+    """New images, and the values with which they can be made again."""
 
     images: list[Png]
     z: list[Latent]
@@ -125,7 +132,7 @@ class DecodeAnswer(_Answer):
 
 
 class ModelInfo(BaseModel):
-    """One model that is served: its contract, its card, and what it runs on."""
+    """A model: its contract, its card, and the provider that it runs on."""
 
     id: str = Field(description="name@version, as requests and answers spell it.")
     name: str
@@ -133,42 +140,42 @@ class ModelInfo(BaseModel):
     identity: str = Field(description="SHA-256 of the weights.")
     dataset: str
     image_shape: list[int] = Field(description="[height, width] for grey, [height, width, 3] for colour.")
-    background: int = Field(description="Grey level of empty paper, 0 to 255.")
+    background: int = Field(description="Grey level of the background, 0 to 255.")
     latent_dim: int
     objective: str
-    recipe: dict[str, Any] = Field(description="Every number of the training.")
+    recipe: dict[str, Any] = Field(description="Every parameter of the training.")
     metrics: dict[str, float] = Field(description="Measured on the whole test set.")
     files: dict[str, str] = Field(description="SHA-256 of each file of the bundle.")
-    tools: dict[str, str] = Field(description="Versions of what trained and exported it.")
+    tools: dict[str, str] = Field(description="Versions of the libraries that trained and exported it.")
     git_commit: str
     contract_version: int
-    priors: list[Prior] = Field(description="What `/sample` can draw from; the last one unless told otherwise.")
+    priors: list[Prior] = Field(description="The priors that `/sample` can draw from. The last one is the default.")
     labels: list[int] = Field(description="Labels that `/sample` can draw.")
-    provider: str = Field(description="The onnxruntime execution provider that it really runs on.")
+    provider: str = Field(description="The onnxruntime execution provider that it runs on.")
     card: str = Field(description="The model card, in Markdown.")
 
 
 class ModelList(BaseModel):
-    """Everything under the models folder."""
+    """Every model that is served, and every bundle that was refused."""
 
     default: str | None = Field(
-        description="The model that answers requests which name none, name@version; null while its bundle is missing."
+        description="The model of requests that name none, as name@version. null while its bundle is missing."
     )
     models: list[ModelInfo]
     refused: dict[str, str] = Field(
-        description="Bundles refused as they are on disk, by folder, and why; what one was before may still be served."
+        description="Bundles that were refused, by folder, and why. An older state of one may still be served."
     )
 
 
 class Live(BaseModel):
-    """Whether the process does anything still."""
+    """Whether the process works."""
 
     live: bool
     reason: str = Field(description="Why, in one sentence.")
 
 
 class Ready(BaseModel):
-    """Whether requests should be sent here."""
+    """Whether the service can take requests."""
 
     ready: bool
     reason: str = Field(description="Why, in one sentence.")
@@ -177,16 +184,20 @@ class Ready(BaseModel):
 class ProblemItem(BaseModel):
     """One thing wrong with a request."""
 
-    pointer: str = Field(description="JSON pointer (RFC 6901) to it; images count alike however they were sent.")
+    pointer: str = Field(
+        description="JSON pointer (RFC 6901) to it. The fourth image is /images/3 in every media type."
+    )
     detail: str
 
 
 class Problem(BaseModel):
-    """An error, as RFC 9457 has it."""
+    """An error, as RFC 9457 defines it."""
 
-    type: str = "about:blank"
+    type: str = Field(description="A URI. about:blank means that the status says it all.")
     title: str
     status: int
     detail: str
-    request_id: str = Field(description="The answer's X-Request-ID: quote it when you ask for help.")
-    errors: list[ProblemItem] | None = None
+    request_id: str = Field(description="The X-Request-ID of the answer. The log has it, too.")
+    errors: list[ProblemItem] | MISSING = Field(
+        MISSING, description="Which values are wrong, and why, if it is about values."
+    )

@@ -1,4 +1,4 @@
-"""What the lifespan hands to every request: `scope["state"]["app_state"]`, or `request.state.app_state`."""
+"""The parts of the application, for every request: `scope["state"]["app_state"]`, or `request.state.app_state`."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from service.telemetry.observer import Observer
 
 Done = TypeVar("Done")
 
-_LATE: Final = "late"  # marks a cancellation by the deadline, and not by the server
+_LATE: Final = "late"  # the message of a cancellation by the deadline; the server's have another
 
 
 @dataclass(frozen=True, slots=True)
 class AppState:
-    """The parts that endpoints use. `codec` decodes and encodes pictures in threads."""
+    """The parts that endpoints use. `codec` has the threads that decode and encode pictures."""
 
     settings: Settings
     registry: Registry
@@ -41,7 +41,7 @@ class AppState:
     head_cache: HeadCache = field(default_factory=HeadCache)
 
     async def run_in_thread(self, job: Job, work: Callable[..., Done], *arguments: object) -> Done:
-        """Run work that may take milliseconds in a thread, so that other requests and the probes do not wait for it.
+        """Run work that can take milliseconds in a thread, so that other requests and the probes do not wait for it.
 
         Raises what the work raises. Raises DeadlineExceeded as soon as the job's deadline passes, even while the work
         still runs; and ClientGone or DeadlineExceeded, without starting the work, when nobody waits for it any more.
@@ -64,6 +64,6 @@ class AppState:
         finally:
             if timer is not None:
                 timer.cancel()
-            # An exception of the work holds this frame by its traceback, and this frame would hold the exception: a
-            # cycle that keeps the request's body in memory until the garbage collector runs.
+            # An exception of the work refers to this frame by its traceback. If this frame referred to the exception,
+            # that cycle would keep the request's body in memory until the garbage collector runs.
             del running

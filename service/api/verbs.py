@@ -24,11 +24,10 @@ from service.api.requests import (
     decode_images,
     parse_images,
     quick_images,
-    read_form,
     read_latents,
+    read_sample,
     receive_body,
 )
-from service.api.schemas import SampleRequest
 from service.api.state import AppState
 from service.contract import Contract
 from service.errors import VaeError
@@ -141,7 +140,7 @@ async def _reconstruct(state: AppState, body: Body, request: RequestContext) -> 
 
 
 async def _sample(state: AppState, body: Body, request: RequestContext) -> Answer:
-    form = await _off_loop_if_large(state, request, body, read_form, body, SampleRequest)
+    form = await _off_loop_if_large(state, request, body, read_sample, body)
     check_batch(form.n, state.settings.max_batch, "n")
     autoencoder = state.registry.find(form.model).autoencoder
     request.was_read(autoencoder.id, form.n)

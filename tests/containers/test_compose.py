@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,6 +45,13 @@ class TestCompose:
         assert np.shape(json.loads(printed[0])["mu"]) == (1, 20)
         assert decoded((tmp_path / "reconstruction.png").read_bytes()).shape == (28, 28)
         assert decoded((tmp_path / "samples.png").read_bytes()).shape == (8 * 28, 8 * 28)
+
+    def test_the_documentation_is_in_the_image(self) -> None:
+        page = run("curl", "--fail", "--silent", "localhost:8000/docs")
+        urls = re.findall(r'(?:src|href)="(docs/[^"]+)"', page)
+        assert len(urls) == 4
+        for url in urls:
+            run("curl", "--fail", "--silent", "--output", "/dev/null", f"localhost:8000/{url}")
 
     def test_it_does_not_run_as_root(self) -> None:
         assert in_container("import os; print(os.getuid())") == "10001"

@@ -24,7 +24,7 @@ DIGIT = {"images": [base64_png(digits()[0])], "preprocess": "none"}
 BODY = json.dumps(DIGIT).encode()
 
 
-class LongWay:
+class ThroughAsgi:
     """An application whose answers say that they came through ASGI."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -33,7 +33,7 @@ class LongWay:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def marked(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], (b"x-way", b"long")]
+                message["headers"] = [*message["headers"], (b"x-path", b"asgi")]
             await send(message)
 
         await self.app(scope, receive, marked)
@@ -45,7 +45,7 @@ def running(**settings: Any) -> Iterator[int]:
     options = Settings(models_dir=MODELS, **settings)
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(configuration(options, LongWay(create_app(options))))
+        server = uvicorn.Server(configuration(options, ThroughAsgi(create_app(options))))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         wait_for(lambda: server.started or not thread.is_alive())
@@ -85,5 +85,5 @@ def ended(connection: Connection) -> bool:
     return connection.answer() is None
 
 
-def way(headers: dict[str, str]) -> str:
-    return headers.get("x-way", "short")
+def path_of(headers: dict[str, str]) -> str:
+    return headers.get("x-path", "fast")

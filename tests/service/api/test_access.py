@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ class TestKeys:
         return start_server(api_keys_file=tmp_path / "keys")
 
     @pytest.mark.parametrize("expect", [{}, {"Expect": "100-continue"}], ids=["the fast path", "through ASGI"])
-    def test_a_verb_asks_for_one(self, port: int, expect: dict[str, Any]) -> None:
+    def test_a_verb_needs_a_key(self, port: int, expect: dict[str, Any]) -> None:
         no_key: dict[str, Any] = {}
         for headers, wanted in (
             (no_key, 401),
@@ -38,7 +39,7 @@ class TestKeys:
                 assert answered["www-authenticate"] == "Bearer"
                 assert b"sesame" not in body
 
-    def test_a_key_that_is_taken_out_is_refused_to_a_client_that_says_the_same_as_ever(
+    def test_a_key_that_is_removed_from_the_file_is_refused_though_the_head_is_cached(
         self, port: int, tmp_path: Path
     ) -> None:
         with Connection(port) as connection:
@@ -56,10 +57,14 @@ class TestKeys:
             wait_for(refused)
         assert statuses[-1] == 401
 
-    def test_so_does_all_else_but_the_probes(self, port: int) -> None:
+    def test_every_path_but_the_probes_and_the_documentation_needs_a_key(self, port: int) -> None:
         url = f"http://127.0.0.1:{port}"
-        assert [httpx.get(url + path).status_code for path in ("/models", "/docs", "/openapi.json", "/no")] == [401] * 4
-        assert [httpx.get(url + path).status_code for path in ("/livez", "/readyz")] == [200] * 2
+        assert [httpx.get(url + path).status_code for path in ("/models", "/docsx", "/no")] == [401] * 3
+        for path in ("/livez", "/readyz", "/metrics", "/docs", "/openapi.json"):
+            assert httpx.get(url + path).status_code == 200, path
+        script = re.search(r'src="(docs/[^"]+)"', httpx.get(f"{url}/docs").text)
+        assert script is not None
+        assert httpx.get(f"{url}/{script[1]}").status_code == 200
         assert httpx.get(f"{url}/models", headers={"X-API-Key": "sesame"}).status_code == 200
 
 
@@ -70,24 +75,24 @@ class TestOrigins:
     def url(self, start_server: Callable[..., int]) -> str:
         return f"http://127.0.0.1:{start_server(cors_origins='https://here.example')}"
 
-    def test_a_page_from_there_may_read_the_answer(self, url: str) -> None:
+    def test_a_page_of_a_listed_origin_may_read_the_answer(self, url: str) -> None:
         page = httpx.post(f"{url}/encode", json=DIGIT, headers={"Origin": "https://here.example"})
         assert (page.status_code, page.headers["access-control-allow-origin"]) == (200, "https://here.example")
 
-    def test_and_ask_first_whether_it_may(self, url: str) -> None:
+    def test_a_preflight_request_of_a_listed_origin_succeeds(self, url: str) -> None:
         asked = {"Origin": "https://here.example", "Access-Control-Request-Method": "POST"}
         assert httpx.options(f"{url}/encode", headers=asked).status_code == 200
 
-    def test_a_page_from_elsewhere_may_not(self, url: str) -> None:
+    def test_a_page_of_another_origin_may_not(self, url: str) -> None:
         page = httpx.post(f"{url}/encode", json=DIGIT, headers={"Origin": "https://elsewhere.example"})
         assert "access-control-allow-origin" not in page.headers
 
-    def test_without_the_setting_nobody_may(self, port: int) -> None:
+    def test_without_the_setting_no_page_may(self, port: int) -> None:
         page = httpx.post(f"http://127.0.0.1:{port}/encode", json=DIGIT, headers={"Origin": "https://here.example"})
         assert "access-control-allow-origin" not in page.headers
 
 
-def test_pages_are_protected_from_other_pages(port: int) -> None:
+def test_pages_cannot_be_framed_and_have_a_policy(port: int) -> None:
     headers = httpx.get(f"http://127.0.0.1:{port}/docs").headers
     assert headers["x-frame-options"] == "DENY"
     assert headers["x-content-type-options"] == "nosniff"

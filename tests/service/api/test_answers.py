@@ -30,26 +30,26 @@ from service.api.answers import IMAGE_TYPES, LATENT_TYPES, negotiate
         ("application/json;charset=utf-8", "application/json"),
     ],
 )
-def test_the_best_liked_type_that_can_be_had_is_chosen(accept: str | None, chosen: str) -> None:
+def test_the_offered_type_of_the_highest_quality_is_chosen(accept: str | None, chosen: str) -> None:
     assert negotiate((accept or "").encode(), IMAGE_TYPES) == chosen
 
 
 @pytest.mark.parametrize("accept", ["text/html", "image/jpeg", "application/json;q=0", "*/*;q=0", "image/png"])
-def test_nothing_that_can_be_had_is_406(accept: str) -> None:
+def test_no_acceptable_type_is_406(accept: str) -> None:
     with pytest.raises(HTTPException) as caught:
         negotiate(accept.encode(), LATENT_TYPES)
     assert caught.value.status_code == 406
 
 
 @pytest.mark.parametrize("quality", ["high", "", "nan", "inf", "-1", "2", "1.5", "1e0", "1_0"])
-def test_a_quality_that_is_no_number_between_0_and_1_is_400(quality: str) -> None:
+def test_a_quality_outside_of_0_to_1_is_400(quality: str) -> None:
     with pytest.raises(HTTPException) as caught:
         negotiate(f"image/png;q={quality}".encode(), IMAGE_TYPES)
     assert caught.value.status_code == 400
 
 
 @pytest.mark.parametrize("route", ["/encode", "/reconstruct", "/sample", "/decode"])
-def test_what_cannot_be_had_is_said_before_the_body_is_read(client: TestClient, route: str) -> None:
+def test_406_comes_before_the_body_is_read(client: TestClient, route: str) -> None:
     answer = client.post(route, content=b"garbage", headers={"accept": "text/html"})
     assert answer.status_code == 406
     assert "application/json" in answer.json()["detail"]

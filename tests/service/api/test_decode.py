@@ -21,7 +21,7 @@ def test_json_is_one_picture_for_each_latent(client: TestClient) -> None:
     assert [decoded(image).shape for image in body["images"]] == [(28, 28)] * 3
 
 
-def test_decoding_mu_is_reconstructing(client: TestClient) -> None:
+def test_decoding_mu_gives_the_reconstruction(client: TestClient) -> None:
     request = {"images": [base64_png(image) for image in digits()[:4]]}
     mu = client.post("/encode", json=request).json()["mu"]
     assert (
@@ -49,7 +49,7 @@ def test_png_and_npy_are_the_same_images(client: TestClient) -> None:
         ([[None] + [0.0] * 19], ["/z/0/0"]),
     ],
 )
-def test_latents_that_cannot_be_used_are_named(client: TestClient, z: Any, pointers: list[str]) -> None:
+def test_bad_latents_are_named(client: TestClient, z: Any, pointers: list[str]) -> None:
     answer = client.post("/decode", json={"z": z})
     assert answer.status_code == 422
     assert [item["pointer"] for item in answer.json()["errors"]] == pointers

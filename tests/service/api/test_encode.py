@@ -19,12 +19,12 @@ JSON_BODY = {"images": [base64_png(image) for image in IMAGES]}
 
 @pytest.fixture(scope="module")
 def posterior() -> tuple[np.ndarray, np.ndarray]:
-    """What the engine alone says of IMAGES."""
+    """mu and logvar of IMAGES, from the engine itself."""
     engine = Engine(read_bundle(MODELS / "mnist-mlp" / "2"), provider="cpu", threads=1)
     return engine.encode(IMAGES)
 
 
-def test_json_answers_with_the_engines_own_numbers(
+def test_json_holds_exactly_the_numbers_of_the_engine(
     client: TestClient, posterior: tuple[np.ndarray, np.ndarray]
 ) -> None:
     answer = client.post("/encode", json=JSON_BODY)
@@ -38,7 +38,7 @@ def test_json_answers_with_the_engines_own_numbers(
     EncodeAnswer.model_validate(body)
 
 
-def test_every_form_of_the_same_digit_gives_the_same_answer(client: TestClient) -> None:
+def test_every_media_type_gives_the_same_answer_for_the_same_digit(client: TestClient) -> None:
     picture = encoded(IMAGES[0])
     stream = io.BytesIO()
     np.save(stream, IMAGES[:1])
@@ -53,7 +53,7 @@ def test_every_form_of_the_same_digit_gives_the_same_answer(client: TestClient) 
     assert len({answer.content for answer in answers}) == 1
 
 
-def test_a_batch_is_its_rows(client: TestClient) -> None:
+def test_a_batch_gives_the_same_as_its_images_one_by_one(client: TestClient) -> None:
     together = client.post("/encode", json=JSON_BODY).json()
     for index, image in enumerate(JSON_BODY["images"]):
         alone = client.post("/encode", json={"images": [image]}).json()
@@ -68,7 +68,7 @@ def test_sample_adds_a_draw_and_its_seed(client: TestClient, posterior: tuple[np
     np.testing.assert_allclose(body["z"], mu + np.exp(logvar / 2) * noise(mu.shape, 7), atol=1e-5)
 
 
-def test_the_same_seed_gives_the_same_bytes_and_no_seed_a_new_one(client: TestClient) -> None:
+def test_the_same_seed_gives_the_same_bytes_and_without_one_each_draw_is_new(client: TestClient) -> None:
     seeded = {client.post("/encode", json={**JSON_BODY, "sample": True, "seed": 1}).content for _ in range(3)}
     assert len(seeded) == 1
     unseeded = [client.post("/encode", json={**JSON_BODY, "sample": True}).json() for _ in range(3)]
@@ -86,25 +86,27 @@ def test_npy_is_mu_and_logvar_stacked(client: TestClient, posterior: tuple[np.nd
     assert logvar.tobytes() == posterior[1].tobytes()
 
 
-def test_npy_holds_z_too_where_one_was_drawn(client: TestClient) -> None:
+def test_npy_holds_z_too_with_sample(client: TestClient) -> None:
     body = {**JSON_BODY, "sample": True, "seed": 7}
     answer = client.post("/encode", json=body, headers={"accept": "application/x-npy"})
     assert answer.headers["x-seed"] == "7"
     assert np.load(io.BytesIO(answer.content)).shape == (3, 5, 20)
 
 
-def test_raw_bytes_come_with_their_shape_and_type(client: TestClient, posterior: tuple[np.ndarray, np.ndarray]) -> None:
+def test_raw_arrays_have_headers_with_their_shape_and_type(
+    client: TestClient, posterior: tuple[np.ndarray, np.ndarray]
+) -> None:
     answer = client.post("/encode", json=JSON_BODY, headers={"accept": "application/octet-stream"})
     assert answer.headers["x-array-dtype"] == "float32"
     assert answer.headers["x-array-shape"] == "2,5,20"
     assert answer.content == np.stack(posterior).tobytes()
 
 
-def test_latents_are_no_picture(client: TestClient) -> None:
+def test_latents_cannot_be_sent_as_a_picture(client: TestClient) -> None:
     assert client.post("/encode", json=JSON_BODY, headers={"accept": "image/png"}).status_code == 406
 
 
-def test_server_timing_says_how_long_it_waited_and_computed(client: TestClient) -> None:
+def test_server_timing_has_the_times_of_queue_and_compute(client: TestClient) -> None:
     timing = client.post("/encode", json=JSON_BODY).headers["server-timing"]
     queue, compute = (float(part.split("dur=")[1]) for part in timing.split(", "))
     assert queue >= 0

@@ -19,7 +19,7 @@ def request(
     return b"POST %b HTTP/1.1\r\n%b\r\n%b" % (path, lines, body), head, path, headers
 
 
-def test_a_head_that_comes_again_is_known_whatever_the_body() -> None:
+def test_a_head_is_found_again_with_any_body_of_the_same_length() -> None:
     heads = HeadCache()
     data, head, url, headers = request()
     assert heads.get(data) is None
@@ -56,7 +56,7 @@ def test_a_head_that_comes_again_is_known_whatever_the_body() -> None:
         "nothing",
     ],
 )
-def test_whatever_else_comes_is_not(other: bytes) -> None:
+def test_other_data_is_not_found(other: bytes) -> None:
     heads = HeadCache()
     heads.add(*request())
     assert heads.get(other) is None
@@ -87,7 +87,7 @@ def test_whatever_else_comes_is_not(other: bytes) -> None:
         "not what the parser says",
     ],
 )
-def test_a_head_is_not_kept_if_it_is_odd_or_would_not_come_again(
+def test_an_unusual_head_or_one_that_will_not_come_again_is_not_added(
     data: bytes, head: RequestHead, url: bytes, headers: list[tuple[bytes, bytes]]
 ) -> None:
     heads = HeadCache()
@@ -95,7 +95,7 @@ def test_a_head_is_not_kept_if_it_is_odd_or_would_not_come_again(
     assert heads.get(data) is None
 
 
-def test_there_is_a_most_to_what_is_remembered() -> None:
+def test_the_cache_has_a_largest_size() -> None:
     heads = HeadCache()
     different = [request((b"accept", b"%d" % number)) for number in range(3 * MOST)]
     for each in different:

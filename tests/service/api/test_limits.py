@@ -61,7 +61,7 @@ class TestHeads:
                 assert [answer(connection)[0] for _ in range(2)] == [200, 200]
 
 
-def test_a_client_that_says_nothing_is_left_after_the_keep_alive_time(start_server: Callable[..., int]) -> None:
+def test_an_idle_connection_is_closed_after_the_keep_alive_time(start_server: Callable[..., int]) -> None:
     port = start_server(keep_alive_seconds=1)
     with contextlib.ExitStack() as stack:
         silent, head, body, long = (stack.enter_context(Connection(port)) for _ in range(4))
@@ -84,7 +84,7 @@ def test_a_client_that_was_answered_is_left_after_the_keep_alive_time(start_serv
 
 
 @pytest.mark.parametrize("body", [BODY, BODY.ljust(FAST_PATH_BYTES + 1)], ids=["short", "long"])
-def test_a_body_that_comes_slowly_is_waited_for(body: bytes) -> None:
+def test_a_slow_body_keeps_its_connection_open(body: bytes) -> None:
     """By a clock of the test's own: pieces that are less than the keep-alive time apart, and then no more."""
 
     class Clock:
@@ -127,7 +127,7 @@ def test_a_body_that_comes_slowly_is_waited_for(body: bytes) -> None:
     asyncio.run(exchange())
 
 
-def test_requests_on_more_connections_than_there_may_be_get_503(start_server: Callable[..., int]) -> None:
+def test_requests_on_too_many_connections_get_503(start_server: Callable[..., int]) -> None:
     port = start_server(max_connections=2)
     with contextlib.ExitStack() as stack:
         for expected in (200, 200, 503):
@@ -139,13 +139,13 @@ def test_requests_on_more_connections_than_there_may_be_get_503(start_server: Ca
 class TestDeadlines:
     """X-Request-Timeout-Ms."""
 
-    def test_a_request_in_time_is_answered(self, port: int) -> None:
+    def test_a_request_within_its_time_is_answered(self, port: int) -> None:
         with Connection(port) as connection:
             connection.send(post(X_Request_Timeout_Ms="20000"))
             assert answer(connection)[0] == 200
 
     @pytest.mark.parametrize("value", ["0", "-1", "1.5", "soon", "", "1" * 10])
-    def test_a_time_that_is_none_is_a_bad_header(self, port: int, value: str) -> None:
+    def test_a_bad_timeout_is_400(self, port: int, value: str) -> None:
         with Connection(port) as connection:
             connection.send(post(X_Request_Timeout_Ms=value))
             status, _, body = answer(connection)
@@ -155,7 +155,7 @@ class TestDeadlines:
         )
 
     @pytest.mark.parametrize("expect", [{}, {"Expect": "100-continue"}], ids=["the fast path", "through ASGI"])
-    def test_a_picture_that_takes_longer_than_there_is_time_gets_504(self, port: int, expect: dict[str, Any]) -> None:
+    def test_a_picture_that_takes_too_long_gets_504(self, port: int, expect: dict[str, Any]) -> None:
         body = json.dumps({"images": [base64.b64encode(encoded(np.zeros((4000, 4000), np.uint8))).decode()]}).encode()
         with Connection(port) as connection:
             connection.send(post(body=body, X_Request_Timeout_Ms="1", **expect))

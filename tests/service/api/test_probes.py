@@ -5,17 +5,17 @@ from collections.abc import Callable
 from fastapi.testclient import TestClient
 
 
-def test_a_live_process_says_so(client: TestClient) -> None:
+def test_a_live_process_is_live(client: TestClient) -> None:
     answer = client.get("/livez")
     assert (answer.status_code, answer.json()) == (200, {"live": True, "reason": "Alive."})
 
 
-def test_ready_when_models_are_loaded(client: TestClient) -> None:
+def test_a_service_with_its_models_loaded_is_ready(client: TestClient) -> None:
     answer = client.get("/readyz")
     assert (answer.status_code, answer.json()["ready"]) == (200, True)
 
 
-def test_draining_is_alive_but_not_ready_and_still_answers(start: Callable[..., TestClient]) -> None:
+def test_while_it_drains_it_is_live_and_answers_but_is_not_ready(start: Callable[..., TestClient]) -> None:
     client = start()
     client.app.state.health.draining = True  # type: ignore[attr-defined]
     answer = client.get("/readyz")

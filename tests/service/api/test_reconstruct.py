@@ -29,8 +29,8 @@ def test_the_posterior_is_that_of_encode(client: TestClient) -> None:
     assert reconstructed["logvar"] == encoded_["logvar"]
 
 
-def test_real_digits_come_back_looking_like_themselves(client: TestClient) -> None:
-    """Nearer to itself than to any of two hundred other digits, for nearly every one."""
+def test_reconstructions_are_nearest_to_their_own_digits(client: TestClient) -> None:
+    """More than 95 % of 200 reconstructions are nearer to their own digit than to any of the others."""
     originals = digits()[:200]
     stream = io.BytesIO()
     np.save(stream, originals)
@@ -44,7 +44,7 @@ def test_real_digits_come_back_looking_like_themselves(client: TestClient) -> No
     assert (distances.argmin(axis=1) == np.arange(200)).mean() > 0.95
 
 
-def test_one_picture_in_one_picture_out(client: TestClient) -> None:
+def test_one_picture_is_answered_by_one_picture(client: TestClient) -> None:
     answer = client.post(
         "/reconstruct",
         content=encoded(IMAGES[0]),
@@ -78,7 +78,7 @@ def test_sample_decodes_a_seeded_draw(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize("row", range(5))
-def test_a_row_of_a_batch_equals_the_row_alone_bit_for_bit(client: TestClient, row: int) -> None:
+def test_an_image_of_a_batch_gives_the_same_bits_as_alone(client: TestClient, row: int) -> None:
     together = client.post("/reconstruct", json=BODY).json()
     alone = client.post("/reconstruct", json={"images": [BODY["images"][row]]}).json()
     assert {name: alone[name][0] for name in ("images", "mu", "logvar", "mse")} == {

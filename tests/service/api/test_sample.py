@@ -14,7 +14,7 @@ from service.images.codec import npy_bytes as npy
 from service.inference.autoencoder import noise
 
 
-def test_sixteen_new_images_unless_told_otherwise(client: TestClient) -> None:
+def test_the_default_is_sixteen_images(client: TestClient) -> None:
     body = client.post("/sample", json={}).json()
     assert list(body) == ["model", "images", "z", "seed", "prior"]
     SampleAnswer.model_validate(body)
@@ -23,7 +23,7 @@ def test_sixteen_new_images_unless_told_otherwise(client: TestClient) -> None:
     assert body["prior"] == "aggregate"
 
 
-def test_the_answer_can_be_made_again_from_what_it_says(client: TestClient) -> None:
+def test_the_seed_and_prior_of_an_answer_make_it_again(client: TestClient) -> None:
     first = client.post("/sample", json={"n": 3}).json()
     again = client.post("/sample", json={"n": 3, "seed": first["seed"], "prior": first["prior"]}).json()
     assert again == first
@@ -35,7 +35,7 @@ def test_z_is_seeded_noise_times_the_temperature(client: TestClient) -> None:
     np.testing.assert_array_equal(np.array(body["z"], np.float32), noise((3, 20), 5) * np.float32(0.5))
 
 
-def test_a_grid_says_its_model_seed_and_prior_in_headers(client: TestClient) -> None:
+def test_a_grid_has_headers_with_its_model_seed_and_prior(client: TestClient) -> None:
     answer = client.post("/sample", json={"n": 10, "seed": 1}, headers={"accept": "image/png"})
     assert decoded(answer.content).shape == (3 * 28, 4 * 28)
     assert (answer.headers["x-model"], answer.headers["x-seed"], answer.headers["x-prior"]) == (
@@ -73,7 +73,7 @@ def test_npy_is_the_images(client: TestClient) -> None:
         ({"model": 7}, "/model"),
     ],
 )
-def test_a_field_that_cannot_be_used_is_named(client: TestClient, body: dict[str, Any], pointer: str) -> None:
+def test_a_bad_field_is_named(client: TestClient, body: dict[str, Any], pointer: str) -> None:
     answer = client.post("/sample", json=body)
     assert answer.status_code == 422
     assert [item["pointer"] for item in answer.json()["errors"]] == [pointer]
@@ -95,7 +95,7 @@ def test_temperatures_that_are_not_finite_are_refused(client: TestClient, text: 
         ({"label": 7, "prior": "normal"}, "mnist-mlp@2 has no normal prior for label 7."),
     ],
 )
-def test_a_prior_or_a_label_that_the_model_has_not_is_not_found(
+def test_a_prior_or_a_label_that_the_model_does_not_have_is_404(
     client: TestClient, body: dict[str, Any], reason: str
 ) -> None:
     answer = client.post("/sample", json=body)
@@ -103,14 +103,14 @@ def test_a_prior_or_a_label_that_the_model_has_not_is_not_found(
     assert answer.json()["detail"] == reason
 
 
-def test_a_bundle_without_a_prior_samples_the_normal_one(client: TestClient) -> None:
+def test_a_bundle_without_a_prior_samples_from_the_normal_prior(client: TestClient) -> None:
     body = client.post("/sample", json={"model": "mnist-mlp@1", "n": 2, "seed": 5}).json()
     assert body["prior"] == "normal"
     np.testing.assert_array_equal(np.array(body["z"], np.float32), noise((2, 20), 5))
 
 
-def test_a_label_draws_what_encodes_near_images_of_that_label(client: TestClient) -> None:
-    """By the nearest mean of the test images' codes, which is right about three in four digits and blind to none."""
+def test_samples_of_a_label_are_near_images_of_that_label(client: TestClient) -> None:
+    """Near: the mean of the label's latents is the nearest one. That holds for three of four test images themselves."""
     known = client.post("/encode", content=npy(digits()), headers={"content-type": "application/x-npy"}).json()["mu"]
     means = np.stack([np.array(known)[labels() == label].mean(axis=0) for label in range(10)])
     hits = []
@@ -121,7 +121,7 @@ def test_a_label_draws_what_encodes_near_images_of_that_label(client: TestClient
     assert min(hits) > 0.4
 
 
-def test_more_than_the_limit_is_too_large(start: Callable[..., TestClient]) -> None:
+def test_too_many_samples_are_413(start: Callable[..., TestClient]) -> None:
     client = start(max_batch=4)
     assert client.post("/sample", json={"n": 4}).status_code == 200
     answer = client.post("/sample", json={"n": 5})
@@ -129,7 +129,7 @@ def test_more_than_the_limit_is_too_large(start: Callable[..., TestClient]) -> N
     assert answer.json()["errors"] == [{"pointer": "/n", "detail": "5 items in one request; at most 4 are allowed."}]
 
 
-def test_another_model_is_asked_by_name_or_version(start: Callable[..., TestClient]) -> None:
+def test_another_model_is_chosen_by_name_or_version(start: Callable[..., TestClient]) -> None:
     client = start()
     assert client.post("/sample", json={}).json()["model"] == "tiny@2"
     assert client.post("/sample", json={"model": "tiny@1"}).json()["model"] == "tiny@1"

@@ -19,7 +19,7 @@ from service.api.requests import Body
 from service.api.wire import FAST_PATH_BYTES, Protocol
 from service.images.codec import npy_bytes
 from service.settings import Settings
-from tests.service.api.in_bytes import BODY, DIGIT, answer, ended, post, way
+from tests.service.api.in_bytes import BODY, DIGIT, answer, ended, path_of, post
 
 
 @pytest.mark.parametrize(
@@ -45,12 +45,12 @@ from tests.service.api.in_bytes import BODY, DIGIT, answer, ended, post, way
         ("/sample", {"json": {"n": 2000}}),
     ],
 )
-def test_the_short_way_answers_what_asgi_answers(
+def test_the_fast_path_gives_the_same_answers_as_asgi(
     port: int, client: TestClient, path: str, sent: dict[str, Any]
 ) -> None:
     sent = {**sent, "headers": {**sent.get("headers", {}), "X-Request-ID": "the-same"}}
     here, there = httpx.post(f"http://127.0.0.1:{port}{path}", **sent), client.post(path, **sent)
-    assert way(dict(here.headers)) == "short"
+    assert path_of(dict(here.headers)) == "fast"
     assert (here.status_code, here.content) == (there.status_code, there.content)
     varying = ("date", "server-timing")
     assert [item for item in here.headers.items() if item[0] not in varying] == [
@@ -68,22 +68,22 @@ def test_the_short_way_answers_what_asgi_answers(
         post(body=b" " * FAST_PATH_BYTES + BODY),
         post(body=b"%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY), length=False, Transfer_Encoding="chunked"),
     ],
-    ids=["expects to be asked for its body", "HTTP/1.0", "escaped path", "long", "chunked"],
+    ids=["expects to be asked for its body", "HTTP/1.0", "escaped path", "long body", "chunked"],
 )
-def test_an_uncommon_request_is_answered_by_the_same_verb_through_asgi(port: int, uncommon: bytes) -> None:
+def test_an_uncommon_request_goes_through_asgi_and_gets_the_same_answer(port: int, uncommon: bytes) -> None:
     with Connection(port) as connection:
         connection.send(uncommon)
         status, headers, body = answer(connection)
-    assert (status, way(headers)) == (200, "long")
+    assert (status, path_of(headers)) == (200, "asgi")
     with Connection(port) as connection:
         connection.send(post())
         status, headers, common = answer(connection)
-    assert (status, way(headers)) == (200, "short")
+    assert (status, path_of(headers)) == (200, "fast")
     assert body == common
 
 
-class TestTheSameHeadAgain:
-    """A head that came before is not parsed again, and nobody can tell."""
+class TestCachedHeads:
+    """A head that has come before is not parsed again. The answers are the same."""
 
     @pytest.fixture
     def parsed(self, monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
@@ -98,7 +98,7 @@ class TestTheSameHeadAgain:
         monkeypatch.setattr(Protocol, "on_headers_complete", on_headers_complete)
         return paths
 
-    def test_on_one_connection_and_on_another(self, port: int, parsed: list[bytes]) -> None:
+    def test_it_is_parsed_once_for_all_connections(self, port: int, parsed: list[bytes]) -> None:
         path = "/encode?preprocess=none"
         pictures = [picture for picture in map(encoded, digits()) if len(picture) == len(encoded(digits()[0]))]
         assert len(pictures) > 1
@@ -108,7 +108,7 @@ class TestTheSameHeadAgain:
                 for picture in pictures:
                     connection.send(post(path, picture, Once="here").replace(b"application/json", b"image/png"))
                     status, headers, body = answer(connection)
-                    assert (status, way(headers)) == (200, "short")
+                    assert (status, path_of(headers)) == (200, "fast")
                     answers.append((headers["x-request-id"], body))
         assert parsed == [path.encode()]
         assert len({body for _, body in answers}) == len(pictures)
@@ -124,7 +124,7 @@ class TestTheSameHeadAgain:
                     assert answer(connection)[0] == 200
         assert len(parsed) == 1 + 1 + 2 + 2
 
-    def test_a_query_or_a_header_that_is_wrong_is_wrong_each_time(self, port: int) -> None:
+    def test_a_bad_query_or_header_is_refused_each_time(self, port: int) -> None:
         with Connection(port) as connection:
             for wrong in (post("/encode?nonsense=1"), post(Accept="text/html"), post(X_Request_Timeout_Ms="soon")):
                 statuses = set()
@@ -135,22 +135,22 @@ class TestTheSameHeadAgain:
                 assert min(statuses) >= 400
 
 
-def test_a_get_of_a_verb_is_refused_by_fastapi(port: int) -> None:
+def test_get_of_a_verb_is_405(port: int) -> None:
     page = httpx.get(f"http://127.0.0.1:{port}/encode")
-    assert (page.status_code, way(dict(page.headers))) == (405, "long")
+    assert (page.status_code, path_of(dict(page.headers))) == (405, "asgi")
 
 
-def test_a_request_may_arrive_byte_by_byte(port: int) -> None:
+def test_a_request_can_arrive_byte_by_byte(port: int) -> None:
     with Connection(port) as connection:
         for byte in post():
             connection.send(bytes([byte]))
         status, headers, _ = answer(connection)
-    assert (status, way(headers)) == (200, "short")
+    assert (status, path_of(headers)) == (200, "fast")
 
 
-def test_a_connection_serves_one_request_after_another_on_either_way(port: int) -> None:
+def test_requests_of_one_connection_can_take_either_path(port: int) -> None:
     with Connection(port) as connection:
-        ways = []
+        paths = []
         for data in (
             post(),
             b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n",
@@ -159,8 +159,8 @@ def test_a_connection_serves_one_request_after_another_on_either_way(port: int) 
         ):
             connection.send(data)
             status, headers, _ = answer(connection)
-            ways.append((status, way(headers)))
-    assert ways == [(200, "short"), (200, "long"), (200, "short"), (200, "short")]
+            paths.append((status, path_of(headers)))
+    assert paths == [(200, "fast"), (200, "asgi"), (200, "fast"), (200, "fast")]
 
 
 def test_pipelined_requests_are_answered_in_their_order(port: int) -> None:
@@ -172,15 +172,15 @@ def test_pipelined_requests_are_answered_in_their_order(port: int) -> None:
     assert [headers["x-request-id"] for _, headers, _ in answers] == ids
 
 
-def test_a_client_that_asks_for_it_finds_its_connection_closed(port: int) -> None:
+def test_connection_close_closes_the_connection(port: int) -> None:
     with Connection(port) as connection:
         connection.send(post(Connection="close"))
         status, headers, _ = answer(connection)
-        assert (status, headers["connection"], way(headers)) == (200, "close", "short")
+        assert (status, headers["connection"], path_of(headers)) == (200, "close", "fast")
         assert ended(connection)
 
 
-def test_clients_that_leave_at_any_point_leave_the_service_well(port: int) -> None:
+def test_clients_that_leave_at_any_point_do_no_harm(port: int) -> None:
     whole = post()
     for length in (10, len(whole) - 100, len(whole)):
         for _ in range(5):
@@ -191,7 +191,7 @@ def test_clients_that_leave_at_any_point_leave_the_service_well(port: int) -> No
         assert answer(connection)[0] == 200
 
 
-@pytest.mark.parametrize("path", ["/encode", "/%65ncode"], ids=["short", "long"])
+@pytest.mark.parametrize("path", ["/encode", "/%65ncode"], ids=["the fast path", "through ASGI"])
 @pytest.mark.parametrize(
     ("body", "status"),
     [
@@ -202,7 +202,7 @@ def test_clients_that_leave_at_any_point_leave_the_service_well(port: int) -> No
     ],
     ids=["answered", "no JSON", "no picture", "no such model"],
 )
-def test_a_body_is_let_go_without_the_garbage_collector(port: int, path: str, body: bytes, status: int) -> None:
+def test_a_body_is_freed_without_the_garbage_collector(port: int, path: str, body: bytes, status: int) -> None:
     gc.collect()
     gc.disable()
     others = bodies()  # of other tests
@@ -220,7 +220,7 @@ def bodies() -> list[Body]:
     return [thing for thing in gc.get_objects() if isinstance(thing, Body)]
 
 
-def test_while_a_client_does_not_read_its_answers_uvicorn_makes_its_requests_wait() -> None:
+def test_requests_wait_while_the_client_does_not_read_its_answers() -> None:
     answered = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,0 +1,77 @@
+"""Use a generated client: `python generated_client.py URL KEY` prints what it got, as JSON.
+
+The client is the package `vae_client`. A test generates it and puts it on the path; it is used as it was generated.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import sys
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from vae_client import AuthenticatedClient, Client
+from vae_client.api.models import get_model, list_models
+from vae_client.api.probes import livez, metrics, readyz
+from vae_client.api.verbs import decode, encode, reconstruct, sample
+from vae_client.models import DecodeRequest, ImageForm, ImageRequest, ImageRequestPreprocess, Problem, SampleRequest
+from vae_client.types import UNSET, File
+
+PNG = Path(__file__).parents[1] / "data" / "digit.png"
+
+
+def main(url: str, key: str) -> None:
+    """Call every operation, and the operations on images with each form of body."""
+    data = PNG.read_bytes()
+    text = base64.b64encode(data).decode()
+    with (
+        AuthenticatedClient(base_url=url, token=key, raise_on_unexpected_status=True) as client,
+        Client(base_url=url, raise_on_unexpected_status=True) as stranger,
+    ):
+        forms: list[Any] = [ImageRequest(images=[text]), ImageForm(images=[File(BytesIO(data))]), File(BytesIO(data))]
+        plain = [encode.sync(client=client, body=form) for form in forms]
+        assert all(answer.z is UNSET and answer.seed is UNSET for answer in plain)
+        forms = [
+            ImageRequest(images=[text], sample=True, seed=3, preprocess=ImageRequestPreprocess.NONE),
+            ImageForm(images=[File(BytesIO(data), "digit.png", "image/png")], sample=True, seed=3, model="mnist-mlp@2"),
+        ]
+        drawn = [encode.sync(client=client, body=form) for form in forms]
+        for form in (ImageRequest(images=[text]), ImageForm(images=[File(BytesIO(data))]), File(BytesIO(data))):
+            drawn.append(encode.sync(client=client, body=form, sample=True, seed=3))
+        refused = [
+            encode.sync(client=stranger, body=ImageRequest(images=[text])),
+            encode.sync(client=client, body=ImageRequest(images=["not base64"])),
+            get_model.sync(client=client, name="nobody"),
+        ]
+        assert all(isinstance(answer, Problem) for answer in refused)
+        reconstructed = reconstruct.sync(client=client, body=ImageRequest(images=[text] * 2))
+        samples = sample.sync(client=client, body=SampleRequest(n=3, seed=5))
+        decoded = decode.sync(client=client, body=DecodeRequest(z=samples.z))
+        assert decoded.images == samples.images
+        print(
+            json.dumps(
+                {
+                    "mu": [answer.mu for answer in plain],
+                    "z": [answer.z for answer in drawn],
+                    "seeds": [answer.seed for answer in drawn],
+                    "refused": [answer.status for answer in refused],
+                    "pointers": [item.pointer for item in refused[1].errors],
+                    "reconstructed_mu": reconstructed.mu,
+                    "mse": reconstructed.mse,
+                    "samples": np.shape(samples.z),
+                    "prior": samples.prior.value,
+                    "default": list_models.sync(client=client).default,
+                    "latent_dim": get_model.sync(client=client, name="mnist-mlp").latent_dim,
+                    "live": livez.sync(client=stranger).live,
+                    "ready": readyz.sync(client=stranger).ready,
+                    "metrics": metrics.sync(client=stranger).partition("\n")[0],
+                }
+            )
+        )
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
