@@ -17,12 +17,12 @@ from starlette.types import Receive, Scope, Send
 
 from service import lifecycle
 from service.api import docs, error_handlers, openapi, probes, routes
-from service.api.keys import Keys
+from service.api.keys import Keys, check_file
 from service.api.middleware import ApiKeyMiddleware, RequestIdMiddleware
 from service.api.state import AppState
 from service.api.verbs import VERBS
 from service.cpus import available_cpus
-from service.inference import watcher
+from service.inference import models_folder, watcher
 from service.inference.admission import Admission
 from service.inference.health import Health
 from service.inference.registry import RegistryOptions, open_registry
@@ -46,19 +46,30 @@ class Service(FastAPI):
             await super().__call__(scope, receive, send)
 
 
+def check(settings: Settings) -> None:
+    """Find, within a millisecond, what most often keeps the service from starting. Raises CannotStart.
+
+    `create_app` finds the same, and more. A supervisor asks here before it starts workers.
+    """
+    models_folder.check(settings.models_dir, settings.default_model, settings.models)
+    if settings.api_keys_file is not None:
+        check_file(settings.api_keys_file)
+
+
 def create_app(settings: Settings, directory: Path | None = None, sink: Sink | None = None) -> FastAPI:
     """Open, verify and warm up the models, and build the application that serves them.
 
     `directory`: where the workers share their metrics, if there are others. `sink`: where the log goes, if anywhere.
     Models are opened here, not when the server starts: what is wrong at start-up is one exception, raised before any
-    socket listens. Raises BundleRefused when the default model cannot be served, ProviderUnavailable,
-    TracingUnavailable, and OSError when the file of API keys cannot be read or `directory` has no room.
+    socket listens. Raises CannotStart when a model or an API key that the settings name is not there, BundleRefused
+    when the default model cannot be served, ProviderUnavailable, TracingUnavailable, and OSError when `directory` has
+    no room.
     """
+    keys = Keys(settings.api_keys_file)
     metrics = Metrics(directory)
     threads = settings.threads or available_cpus()
     registry_options = RegistryOptions(settings.provider, threads, settings.batch, settings.models, metrics.batch)
     registry = open_registry(settings.models_dir, default=settings.default_model, options=registry_options)
-    keys = Keys(settings.api_keys_file)
     health = Health(registry, settings.stall_seconds)
     admission = Admission(most_images=settings.queue, most_bytes=settings.max_arriving_bytes)
     request_log = RequestLog(sink, settings.log_format) if settings.log_requests and sink is not None else None

@@ -11,7 +11,8 @@ VaeError
 ├── RuntimeFailed        onnxruntime raised or returned something that is not a number
 ├── BundleRefused        a bundle disagrees with its contract, its hashes or its golden outputs
 ├── ProviderUnavailable  the execution provider asked for cannot be had
-└── TracingUnavailable   traces are asked for, and what makes or sends them is not installed
+├── TracingUnavailable   traces are asked for, and what makes or sends them is not installed
+└── CannotStart          models, keys or the port cannot be had as the settings say
 """
 
 from __future__ import annotations
@@ -102,3 +103,7 @@ class ProviderUnavailable(VaeError):
 
 class TracingUnavailable(VaeError):
     """Tracing is switched on, but OpenTelemetry or the exporter asked for is not installed."""
+
+
+class CannotStart(VaeError):
+    """A folder of models, a file of keys or a port that a setting names cannot be had. Says what to set."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from service.errors import Unauthorized
+from service.errors import CannotStart, Unauthorized
 
 log = logging.getLogger(__name__)
 
@@ -22,12 +22,13 @@ class Keys:
     """The keys in a file, one a line; blank lines and those that begin with # are none. No file, no keys needed."""
 
     def __init__(self, file: Path | None) -> None:
-        """Raises OSError when there is to be a file, and it cannot be read."""
+        """Raises CannotStart when there is to be a file, and it cannot be read or holds no key."""
         self._file = file
         self._digests: tuple[bytes, ...] = ()
         self._look: tuple[int, int, int] | None = None
         self._next = 0.0
         if file is not None:
+            check_file(file)
             self._read(file)
 
     def check(self, headers: Mapping[bytes, bytes]) -> None:
@@ -63,7 +64,30 @@ class Keys:
         look = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
         if look == self._look:
             return
-        lines = [line.strip() for line in file.read_bytes().splitlines()]
-        self._digests = tuple(hashlib.sha256(line).digest() for line in lines if line and not line.startswith(b"#"))
+        self._digests = tuple(hashlib.sha256(key).digest() for key in _keys(file))
         self._look = look
-        log.info("%d API keys.", len(self._digests))
+        if self._digests:
+            log.info("%d API keys.", len(self._digests))
+        else:
+            log.warning("%s holds no API key any more: every request that needs one is refused.", file.absolute())
+
+
+def check_file(file: Path) -> None:
+    """Raise CannotStart when a file of keys cannot be read, or holds no key, so that nobody could use the service."""
+    try:
+        found = _keys(file)
+    except OSError as error:
+        raise CannotStart(
+            f"The file of API keys {file.absolute()} cannot be read ({error.strerror}): "
+            "set VAE_API_KEYS_FILE to a file with one key per line, or leave it unset to need no key."
+        ) from error
+    if not found:
+        raise CannotStart(
+            f"The file of API keys {file.absolute()} holds no key: write one per line into it, "
+            "or leave VAE_API_KEYS_FILE unset to need no key."
+        )
+
+
+def _keys(file: Path) -> list[bytes]:
+    lines = [line.strip() for line in file.read_bytes().splitlines()]
+    return [line for line in lines if line and not line.startswith(b"#")]

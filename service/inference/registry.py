@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,10 +17,12 @@ from typing import Final
 
 from service.contract import NAME_PATTERN
 from service.errors import BundleRefused, Unknown
+from service.inference import models_folder
 from service.inference.autoencoder import Autoencoder
 from service.inference.batcher import Batcher, uncounted
 from service.inference.bundle import read_bundle
 from service.inference.engine import CPU, Engine, ProviderPolicy
+from service.inference.models_folder import Fingerprint
 
 log = logging.getLogger(__name__)
 
@@ -29,9 +31,6 @@ log = logging.getLogger(__name__)
 INLINE_SECONDS: Final = 1e-3
 
 _REFERENCE = re.compile(rf"(?P<name>{NAME_PATTERN})(?:@(?P<version>[1-9][0-9]{{0,8}}))?")
-
-# What a bundle's files looked like when it was opened: any change of a name, a size, a time or an inode is a change.
-Fingerprint = tuple[tuple[str, int, int, int], ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,8 +95,9 @@ class Registry:
         try:
             return self.find(None)
         except Unknown as error:
-            reasons = " ".join([str(error), *self.refused.values()])
-            raise BundleRefused(f"The default model cannot be served. {reasons}") from error
+            name = self._default.partition("@")[0]
+            reasons = [reason for place, reason in self.refused.items() if place.startswith(f"{name}/")]
+            raise BundleRefused(f"The default model {self._default} cannot be served: {' '.join(reasons)}") from error
 
     def __iter__(self) -> Iterator[Model]:
         """Every model served, by name and version."""
@@ -105,7 +105,8 @@ class Registry:
 
     def fingerprints(self) -> dict[Path, Fingerprint]:
         """What the bundles under the folder look like now."""
-        return {folder: _fingerprint(folder) for folder in _bundles(self._folder, self._options.pins)}
+        found = models_folder.bundles(self._folder, self._options.pins)
+        return {bundle: models_folder.fingerprint(bundle) for bundle in found}
 
     def refresh(self) -> None:
         """Open what is new or changed under the folder, one after the other, and let go of what is no longer there.
@@ -153,32 +154,14 @@ class Registry:
 def open_registry(folder: Path, *, default: str, options: RegistryOptions) -> Registry:
     """Open every bundle under `folder`, each verified and warm before the next.
 
-    A bundle that is refused is logged and left out; the others are served. Raises BundleRefused when the default model
-    is not among them, and ProviderUnavailable.
+    A bundle that is refused is logged and left out; the others are served. Raises CannotStart when the default model,
+    or one that the options pin, is not there; BundleRefused when the default model is refused; ProviderUnavailable.
     """
+    models_folder.check(folder, default, options.pins)
     registry = Registry(folder, default, options)
     registry.refresh()
     _ = registry.default
     return registry
-
-
-def _bundles(folder: Path, pins: Iterable[str]) -> Iterator[Path]:
-    wanted = set(pins)
-    for bundle in sorted(folder.glob("*/*/")):
-        if not bundle.name.isascii() or not bundle.name.isdecimal() or bundle.name.startswith("0"):
-            continue
-        if not wanted or {bundle.parent.name, f"{bundle.parent.name}@{bundle.name}"} & wanted:
-            yield bundle
-
-
-def _fingerprint(folder: Path) -> Fingerprint:
-    try:
-        files = sorted(folder.iterdir())
-        return tuple(
-            (file.name, stat.st_size, stat.st_mtime_ns, stat.st_ino) for file in files for stat in [file.stat()]
-        )
-    except OSError:  # it is changing right now, and will be looked at again
-        return ()
 
 
 def _open(folder: Path, options: RegistryOptions) -> Model:

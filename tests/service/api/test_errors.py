@@ -6,7 +6,14 @@ import pytest
 from fastapi.testclient import TestClient
 
 from service.api.error_handlers import OUR_FAULT, STATUSES
-from service.errors import BundleRefused, ProviderUnavailable, RuntimeFailed, TracingUnavailable, VaeError
+from service.errors import (
+    BundleRefused,
+    CannotStart,
+    ProviderUnavailable,
+    RuntimeFailed,
+    TracingUnavailable,
+    VaeError,
+)
 from service.inference.autoencoder import Autoencoder
 from service.inference.engine import Engine
 
@@ -14,6 +21,7 @@ from service.inference.engine import Engine
 def test_every_error_that_a_request_can_meet_has_a_status() -> None:
     assert set(STATUSES) == set(VaeError.__subclasses__()) - {
         BundleRefused,
+        CannotStart,
         ProviderUnavailable,
         TracingUnavailable,
     }

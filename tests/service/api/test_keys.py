@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from service.api import keys as module
 from service.api.keys import Keys
-from service.errors import Unauthorized
+from service.errors import CannotStart, Unauthorized
 
 
 @pytest.fixture
@@ -52,10 +53,16 @@ def test_without_a_file_no_key_is_needed() -> None:
     Keys(None).check({})
 
 
-def test_a_file_without_a_key_opens_to_nobody(tmp_path: Path) -> None:
-    (tmp_path / "keys").write_text("\n# none yet\n")
-    with pytest.raises(Unauthorized):
-        Keys(tmp_path / "keys").check({b"x-api-key": b""})
+def test_a_file_that_loses_its_last_key_opens_to_nobody_and_that_is_logged(
+    file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "LOOK_SECONDS", 0.0)
+    keys = Keys(file)
+    file.write_text("\n# none any more\n")
+    for sent in (b"first-key", b""):
+        with pytest.raises(Unauthorized):
+            keys.check({b"x-api-key": sent})
+    assert f"{file} holds no API key any more: every request that needs one is refused." in caplog.messages
 
 
 def test_keys_are_rotated_without_a_restart(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,6 +88,19 @@ def test_a_file_that_vanishes_leaves_the_keys_of_before(
     assert "first-key" not in caplog.text
 
 
-def test_a_file_that_is_not_there_at_the_start_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="keys"):
-        Keys(tmp_path / "keys")
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("nothing", "The file of API keys {path} cannot be read (No such file or directory): set VAE_API_KEYS_FILE"),
+        ("folder", "The file of API keys {path} cannot be read (Is a directory): set VAE_API_KEYS_FILE"),
+        ("empty", "The file of API keys {path} holds no key: write one per line into it, or leave VAE_API_KEYS_FILE"),
+    ],
+)
+def test_a_file_without_keys_at_the_start_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, sentence: str
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "empty").write_text("\n# none yet\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CannotStart, match=re.escape(sentence.format(path=tmp_path / name))):
+        Keys(Path(name))

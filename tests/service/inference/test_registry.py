@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.errors import BundleRefused, Unknown
+from service.errors import BundleRefused, CannotStart, Unknown
 from service.inference.autoencoder import Autoencoder
 from service.inference.job import Job
 from service.inference.registry import Registry, RegistryOptions, open_registry
@@ -53,12 +53,12 @@ def test_a_refused_version_leaves_the_highest_that_loads(tmp_path: Path, caplog:
 
 def test_a_default_that_is_refused_is_an_error_that_says_why(tmp_path: Path) -> None:
     seal(write_bundle(tmp_path), latent_dim=0)
-    with pytest.raises(BundleRefused, match=r"There is no model 'tiny'\..*latent_dim 0 is not a positive integer"):
+    with pytest.raises(BundleRefused, match=r"The default model tiny cannot be served: tiny/1: .*latent_dim 0"):
         opened(tmp_path)
 
 
-def test_an_empty_or_absent_folder_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(BundleRefused, match="There is no model 'tiny'"):
+def test_an_absent_folder_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(CannotStart, match="There is no folder"):
         opened(tmp_path / "absent")
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from service.inference import watcher
-from service.inference.registry import Fingerprint, Registry, RegistryOptions, open_registry
+from service.inference.models_folder import Fingerprint
+from service.inference.registry import Registry, RegistryOptions, open_registry
 from tests.bundles import write_bundle
 
 
