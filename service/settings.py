@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationError, field_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 Provider = Literal["auto", "cpu", "cuda"]
+Format = Literal["text", "json"]
+
+PREFIX: Final = "VAE_"
+
+_ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[1-9][0-9]{0,4})?")
 
 
 class Settings(BaseSettings):
     """What an operator can set. Each field is read from the environment variable `VAE_<FIELD>`."""
 
-    model_config = SettingsConfigDict(env_prefix="VAE_", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", allow_inf_nan=False)
 
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for every interface.")
     port: int = Field(8000, ge=0, le=65535, description="TCP port to listen on; 0 lets the system choose one.")
@@ -98,7 +106,7 @@ class Settings(BaseSettings):
         ge=1,
         description="Seconds that a client may be silent, between requests or in one; longer than a load balancer's.",
     )
-    log_format: Literal["text", "json"] = Field("text", description="text or json: how a line of the log looks.")
+    log_format: Format = Field("text", description="text or json: how a line of the log looks.")
     log_requests: bool = Field(False, description="Whether each request gets a line in the log.")
     tracing: bool = Field(False, description="Whether OpenTelemetry gets a trace of each request (docs/metrics.md).")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level logged.")
@@ -107,3 +115,91 @@ class Settings(BaseSettings):
     @classmethod
     def _parts(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("host", "models_dir", "default_model", "api_keys_file", mode="before")
+    @classmethod
+    def _not_empty(cls, value: object) -> object:
+        # An empty text would be every interface, the working directory, or a service that needs no key.
+        if isinstance(value, str) and not value.strip():
+            raise ValueError("empty")
+        return value
+
+    @field_validator("provider", "log_format", "log_level", mode="before")
+    @classmethod
+    def _lower_case(cls, value: object) -> object:
+        word = value.strip().lower() if isinstance(value, str) else value
+        return "warning" if word == "warn" else word
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        origins = tuple(origin.lower() for origin in origins)  # as browsers send them
+        if wrong := [origin for origin in origins if origin != "*" and not _is_origin(origin)]:
+            raise ValueError(
+                f"an origin is scheme://host or scheme://host:port as browsers send it, with no path and without the "
+                f"scheme's usual port, or it is *; {', '.join(wrong)} is none"
+            )
+        return origins
+
+
+class InvalidSettings(ValueError):
+    """The environment holds settings that cannot be used. `problems` has one sentence for each."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__(" ".join(self.problems))
+
+
+def read_settings() -> Settings:
+    """The settings in the environment. Raises InvalidSettings with everything that is wrong."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise InvalidSettings([_sentence(problem) for problem in error.errors()]) from error
+
+
+def variable(name: str) -> str:
+    """The environment variable of a setting."""
+    return PREFIX + name.upper()
+
+
+def default_text(name: str) -> str | None:
+    """What to write into a setting's variable to get its default; None where only an unset variable gives it."""
+    default = Settings.model_fields[name].default
+    if isinstance(default, tuple):
+        return ",".join(default)
+    if isinstance(default, bool):
+        return str(default).lower()
+    return None if default is None else str(default)
+
+
+def unknown_variables(environment: Mapping[str, str]) -> list[str]:
+    """Variables that look like settings and are none: spelling mistakes, most likely."""
+    known = {variable(name) for name in Settings.model_fields}
+    return sorted(name for name in environment if name.startswith(PREFIX) and name.upper() not in known)
+
+
+def log_format(environment: Mapping[str, str]) -> Format:
+    """How lines of the log should look, as far as can be known before the settings have been read."""
+    return "json" if environment.get(variable("log_format"), "").strip().lower() == "json" else "text"
+
+
+def _sentence(problem: ErrorDetails) -> str:
+    name, value = str(problem["loc"][0]), problem["input"]
+    if isinstance(value, str) and not value.strip():
+        default = default_text(name)
+        unset = f"leave it unset for {default}" if default else "leave it unset"
+        return f"{variable(name)} is set but empty: give it a value, or {unset}."
+    reason = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "bool_parsing":
+        reason = "Input should be true or false"
+    text = ",".join(value) if isinstance(value, tuple) else str(value)
+    return f"{variable(name)}={text[:200]}: {reason}."
+
+
+def _is_origin(text: str) -> bool:
+    """Whether `text`, in lower case, is an origin as a browser sends it: RFC 6454, section 6.2."""
+    usual = (text.startswith("http://") and text.endswith(":80")) or (
+        text.startswith("https://") and text.endswith(":443")
+    )
+    return _ORIGIN.fullmatch(text) is not None and not usual
