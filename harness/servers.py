@@ -118,7 +118,7 @@ def _port(process: subprocess.Popen[bytes], log: Path) -> int:
     found: list[str] = []
 
     def said() -> bool:
-        found[:] = re.findall(r"Uvicorn running on http://[^ ]*:(\d+) ", log.read_text())
+        found[:] = re.findall(r" running on http://[^ ]*:(\d+) ", log.read_text())
         return bool(found)
 
     _wait(process, log, said)

@@ -1,31 +1,37 @@
 """`python -m service`: read the settings, open the models, serve until told to stop.
 
 SIGTERM and SIGINT: /readyz turns 503 at once, requests in flight are finished, the exit status is 0. A second SIGINT
-stops without waiting. What is wrong at start-up is one sentence on standard error and exit status 1.
+stops without waiting. When the service cannot start, each reason is one line of the log, and the exit status is 1; it
+is 2 for arguments that there are not.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import uvicorn
 from fastapi import FastAPI
-from pydantic import ValidationError
 from starlette.types import ASGIApp
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
+from service import command_line, sockets
 from service.api.wire import Protocol
-from service.app import create_app
+from service.app import check, create_app
 from service.errors import VaeError
 from service.lifecycle import Server
-from service.settings import Settings
+from service.settings import InvalidSettings, Settings, log_format, read_settings, unknown_variables
 from service.telemetry import logs
 from service.telemetry.cells import shared_directory
+from service.telemetry.logs import Sink
 
 log = logging.getLogger("service")
 
@@ -34,32 +40,49 @@ DIRECTORY = "_VAE_METRICS_DIRECTORY"
 
 
 def main() -> None:
-    """Serve until a signal. Exits with 1 and one sentence when it cannot start."""
+    """Serve until a signal."""
+    logs.configure("info", log_format(os.environ))
+    logs.log_what_python_reports()
     try:
-        settings = Settings()
-    except ValidationError as error:
-        for problem in error.errors():
-            name = "VAE_" + "_".join(map(str, problem["loc"])).upper()
-            print(f"{name}={problem['input']}: {problem['msg']}.", file=sys.stderr)
-        sys.exit(1)
+        command_line.parse(sys.argv[1:])
+        settings = read_settings()
+    except command_line.UnknownArguments as error:
+        end(2, str(error))
+    except InvalidSettings as error:
+        end(1, *error.problems)
     sink = logs.configure(settings.log_level, settings.log_format)
-    for name in sorted(name for name in os.environ if name.startswith("VAE_")):
-        if name.removeprefix("VAE_").lower() not in Settings.model_fields:
-            log.warning("%s is set, but there is no such setting.", name)
+    for name in unknown_variables(os.environ):
+        log.warning("%s is set, but there is no such setting.", name)
     if settings.workers == 1:
-        try:
-            app = create_app(settings, sink=sink)
-        except (VaeError, OSError) as error:
-            log.critical("%s", error)
-            sys.exit(1)
-        Server(configuration(settings, app)).run()
+        serve(settings, sink)
     else:
-        with shared_directory() as directory:
-            os.environ[DIRECTORY] = str(directory)  # to the workers, which share nothing else with this process
-            config = configuration(settings, "service.__main__:worker", factory=True, workers=settings.workers)
-            supervisor = Multiprocess(config, [config.bind_socket()])
-            supervisor.run()
-        sys.exit(any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes))
+        supervise(settings)
+
+
+def serve(settings: Settings, sink: Sink) -> None:
+    """Serve in this process. Connections are refused until the models are open."""
+    with reasons_end_the_process():
+        listeners = sockets.bind(settings.host, settings.port)
+        app = create_app(settings, sink=sink)
+        sockets.listen(listeners)
+    tell_address(settings, listeners)
+    Server(configuration(settings, app)).run(listeners)
+
+
+def supervise(settings: Settings) -> NoReturn:
+    """Serve in several processes. Connections wait from the start until a worker has its models open."""
+    with ExitStack() as stack:
+        with reasons_end_the_process():
+            check(settings)  # here once, not in every worker
+            listeners = sockets.bind(settings.host, settings.port)
+            sockets.listen(listeners)  # now, or two services that start at the same time would share the port
+            directory = stack.enter_context(shared_directory())
+        tell_address(settings, listeners)
+        os.environ[DIRECTORY] = str(directory)  # to the workers, which share nothing else with this process
+        config = configuration(settings, "service.__main__:worker", factory=True, workers=settings.workers)
+        supervisor = Multiprocess(config, listeners)
+        supervisor.run()
+    sys.exit(any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes))
 
 
 def configuration(settings: Settings, app: ASGIApp | str, **options: Any) -> uvicorn.Config:
@@ -67,8 +90,6 @@ def configuration(settings: Settings, app: ASGIApp | str, **options: Any) -> uvi
     return uvicorn.Config(
         app,
         http=Protocol,
-        host=settings.host,
-        port=settings.port,
         log_config=None,
         access_log=False,
         server_header=False,
@@ -82,13 +103,47 @@ def configuration(settings: Settings, app: ASGIApp | str, **options: Any) -> uvi
 
 def worker() -> FastAPI:
     """The application of one worker process; what is wrong at start-up stops the supervisor, too."""
-    settings = Settings()
+    settings = read_settings()
+    directory = Path(os.environ[DIRECTORY])
     sink = logs.configure(settings.log_level, settings.log_format)
+    logs.log_what_python_reports()
     try:
-        return create_app(settings, Path(os.environ[DIRECTORY]), sink)
-    except (VaeError, OSError) as error:
-        log.critical("%s", error)
+        return create_app(settings, directory, sink)
+    except Exception as error:
+        if is_first_to_fail(directory):
+            log.critical("%s", error, exc_info=None if isinstance(error, VaeError | OSError) else error)
         sys.exit(STARTUP_FAILURE)
+
+
+def is_first_to_fail(directory: Path) -> bool:
+    """Whether no other worker has failed to start. They fail for the same reason, and one line of the log is enough."""
+    try:
+        (directory / "failed").touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
+
+
+def tell_address(settings: Settings, listeners: Sequence[socket.socket]) -> None:
+    """Log where the service listens: with port 0, this is how to find out."""
+    address = sockets.url(settings.host, listeners[0].getsockname()[1])
+    log.info("vae-service %s running on %s (Press CTRL+C to quit)", version("vae-service"), address)
+
+
+@contextmanager
+def reasons_end_the_process() -> Iterator[None]:
+    """Exit with status 1, and a line of the log, for what keeps the service from starting."""
+    try:
+        yield
+    except (VaeError, OSError) as error:
+        end(1, str(error))
+
+
+def end(status: int, *sentences: str) -> NoReturn:
+    """Exit, and log why, a line for each sentence."""
+    for sentence in sentences:
+        log.critical("%s", sentence)
+    sys.exit(status)
 
 
 if __name__ == "__main__":

@@ -13,10 +13,15 @@ from __future__ import annotations
 import logging
 import re
 import select
+import sys
+import threading
 import time
+import warnings
+from collections.abc import Callable
 from functools import lru_cache
 from io import FileIO, RawIOBase
-from typing import Final, Literal
+from types import TracebackType
+from typing import Any, Final, Literal
 
 import orjson
 
@@ -65,6 +70,39 @@ def configure(level: str, form: Format = "text", stream: RawIOBase | None = None
     handler = _Handler(sink, form)
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     return sink
+
+
+def log_what_python_reports() -> None:
+    """Have Python's warnings, and exceptions that nobody catches, logged instead of printed.
+
+    A warning is logged once for each place in the code that gives it. Odd pictures make Pillow warn in ever new words,
+    so Python's own rule, once for each text, would let clients fill the log, and the memory that Python keeps for it.
+    """
+    if not sys.warnoptions:  # else whoever started this process has chosen
+        warnings.simplefilter("always", append=True)
+    warnings.showwarning = _warning_logger()
+    sys.excepthook = _log_uncaught
+    threading.excepthook = lambda failed: _log_uncaught(failed.exc_type, failed.exc_value, failed.exc_traceback)
+    sys.unraisablehook = lambda failed: _log_uncaught(failed.exc_type, failed.exc_value, failed.exc_traceback)
+
+
+def _warning_logger() -> Callable[..., None]:
+    known: set[tuple[type[Warning], str, int]] = set()
+
+    def log_warning(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any) -> None:
+        if (category, filename, lineno) not in known:
+            known.add((category, filename, lineno))
+            logging.getLogger("py.warnings").warning("%s: %s (%s:%d)", category.__name__, message, filename, lineno)
+
+    return log_warning
+
+
+def _log_uncaught(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt | SystemExit):  # Ctrl-C before the server runs; the end of a thread
+        return
+    logging.getLogger("service").critical(
+        "Not caught: %s: %s", kind.__name__, error, exc_info=(kind, error or kind(), trace)
+    )
 
 
 class RequestLog:

@@ -2,12 +2,8 @@ from __future__ import annotations
 
 import base64
 import json
-import os
-import shutil
 import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,18 +11,8 @@ import httpx2 as httpx
 import pytest
 
 from harness.digits import base64_png, digits
-from harness.paths import MODELS, ROOT
 from harness.servers import Server, is_running, wait_for
 from tests.bundles import write_bundle
-
-
-def start_and_fail(**settings: object) -> tuple[int, str]:
-    """Exit status and standard error of a server that cannot start."""
-    environment = os.environ | {f"VAE_{name.upper()}": str(value) for name, value in settings.items()}
-    ended = subprocess.run(
-        [sys.executable, "-m", "service"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60
-    )
-    return ended.returncode, ended.stderr
 
 
 def test_a_real_server_answers_real_digits(serve: Callable[..., Server]) -> None:
@@ -93,54 +79,6 @@ def test_two_workers_serve_one_port_and_stop_cleanly(serve: Callable[..., Server
     server.process.terminate()
     assert server.process.wait(60) == 0
     assert not any(map(is_running, serving))
-
-
-def test_workers_that_cannot_start_stop_the_whole(tmp_path: Path) -> None:
-    status, log = start_and_fail(models_dir=tmp_path, workers=2, port=0)
-    assert status == 1
-    assert "There is no model 'mnist-mlp'" in log
-
-
-class TestStartUp:
-    """What is wrong at start-up is one sentence and exit status 1."""
-
-    def test_a_model_that_was_tampered_with(self, tmp_path: Path) -> None:
-        shutil.copytree(MODELS / "mnist-mlp" / "2", tmp_path / "mnist-mlp" / "2")
-        with (tmp_path / "mnist-mlp" / "2" / "decoder.onnx").open("ab") as file:
-            file.write(b"\0")
-        status, log = start_and_fail(models_dir=tmp_path)
-        assert status == 1
-        assert "decoder.onnx is not the file" in log
-        assert "Traceback" not in log
-
-    def test_no_models_at_all(self, tmp_path: Path) -> None:
-        status, log = start_and_fail(models_dir=tmp_path)
-        assert status == 1
-        assert "There is no model 'mnist-mlp'" in log
-
-    def test_cuda_that_cannot_be_had(self) -> None:
-        status, log = start_and_fail(provider="cuda")
-        assert status == 1
-        assert "CUDA" in log
-        assert "Traceback" not in log
-
-    def test_a_setting_that_makes_no_sense(self) -> None:
-        status, log = start_and_fail(port="http")
-        assert status == 1
-        assert log.startswith("VAE_PORT=http: ")
-        assert len(log.splitlines()) == 1
-
-    def test_a_port_that_is_taken(self, serve: Callable[..., Server]) -> None:
-        status, log = start_and_fail(port=serve().port)
-        assert status != 0
-        assert "address already in use" in log
-
-
-def test_a_misspelt_setting_is_pointed_out(serve: Callable[..., Server]) -> None:
-    server = serve(max_bach=7)
-    server.process.terminate()
-    assert server.process.wait(60) == 0
-    assert "VAE_MAX_BACH is set, but there is no such setting." in server.log.read_text()
 
 
 def test_another_models_folder_and_default_are_honoured(serve: Callable[..., Server], tmp_path: Path) -> None:
