@@ -31,7 +31,7 @@ from service.inference.bundle import read_bundle
 from service.inference.engine import Engine
 from service.telemetry.cells import shared_directory
 from service.telemetry.families import DURATION_BOUNDS, STAGE_BOUNDS
-from service.telemetry.logs import Format, RequestLog, Sink
+from service.telemetry.logs import Format, LogWriter, RequestLog
 from service.telemetry.metrics import STAGES, Metrics
 
 TIMES: Final = (70e-6, 12e-6, 2e-6, 34e-6, 13e-6)  # in all, decode, queue, compute, encode
@@ -119,7 +119,7 @@ def log(form: Format) -> Callable[[], None]:
     """A line into a pipe that another process reads."""
     reading, writing = os.pipe()
     subprocess.Popen(["cat"], stdin=reading, stdout=subprocess.DEVNULL)
-    log = RequestLog(Sink(FileIO(writing, "wb")), form)
+    log = RequestLog(LogWriter(FileIO(writing, "wb")), form)
     request = record(images=1, request_id="5f" * 16, model="mnist-mlp@1", bytes_in=512, bytes_out=834)
     return lambda: log.write(request)
 

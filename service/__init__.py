@@ -1,1 +1,1 @@
-"""The inference service: bytes at the door, arrays in the house; never torch."""
+"""The inference service. It never imports torch or training."""

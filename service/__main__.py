@@ -1,8 +1,8 @@
-"""`python -m service`: read the settings, open the models, serve until told to stop.
+"""`python -m service`: read the settings, open the models, and serve until SIGTERM or SIGINT.
 
-SIGTERM and SIGINT: /readyz turns 503 at once, requests in flight are finished, the exit status is 0. A second SIGINT
-stops without waiting. When the service cannot start, each reason is one line of the log, and the exit status is 1; it
-is 2 for arguments that there are not.
+After a signal /readyz changes to 503 at once, requests in progress are finished, and the exit status is 0. A second
+SIGINT stops the service without waiting. If the service cannot start, the log has one line for each reason, and the
+exit status is 1. For unknown arguments it is 2.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from service.lifecycle import Server
 from service.settings import InvalidSettings, Settings, log_format, read_settings, unknown_variables
 from service.telemetry import logs
 from service.telemetry.cells import shared_directory
-from service.telemetry.logs import Sink
+from service.telemetry.logs import LogWriter
 
 log = logging.getLogger("service")
 
-# The workers' folder of metrics, for the workers; not a setting.
+# Tells the workers the folder of their metrics. It is not a setting.
 DIRECTORY = "_VAE_METRICS_DIRECTORY"
 
 
@@ -50,35 +50,35 @@ def main() -> None:
         end(2, str(error))
     except InvalidSettings as error:
         end(1, *error.problems)
-    sink = logs.configure(settings.log_level, settings.log_format)
+    log_writer = logs.configure(settings.log_level, settings.log_format)
     for name in unknown_variables(os.environ):
         log.warning("%s is set, but there is no such setting.", name)
     if settings.workers == 1:
-        serve(settings, sink)
+        serve(settings, log_writer)
     else:
         supervise(settings)
 
 
-def serve(settings: Settings, sink: Sink) -> None:
+def serve(settings: Settings, log_writer: LogWriter) -> None:
     """Serve in this process. Connections are refused until the models are open."""
     with reasons_end_the_process():
         listeners = sockets.bind(settings.host, settings.port)
-        app = create_app(settings, sink=sink)
+        app = create_app(settings, log_writer=log_writer)
         sockets.listen(listeners)
     tell_address(settings, listeners)
     Server(configuration(settings, app)).run(listeners)
 
 
 def supervise(settings: Settings) -> NoReturn:
-    """Serve in several processes. Connections wait from the start until a worker has its models open."""
+    """Serve in several processes. Connections are accepted at once and wait until a worker has opened its models."""
     with ExitStack() as stack:
         with reasons_end_the_process():
-            check(settings)  # here once, not in every worker
+            check(settings)  # once, before any worker starts
             listeners = sockets.bind(settings.host, settings.port)
-            sockets.listen(listeners)  # now, or two services that start at the same time would share the port
+            sockets.listen(listeners)  # now: until then, a second service could bind the same port
             directory = stack.enter_context(shared_directory())
         tell_address(settings, listeners)
-        os.environ[DIRECTORY] = str(directory)  # to the workers, which share nothing else with this process
+        os.environ[DIRECTORY] = str(directory)  # the environment is all that workers inherit
         config = configuration(settings, "service.__main__:worker", factory=True, workers=settings.workers)
         supervisor = Multiprocess(config, listeners)
         supervisor.run()
@@ -86,7 +86,7 @@ def supervise(settings: Settings) -> NoReturn:
 
 
 def configuration(settings: Settings, app: ASGIApp | str, **options: Any) -> uvicorn.Config:
-    """How uvicorn serves the application."""
+    """The configuration of uvicorn."""
     return uvicorn.Config(
         app,
         http=Protocol,
@@ -94,7 +94,7 @@ def configuration(settings: Settings, app: ASGIApp | str, **options: Any) -> uvi
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        limit_concurrency=settings.max_connections + 1,  # uvicorn refuses from so many on
+        limit_concurrency=settings.max_connections + 1,  # uvicorn refuses connections from this number on
         timeout_keep_alive=settings.keep_alive_seconds,
         timeout_graceful_shutdown=settings.drain_seconds,
         **options,
@@ -102,13 +102,13 @@ def configuration(settings: Settings, app: ASGIApp | str, **options: Any) -> uvi
 
 
 def worker() -> FastAPI:
-    """The application of one worker process; what is wrong at start-up stops the supervisor, too."""
+    """The application of one worker process. If it cannot start, the exit status makes the supervisor stop, too."""
     settings = read_settings()
     directory = Path(os.environ[DIRECTORY])
-    sink = logs.configure(settings.log_level, settings.log_format)
+    log_writer = logs.configure(settings.log_level, settings.log_format)
     logs.log_what_python_reports()
     try:
-        return create_app(settings, directory, sink)
+        return create_app(settings, directory, log_writer)
     except Exception as error:
         if is_first_to_fail(directory):
             log.critical("%s", error, exc_info=None if isinstance(error, VaeError | OSError) else error)
@@ -116,7 +116,7 @@ def worker() -> FastAPI:
 
 
 def is_first_to_fail(directory: Path) -> bool:
-    """Whether no other worker has failed to start. They fail for the same reason, and one line of the log is enough."""
+    """Whether no other worker has failed to start yet. All fail for the same reason, so only the first one logs it."""
     try:
         (directory / "failed").touch(exist_ok=False)
     except FileExistsError:
@@ -125,14 +125,14 @@ def is_first_to_fail(directory: Path) -> bool:
 
 
 def tell_address(settings: Settings, listeners: Sequence[socket.socket]) -> None:
-    """Log where the service listens: with port 0, this is how to find out."""
+    """Log the address of the service, with the port that the system has chosen if the setting is 0."""
     address = sockets.url(settings.host, listeners[0].getsockname()[1])
     log.info("vae-service %s running on %s (Press CTRL+C to quit)", version("vae-service"), address)
 
 
 @contextmanager
 def reasons_end_the_process() -> Iterator[None]:
-    """Exit with status 1, and a line of the log, for what keeps the service from starting."""
+    """If the service cannot start, log the reason and exit with status 1."""
     try:
         yield
     except (VaeError, OSError) as error:
@@ -140,7 +140,7 @@ def reasons_end_the_process() -> Iterator[None]:
 
 
 def end(status: int, *sentences: str) -> NoReturn:
-    """Exit, and log why, a line for each sentence."""
+    """Log one line for each sentence, and exit."""
     for sentence in sentences:
         log.critical("%s", sentence)
     sys.exit(status)

@@ -1,4 +1,4 @@
-"""The composition root: settings in, application out."""
+"""The composition root: build the application from the settings."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ from service.inference.admission import Admission
 from service.inference.health import Health
 from service.inference.registry import RegistryOptions, open_registry
 from service.settings import Settings
-from service.telemetry.logs import RequestLog, Sink
+from service.telemetry.logs import LogWriter, RequestLog
 from service.telemetry.metrics import Metrics, Sources
 from service.telemetry.observer import Observer
 from service.telemetry.tracing import Tracing
 
 
 class Service(FastAPI):
-    """FastAPI, with the verbs answered before its router and its middleware see them."""
+    """FastAPI, with a shorter path for the verbs: they are answered before its middleware and router run."""
 
-    cross_origin = False  # then answers to other origins' pages need what CORSMiddleware adds
+    cross_origin = False  # if true, verbs go through CORSMiddleware, which adds headers to their answers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a verb at once; leave everything else to FastAPI."""
+        """Answer a verb directly. FastAPI answers everything else."""
         if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] in VERBS and not self.cross_origin:
             await VERBS[scope["path"]](scope, receive, send)
         else:
@@ -47,23 +47,23 @@ class Service(FastAPI):
 
 
 def check(settings: Settings) -> None:
-    """Find, within a millisecond, what most often keeps the service from starting. Raises CannotStart.
+    """Check what can be checked in a millisecond: models folder and API keys. Raises CannotStart.
 
-    `create_app` finds the same, and more. A supervisor asks here before it starts workers.
+    `create_app` finds the same problems, and more. A supervisor checks here before it starts workers.
     """
     models_folder.check(settings.models_dir, settings.default_model, settings.models)
     if settings.api_keys_file is not None:
         check_file(settings.api_keys_file)
 
 
-def create_app(settings: Settings, directory: Path | None = None, sink: Sink | None = None) -> FastAPI:
+def create_app(settings: Settings, directory: Path | None = None, log_writer: LogWriter | None = None) -> FastAPI:
     """Open, verify and warm up the models, and build the application that serves them.
 
-    `directory`: where the workers share their metrics, if there are others. `sink`: where the log goes, if anywhere.
-    Models are opened here, not when the server starts: what is wrong at start-up is one exception, raised before any
-    socket listens. Raises CannotStart when a model or an API key that the settings name is not there, BundleRefused
-    when the default model cannot be served, ProviderUnavailable, TracingUnavailable, and OSError when `directory` has
-    no room.
+    `directory` is where several workers share their metrics. `log_writer` writes the log; without one, requests are not
+    logged. The models are opened here and not when the server starts, so that every problem is one exception, raised
+    before connections are accepted. Raises CannotStart when the models folder or the file of API keys lacks what the
+    settings name, BundleRefused when the default model cannot be served, ProviderUnavailable, TracingUnavailable, and
+    OSError when there is no space in `directory`.
     """
     keys = Keys(settings.api_keys_file)
     metrics = Metrics(directory)
@@ -72,7 +72,9 @@ def create_app(settings: Settings, directory: Path | None = None, sink: Sink | N
     registry = open_registry(settings.models_dir, default=settings.default_model, options=registry_options)
     health = Health(registry, settings.stall_seconds)
     admission = Admission(most_images=settings.queue, most_bytes=settings.max_arriving_bytes)
-    request_log = RequestLog(sink, settings.log_format) if settings.log_requests and sink is not None else None
+    request_log = (
+        RequestLog(log_writer, settings.log_format) if settings.log_requests and log_writer is not None else None
+    )
     tracing = Tracing() if settings.tracing else None
     observer = Observer(metrics, request_log, tracing)
     metrics.watch(
@@ -82,13 +84,14 @@ def create_app(settings: Settings, directory: Path | None = None, sink: Sink | N
             models=lambda: [
                 (model.engine.contract.name, model.engine.contract.version, model.engine.provider) for model in registry
             ],
-            log_lines_lost=lambda: sink.lost if sink is not None else 0,
+            log_lines_lost=lambda: log_writer.lost if log_writer is not None else 0,
         )
     )
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
-        # What start-up made is here to stay: frozen, the collector need not look through it for 40 ms now and then.
+        # Objects made at start-up live as long as the process. Frozen, they are skipped by the garbage collector, which
+        # would otherwise spend 40 ms on them now and then.
         gc.collect()
         gc.freeze()
         lifecycle.stop_with_supervisor(directory)
@@ -97,7 +100,7 @@ def create_app(settings: Settings, directory: Path | None = None, sink: Sink | N
             asyncio.create_task(lifecycle.end_if_stuck(settings.stall_seconds)),
             asyncio.create_task(metrics.keep_fresh()),
         ]
-        # Few threads: a picture being decoded may hold a hundred megabytes.
+        # Few threads: decoding one picture may take a hundred megabytes of memory.
         with (
             ThreadPoolExecutor(min(4, available_cpus()), "codec") as codec,
             lifecycle.drain_on_signals(health.drain, settings.drain_pause_seconds),
@@ -121,7 +124,7 @@ def create_app(settings: Settings, directory: Path | None = None, sink: Sink | N
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
-        redirect_slashes=False,  # a redirect would lead to whatever host the client names
+        redirect_slashes=False,  # a redirect would go to the host that the client names
         separate_input_output_schemas=False,
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )

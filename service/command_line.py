@@ -1,4 +1,4 @@
-"""What `python -m service` takes on its command line: --help and --version. Settings are environment variables."""
+"""The command line of `python -m service`: --help and --version. Settings are environment variables."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _DESCRIPTION = (
     "The documentation of the API is at /docs."
 )
 _SETTINGS = "settings are environment variables, as in VAE_PORT=9000 python -m service; with their defaults:"
-_EXIT_STATUS = "exit status: 0 after a signal, 1 when the service cannot start, 2 for arguments that it does not take."
+_EXIT_STATUS = "exit status: 0 after a signal, 1 if the service cannot start, 2 for unknown arguments."
 
 
 class UnknownArguments(ValueError):
-    """The command line holds something else than --help or --version. `str(error)` is one sentence."""
+    """The command line has other arguments than --help or --version. `str(error)` is one sentence."""
 
 
 def parse(arguments: Sequence[str]) -> None:
-    """Answer --help and --version, after which the process ends with status 0. Raises UnknownArguments."""
+    """Print what --help or --version asks for, and exit with status 0. Raises UnknownArguments."""
     parser = argparse.ArgumentParser(
         prog="python -m service",
         description=textwrap.fill(_DESCRIPTION, 100),
@@ -47,7 +47,7 @@ def settings_help() -> str:
 
 
 def _refusal(unknown: Sequence[str]) -> str:
-    """One sentence about the first unknown argument: the variable to set in its place, where there is one."""
+    """A sentence about the first unknown argument. If there is a setting of that name, it says what to set."""
     option, _, value = unknown[0].partition("=")
     name = option.lstrip("-").replace("-", "_").lower()
     if not option.startswith("--") or name not in Settings.model_fields:

@@ -1,4 +1,4 @@
-"""How many CPUs this process may use, which in a container is not how many the machine has."""
+"""The number of CPUs that this process may use. In a container this may be less than the machine has."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from pathlib import Path
 
 
 def available_cpus(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """The least of the machine's CPUs, the process's affinity and its cgroup's quota (version 2 or 1), and at least 1.
+    """The minimum of the machine's CPUs, the process's affinity and its cgroup's quota (version 2 or 1); at least 1.
 
-    A quota of one and a half CPUs counts as two: a thread more than the quota waits now and then, a thread less always.
+    A quota of one and a half CPUs counts as two: with two threads, one sometimes waits; with one thread, half a CPU
+    would always be unused.
     """
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(affinity, _quota(cgroup)))

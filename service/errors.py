@@ -1,18 +1,18 @@
-"""The domain's errors. No HTTP here: `api/error_handlers.py` holds the one table from these classes to statuses.
+"""The errors of the service. They know nothing of HTTP: the table in `api/error_handlers.py` gives each a status.
 
 VaeError
-├── InvalidInput         a value the client must mend; says where
+├── InvalidInput         a value that the client has to correct; says where it is
 ├── LimitExceeded        more than a setting allows; says which limit
 ├── Unknown              a model, version, label or prior that is not served
 ├── Unauthorized         no API key, or none of ours
-├── Overloaded           no room for another request just now
-├── DeadlineExceeded     the time that the request had is over
-├── ClientGone           nobody waits for the answer any more
-├── RuntimeFailed        onnxruntime raised or returned something that is not a number
-├── BundleRefused        a bundle disagrees with its contract, its hashes or its golden outputs
-├── ProviderUnavailable  the execution provider asked for cannot be had
-├── TracingUnavailable   traces are asked for, and what makes or sends them is not installed
-└── CannotStart          models, keys or the port cannot be had as the settings say
+├── Overloaded           no room for another request at the moment
+├── DeadlineExceeded     the deadline of the request has passed
+├── ClientGone           the client has closed its connection
+├── RuntimeFailed        onnxruntime raised, or returned values that are not finite
+├── BundleRefused        a bundle does not match its contract, its hashes or its golden outputs
+├── ProviderUnavailable  the execution provider of VAE_PROVIDER does not work here
+├── TracingUnavailable   tracing is on, but OpenTelemetry or the exporter is not installed
+└── CannotStart          models, keys or the port are not as the settings say
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing wrong: `path` leads to it from the request's root, as in ("images", 3)."""
+    """One error in a request. `path` leads to it from the root of the request, as in ("images", 3)."""
 
     path: tuple[str | int, ...]
     reason: str
@@ -32,14 +32,15 @@ class Fault:
 class VaeError(Exception):
     """Any error of this service. `str(error)` is one sentence.
 
-    `rejection` is the reason under which `vae_rejected_total` counts a request that was given up; empty for the others.
+    `rejection` is the value of the label `reason` in `vae_rejected_total`. It is empty for errors that are not counted
+    there.
     """
 
     rejection = ""
 
 
 class InvalidInput(VaeError):
-    """One or more values of a request cannot be used; nothing of the request was computed."""
+    """One or more values of a request cannot be used. Nothing of the request was computed."""
 
     def __init__(self, faults: Sequence[Fault]) -> None:
         self.faults = tuple(faults)
@@ -48,7 +49,7 @@ class InvalidInput(VaeError):
 
 
 class LimitExceeded(VaeError):
-    """A request is larger than a setting allows. `path` is empty where the request as a whole is."""
+    """A request is larger than a setting allows. `path` is empty if this applies to the whole request."""
 
     def __init__(self, sentence: str, path: tuple[str | int, ...] = ()) -> None:
         self.path = path
@@ -56,15 +57,15 @@ class LimitExceeded(VaeError):
 
 
 class Unknown(VaeError):
-    """A request names something that is not served."""
+    """A request names a model, version, label or prior that is not served."""
 
 
 class Unauthorized(VaeError):
-    """The service wants an API key that the request has not."""
+    """The service needs an API key, and the request does not have a valid one."""
 
 
 class Overloaded(VaeError):
-    """The service holds as much as it may. The request was not begun; it may be sent again."""
+    """The service holds as many images or bytes as it may. Nothing was computed; the client may try again."""
 
     def __init__(self, sentence: str, rejection: str) -> None:
         self.rejection = rejection
@@ -81,7 +82,7 @@ class DeadlineExceeded(VaeError):
 
 
 class ClientGone(VaeError):
-    """The client closed its connection. Nobody reads this error's answer; it is counted."""
+    """The client has closed its connection. This error is only counted: its answer cannot be sent."""
 
     rejection = "disconnected"
 
@@ -90,20 +91,20 @@ class ClientGone(VaeError):
 
 
 class RuntimeFailed(VaeError):
-    """The runtime failed on input that had been found valid. The sentence is for the log, not for the client."""
+    """onnxruntime failed on valid input. The message is for the log, not for the client."""
 
 
 class BundleRefused(VaeError):
-    """A bundle cannot be served as it is."""
+    """A bundle cannot be served."""
 
 
 class ProviderUnavailable(VaeError):
-    """`VAE_PROVIDER` asks for an execution provider that this machine or this onnxruntime has not."""
+    """The execution provider of `VAE_PROVIDER` does not work with this machine or this onnxruntime."""
 
 
 class TracingUnavailable(VaeError):
-    """Tracing is switched on, but OpenTelemetry or the exporter asked for is not installed."""
+    """Tracing is on, but OpenTelemetry or the exporter is not installed."""
 
 
 class CannotStart(VaeError):
-    """A folder of models, a file of keys or a port that a setting names cannot be had. Says what to set."""
+    """The models folder, the file of API keys or the port in the settings cannot be used. Says what to set."""

@@ -20,96 +20,108 @@ _ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\
 
 
 class Settings(BaseSettings):
-    """What an operator can set. Each field is read from the environment variable `VAE_<FIELD>`."""
+    """The settings of the service. Each field is read from the environment variable `VAE_<FIELD>`."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", allow_inf_nan=False)
 
-    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for every interface.")
-    port: int = Field(8000, ge=0, le=65535, description="TCP port to listen on; 0 lets the system choose one.")
-    workers: int = Field(
-        1, ge=1, le=256, description="Processes that serve the port together; each has the models in memory."
+    host: str = Field("127.0.0.1", description="Address to listen on. 0.0.0.0: every interface.")
+    port: int = Field(
+        8000, ge=0, le=65535, description="TCP port to listen on. 0: the system chooses one, and the log says which."
     )
-    models_dir: Path = Field(Path("models"), description="Folder of bundles: NAME/VERSION/ within it.")
+    workers: int = Field(
+        1, ge=1, le=256, description="Number of processes that serve the port together. Each has all models in memory."
+    )
+    models_dir: Path = Field(Path("models"), description="Folder of models; each is a bundle NAME/VERSION/ in it.")
     default_model: str = Field(
-        "mnist-mlp", description='Model of requests that name none: "name" (its highest version) or "name@version".'
+        "mnist-mlp", description='Model for requests without "model": "name" (its highest version) or "name@version".'
     )
     models: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
-        description='The only models to serve, by commas: "name" (every version) or "name@version"; else all.',
+        description='The only models to serve: "name" (every version) or "name@version", separated by commas. '
+        "Empty: all.",
     )
     watch_seconds: float = Field(
-        1.0, gt=0, description="Seconds between looks at the models folder; a change is served after two of them."
+        1.0,
+        gt=0,
+        description="Seconds between two checks of the models folder. A change is used when two checks have found it.",
     )
     provider: Provider = Field(
         "auto",
-        description="onnxruntime execution provider. auto: CUDA where it really works, else CPU, with a warning. "
-        "cuda: CUDA or no start. cpu: CPU.",
+        description="onnxruntime execution provider. auto: CUDA if it works, otherwise the CPU, with a warning. "
+        "cuda: CUDA; without it the service does not start. cpu: the CPU.",
     )
     threads: int = Field(
         1,
         ge=0,
         le=256,
-        description="onnxruntime threads within one run; 0: as many as the CPUs this process may use, by affinity and "
-        "cgroup quota. One is fastest for a small model.",
+        description="onnxruntime threads for one run. 0: one for each CPU that this process may use, by affinity and "
+        "cgroup quota. One thread is fastest for small models.",
     )
     batch: int = Field(
-        256, ge=1, le=4096, description="Most images of different requests that share one run; 1: no batching."
+        256, ge=1, le=4096, description="Largest number of images of different requests in one run. 1: no batching."
     )
     max_body_bytes: int = Field(16 * 2**20, ge=1, description="Largest request body, in bytes.")
-    max_batch: int = Field(1024, ge=1, description="Most images or latents in one request.")
+    max_batch: int = Field(1024, ge=1, description="Largest number of images or latents in one request.")
     max_pixels: int = Field(
         25_000_000,
         ge=1,
-        description="Most pixels in all pictures of one request together, by their headers, before any is decoded.",
+        description="Largest number of pixels in all pictures of one request. Checked in the headers, before decoding.",
     )
     queue: int = Field(
-        4096, ge=1, description="Most images that one process holds, waiting or being worked on; more get 503."
+        4096,
+        ge=1,
+        description="Largest number of images that one process holds, waiting or being computed. More get 503.",
     )
     max_arriving_bytes: int = Field(
         256 * 2**20,
         ge=1,
-        description="Most bytes of long bodies that one process holds at once; more get 503.",
+        description="Largest number of bytes of long request bodies that one process holds. More get 503.",
     )
     deadline_ms: int = Field(
         10_000,
         ge=1,
-        description="Milliseconds from a request's arrival to its answer, else 504; X-Request-Timeout-Ms can lower it.",
+        description="Milliseconds from a request's arrival to its answer, then 504. X-Request-Timeout-Ms can lower it.",
     )
     stall_seconds: int = Field(
         30,
         ge=1,
-        description="Seconds after which a run that has not ended makes /livez and /readyz fail, and an event loop "
-        "that has not turned ends the process.",
+        description="Seconds until a run that does not end makes /livez and /readyz fail, and until an event loop that "
+        "is blocked ends the process.",
     )
     drain_pause_seconds: float = Field(
         0,
         ge=0,
-        description="On SIGTERM, seconds from /readyz turning 503 to the port being closed.",
+        description="On SIGTERM, seconds between /readyz changing to 503 and the port being closed.",
     )
     drain_seconds: int = Field(
-        30, ge=0, description="On SIGTERM, seconds that requests in flight may take before they are cut off."
+        30, ge=0, description="On SIGTERM, seconds that requests in progress may take. After that they are cut off."
     )
     api_keys_file: Path | None = Field(
-        None, description="File of API keys, one a line, read again when it changes; without one, no key is needed."
+        None, description="File of API keys, one per line; it is read again when it changes. Unset: no key is needed."
     )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="Origins whose pages may call the service, with commas between, or *; else none."
+        (), description="Origins of web pages that may call the service, separated by commas, or *. Empty: none."
     )
-    max_connections: int = Field(4096, ge=1, description="Most connections of one process; requests on more get 503.")
+    max_connections: int = Field(
+        4096, ge=1, description="Largest number of connections of one process. Requests on more get 503."
+    )
     max_header_bytes: int = Field(
         32 * 1024,
         ge=1024,
-        description="Most bytes of a request's line and headers; more get 431.",
+        description="Largest size of a request's line and headers, in bytes. More gets 431.",
     )
     keep_alive_seconds: int = Field(
         75,
         ge=1,
-        description="Seconds that a client may be silent, between requests or in one; longer than a load balancer's.",
+        description="Seconds that a client may send nothing, between requests or within one. Set it higher than a load "
+        "balancer's.",
     )
-    log_format: Format = Field("text", description="text or json: how a line of the log looks.")
-    log_requests: bool = Field(False, description="Whether each request gets a line in the log.")
-    tracing: bool = Field(False, description="Whether OpenTelemetry gets a trace of each request (docs/metrics.md).")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level logged.")
+    log_format: Format = Field("text", description="Format of the log: text or json.")
+    log_requests: bool = Field(False, description="true: write a line in the log for each request.")
+    tracing: bool = Field(False, description="true: send a trace of each request with OpenTelemetry (docs/metrics.md).")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Lowest level that is logged: debug, info, warning or error."
+    )
 
     @field_validator("models", "cors_origins", mode="before")
     @classmethod
@@ -119,7 +131,7 @@ class Settings(BaseSettings):
     @field_validator("host", "models_dir", "default_model", "api_keys_file", mode="before")
     @classmethod
     def _not_empty(cls, value: object) -> object:
-        # An empty text would be every interface, the working directory, or a service that needs no key.
+        # Empty text would mean every interface, the working directory, or no API keys.
         if isinstance(value, str) and not value.strip():
             raise ValueError("empty")
         return value
@@ -151,7 +163,7 @@ class InvalidSettings(ValueError):
 
 
 def read_settings() -> Settings:
-    """The settings in the environment. Raises InvalidSettings with everything that is wrong."""
+    """Read the settings from the environment. Raises InvalidSettings with every problem."""
     try:
         return Settings()
     except ValidationError as error:
@@ -164,7 +176,7 @@ def variable(name: str) -> str:
 
 
 def default_text(name: str) -> str | None:
-    """What to write into a setting's variable to get its default; None where only an unset variable gives it."""
+    """The text that gives a setting its default; None if the variable must be unset for that."""
     default = Settings.model_fields[name].default
     if isinstance(default, tuple):
         return ",".join(default)
@@ -174,13 +186,13 @@ def default_text(name: str) -> str | None:
 
 
 def unknown_variables(environment: Mapping[str, str]) -> list[str]:
-    """Variables that look like settings and are none: spelling mistakes, most likely."""
+    """The variables that begin with VAE_ but are not settings, such as misspelt ones."""
     known = {variable(name) for name in Settings.model_fields}
     return sorted(name for name in environment if name.startswith(PREFIX) and name.upper() not in known)
 
 
 def log_format(environment: Mapping[str, str]) -> Format:
-    """How lines of the log should look, as far as can be known before the settings have been read."""
+    """The format of the log, for the time before the settings have been read and checked."""
     return "json" if environment.get(variable("log_format"), "").strip().lower() == "json" else "text"
 
 

@@ -1,4 +1,4 @@
-"""The sockets that the service listens on, and what to set when an address cannot be had."""
+"""The sockets that the service listens on, and what to set if an address cannot be used."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from service.errors import CannotStart
 
-# Connections that wait to be accepted: what uvicorn asks for.
+# The number of connections that may wait to be accepted: uvicorn's default.
 BACKLOG: Final = 2048
 
 _ADVICE: Final = {
@@ -21,9 +21,9 @@ _ADVICE: Final = {
 
 
 def bind(host: str, port: int) -> list[socket.socket]:
-    """A socket for each address that `host` stands for; with port 0, all on one port that the system chooses.
+    """A socket for each address of `host`. With port 0 they share one port that the system chooses.
 
-    They refuse connections until `listen` is called. Raises CannotStart.
+    Connections are refused until `listen` is called. Raises CannotStart.
     """
     bound: list[socket.socket] = []
     failure = OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
@@ -33,7 +33,7 @@ def bind(host: str, port: int) -> list[socket.socket]:
         except OSError as error:
             if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
                 raise _refused(host, port, error) from error
-            failure = error  # a name may stand for an IPv6 address, too, on a machine that has none
+            failure = error  # a name may also have an IPv6 address on a machine without IPv6
         else:
             port = bound[0].getsockname()[1]
     if not bound:
@@ -42,7 +42,7 @@ def bind(host: str, port: int) -> list[socket.socket]:
 
 
 def listen(sockets: Sequence[socket.socket]) -> None:
-    """Accept connections from now on. Raises CannotStart when another process was faster."""
+    """Accept connections from now on. Raises CannotStart if another process has started to listen before."""
     for listener in sockets:
         try:
             listener.listen(BACKLOG)
@@ -54,7 +54,7 @@ def listen(sockets: Sequence[socket.socket]) -> None:
 def _look_up(host: str, port: int) -> list[tuple[socket.AddressFamily, tuple[Any, ...]]]:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except (OSError, UnicodeError) as error:  # UnicodeError: a name too long to be one
+    except (OSError, UnicodeError) as error:  # UnicodeError: the name is too long
         raise CannotStart(
             f"VAE_HOST={host} is neither an address nor a known name: set it to an address of this machine, "
             "or to 0.0.0.0 for all of them."
@@ -66,7 +66,7 @@ def _bound(family: socket.AddressFamily, address: tuple[Any, ...]) -> socket.soc
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:  # IPv4 gets a socket of its own, where it is wanted
+        if family == socket.AF_INET6:  # IPv4 addresses get their own sockets
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         listener.bind(address)
     except OSError:
@@ -76,7 +76,7 @@ def _bound(family: socket.AddressFamily, address: tuple[Any, ...]) -> socket.soc
 
 
 def url(host: str, port: int) -> str:
-    """The address of an HTTP server."""
+    """The URL of an HTTP server."""
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 

@@ -1,8 +1,8 @@
-"""What a picture file may cost its reader, found by a walk over its blocks before any of them is read.
+"""Refuse picture files that are built to be slow to read. Their blocks are counted before any of them is decoded.
 
-A file's header says how many pixels it has, but not how much work it is: a JPEG of 50 kB may go over its pixels a
-thousand times, a GIF may begin with a million comments, a PNG with a thousand profiles of a megabyte each. No camera
-and no program writes such files; each is refused here by a count, for the time and the memory of the count alone.
+The header of a file gives its number of pixels, but not the amount of work: a JPEG of 50 kB may contain a thousand
+scans of all its pixels, a GIF may begin with a million comments, a PNG with a thousand colour profiles of a megabyte
+each. No camera and no program writes such files. Counting blocks needs little time and no memory.
 """
 
 from __future__ import annotations
@@ -12,24 +12,25 @@ from typing import Final
 
 from zlib_ng.zlib_ng import crc32
 
-# A progressive JPEG has about ten scans, and each goes over all pixels again.
+# A progressive JPEG has about ten scans. Each one processes all pixels again.
 _MOST_SCANS: Final = 64
-# JPEG segments, and PNG chunks other than pixels: tens, in files from real life.
+# JPEG segments, and PNG chunks without pixels. Real files have tens of them.
 _MOST_BLOCKS: Final = 1_000
-# Blocks before a GIF's picture: XMP text that lies among them reads as hundreds.
+# Blocks before the picture in a GIF. XMP text among them counts as hundreds.
 _MOST_GIF_BLOCKS: Final = 10_000
-# PNG chunks of pixels: some writers make them as small as a kilobyte.
+# PNG chunks with pixels. Some programs write chunks of only a kilobyte.
 _MOST_PIXEL_CHUNKS: Final = 20_000
 
-# In JPEG's pixels 0xFF is followed by 0, by a restart (D0 to D7) or by another 0xFF; anything else begins a segment.
+# In the pixels of a JPEG, 0xFF is followed by 0, by a restart marker (D0 to D7) or by another 0xFF. Any other byte
+# after 0xFF begins a segment.
 _JPEG_MARKER: Final = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
 _PIXEL_CHUNKS: Final = (b"IDAT", b"fdAT", b"fcTL")
 
 
 def check_blocks(file: bytes) -> None:
-    """Raise ValueError when a picture file is built to be far more work than its pixels, or its PNG chunks are damaged.
+    """Raise ValueError when a picture file has too many blocks, or a wrong checksum of PNG pixels.
 
-    What else is wrong with a file, its decoder will find.
+    Other errors in a file are found by its decoder.
     """
     if file.startswith(b"\x89PNG\r\n\x1a\n"):
         _check_png(file)
@@ -47,7 +48,7 @@ def _check_png(file: bytes) -> None:
         end = start + 8 + length
         if kind in _PIXEL_CHUNKS:
             pixels += 1
-            # Pillow passes over these checksums, and would take a damaged picture for a whole one.
+            # Pillow does not check these, and would accept a damaged picture.
             checksum = file[end : end + 4]
             if len(checksum) == 4 and crc32(view[start + 4 : end]) != int.from_bytes(checksum, "big"):
                 raise ValueError("The picture is damaged: a checksum of its pixels is wrong.")
@@ -64,14 +65,14 @@ def _check_jpeg(file: bytes) -> None:
     start = junk = scans = 0
     for _ in range(_MOST_BLOCKS):
         marker = _JPEG_MARKER.search(file, start)
-        if scans == 0:  # Pillow reads what lies between the segments of the head byte by byte
+        if scans == 0:  # Pillow reads bytes between the first segments one by one
             junk += (marker.start() if marker else len(file)) - start
         if junk > _MOST_BLOCKS:
             raise _too_many("bytes outside its JPEG segments")
         if marker is None or marker[1] == b"\xd9":
             return
         start = marker.end()
-        if marker[1] not in (b"\x01", b"\xd8"):  # these two have no length
+        if marker[1] not in (b"\x01", b"\xd8"):  # these two markers have no length
             start += int.from_bytes(file[start : start + 2], "big")
         scans += marker[1] == b"\xda"
         if scans > _MOST_SCANS:
@@ -85,7 +86,7 @@ def _check_gif(file: bytes) -> None:
         byte = file[start : start + 1]
         if not byte:
             return
-        if inside:  # an extension: pieces, each after its length, until an empty one
+        if inside:  # an extension: sub-blocks, each after its length; an empty one ends it
             inside = byte != b"\0"
             start += 1 + byte[0]
         elif byte == b"!":
@@ -93,13 +94,13 @@ def _check_gif(file: bytes) -> None:
             start += 2
         elif byte in b",;":
             return
-        else:  # junk, which Pillow passes over
+        else:  # an unknown byte, which Pillow skips
             start += 1
     raise _too_many("GIF blocks")
 
 
 def _palette_bytes(flags: bytes) -> int:
-    """How many bytes a GIF's palette takes, by the byte that announces it."""
+    """The size of a GIF's palette in bytes, from its flags byte."""
     return 3 << (flags[0] & 7) + 1 if flags and flags[0] & 0x80 else 0
 
 

@@ -1,7 +1,7 @@
-"""Bytes to uint8 arrays and back: pictures, base64 and npy.
+"""Convert bytes to uint8 arrays and back: picture files, base64 and NumPy's format.
 
-A picture becomes an array of the model's shape, [H, W] for grey or [H, W, 3] for colour, uint8, exactly as the training
-data looks; scaling to [-1, 1] happens inside the graph. Nothing here fetches, executes or unpickles anything.
+A picture becomes a uint8 array of the model's shape, [H, W] for grey or [H, W, 3] for colour, like the training data.
+The graph scales it to [-1, 1]. Nothing here fetches URLs, executes code or unpickles data.
 """
 
 from __future__ import annotations
@@ -26,27 +26,28 @@ from PIL import (
     WebPImagePlugin,  # noqa: F401
 )
 from pybase64 import b64decode
-from pyspng._pyspng_c import SPNG_FMT_G8, spng_decode_image_bytes  # all of pyspng.load but what it does with formats
+from pyspng._pyspng_c import SPNG_FMT_G8, spng_decode_image_bytes  # pyspng.load without its choice of a format
 from zlib_ng.zlib_ng import compress, crc32
 
 from service.errors import Fault, InvalidInput, LimitExceeded
 from service.images.blocks import check_blocks
-from service.images.preprocess import Images, Preprocess, Unfit, fit, size
+from service.images.preprocess import Images, Preprocess, UnusablePicture, fit, size
 
-Raw = TypeVar("Raw")
-Cooked = TypeVar("Cooked")
+Input = TypeVar("Input")
+Output = TypeVar("Output")
 
-# What people send. Pillow's other formats are the larger part of its attack surface and stay closed: the plugins of
-# these five are imported above, or the first request would have Pillow import all forty-odd.
+# The formats that are accepted. Pillow's other formats are not: they are the larger part of its attack surface. The
+# plugins of these five are imported above, because otherwise the first request would import all of Pillow's plugins.
 FORMATS: Final = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 
-# Our own limit (VAE_MAX_PIXELS) is checked on every header before a pixel is decoded, so Pillow's warning, which is a
-# process-wide switch with a limit of its own, would only say the same thing less clearly.
+# VAE_MAX_PIXELS is checked with the sizes in the headers, before any pixel is decoded. So Pillow's own limit, which is
+# global to the process, is not needed.
 Image.MAX_IMAGE_PIXELS = None
 
 _DATA_URI: Final = re.compile(r"data:[\w.+-]+/[\w.+-]+(?:;[\w.=-]+)*;base64,")
 
-# Up to here a PNG is written by hand, rows unfiltered: a sixth of Pillow's time for a digit. Beyond, filters pay.
+# Up to this size PNGs are written here, with unfiltered rows: for a digit this takes a sixth of Pillow's time. Larger
+# images are written by Pillow, because filters make them smaller.
 _SMALL_PNG_PIXELS: Final = 64 * 64
 _IEND: Final = struct.pack(">I4sI", 0, b"IEND", crc32(b"IEND"))
 
@@ -54,7 +55,7 @@ _IEND: Final = struct.pack(">I4sI", 0, b"IEND", crc32(b"IEND"))
 def base64_bytes(text: str) -> bytes:
     """The bytes of a base64 text, bare or as a `data:` URI; line breaks and spaces are allowed.
 
-    Raises ValueError, in one sentence, when it is anything else.
+    Raises ValueError, with one sentence, when it is anything else.
     """
     if text.startswith("data:"):
         head = _DATA_URI.match(text)
@@ -64,9 +65,9 @@ def base64_bytes(text: str) -> bytes:
     elif text.startswith(("http:", "https:")):
         raise ValueError("URLs are not fetched; send the picture itself, in base64.")
     try:
-        # `base64` on a command line wraps its lines, so white space goes before the strict decoder looks.
+        # The command `base64` wraps its lines, so white space is removed before the strict decoder reads the text.
         return binascii.a2b_base64("".join(text.split()), strict_mode=True)
-    except ValueError as error:  # binascii.Error is one, and so is a character outside ASCII
+    except ValueError as error:  # binascii.Error, or a character that is not ASCII
         raise ValueError("Not base64.") from error
 
 
@@ -78,10 +79,10 @@ def images_from_pictures(
     background: int,
     max_pixels: int,
 ) -> Images:
-    """Decode picture files (PNG, JPEG, WebP, GIF, BMP; the first frame of a moving one) to uint8 [N, *shape].
+    """Decode picture files (PNG, JPEG, WebP, GIF, BMP; the first frame of an animation) to uint8 [N, *shape].
 
-    A text is a file in base64. Raises InvalidInput with a fault for each picture that is none or does not fit, and
-    LimitExceeded when the headers together announce more than `max_pixels`, before any pixel is decoded.
+    A `str` is a file in base64. Raises InvalidInput with one fault for each file that is not a picture or does not fit.
+    Raises LimitExceeded, before any pixel is decoded, when the headers together declare more than `max_pixels`.
     """
     faults: list[Fault] = []
     files = _each(enumerate(pictures), lambda file: base64_bytes(file) if isinstance(file, str) else file, faults)
@@ -98,9 +99,10 @@ def images_from_pictures(
 def images_from_small_pngs(
     pictures: Sequence[bytes | str], shape: tuple[int, ...], *, max_pixels: int
 ) -> Images | None:
-    """As `images_from_pictures`, but quick, for 8-bit grey PNGs of the model's size that hold only pixels.
+    """A faster `images_from_pictures` for 8-bit grey PNGs of the model's size that contain only pixels.
 
-    None where any picture is anything else, or broken: Pillow's road decides what to say of it.
+    Returns None if any file is something else, or damaged. Then `images_from_pictures` reads them or says what is
+    wrong.
     """
     if len(shape) != 2 or len(pictures) * math.prod(shape) > max_pixels:
         return None
@@ -109,10 +111,10 @@ def images_from_small_pngs(
     for picture in pictures:
         try:
             file = b64decode(picture, validate=True) if isinstance(picture, str) else picture
-            # Header, one IDAT and IEND: no chunk that could turn, tint or animate the picture.
+            # IHDR, one IDAT and IEND: no chunk that could rotate, colour or animate the picture.
             if file[:41] != b"%b%bIDAT" % (start, (len(file) - 57).to_bytes(4, "big")):
                 return None
-            if file[-16:] != crc32(file[37:-16]).to_bytes(4, "big") + _IEND:  # libspng passes over the checksum
+            if file[-16:] != crc32(file[37:-16]).to_bytes(4, "big") + _IEND:  # libspng does not check it
                 return None
             images.append(spng_decode_image_bytes(file, SPNG_FMT_G8))
         except (ValueError, OverflowError, RuntimeError):
@@ -123,7 +125,7 @@ def images_from_small_pngs(
 
 @lru_cache(maxsize=64)
 def _png_start(shape: tuple[int, ...]) -> bytes:
-    """How every PNG begins that has these images: the signature and the whole of IHDR, 33 bytes."""
+    """The first 33 bytes of every PNG of this shape: the signature and the IHDR chunk."""
     height, width, *channels = shape
     header = struct.pack(">4sIIBBBBB", b"IHDR", width, height, 8, 2 if channels else 0, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", crc32(header))
@@ -138,9 +140,9 @@ def images_from_npy(
     max_batch: int,
     max_pixels: int,
 ) -> Images:
-    """Read a batch in NumPy's format (version 1.0 or 2.0): uint8 [N, h, w] or [N, h, w, 3], to uint8 [N, *shape].
+    """Convert a batch in NumPy's format (version 1.0 or 2.0), uint8 [N, h, w] or [N, h, w, 3], to uint8 [N, *shape].
 
-    The header is parsed, never evaluated, and must agree with the number of bytes that follow it before anything is
+    The header is parsed, never evaluated. It is compared with the number of bytes that follow, before memory is
     allocated. Raises InvalidInput and LimitExceeded.
     """
     array = parse_npy(data)
@@ -165,13 +167,13 @@ def check_batch(count: int, max_batch: int, name: str) -> None:
 
 
 def npy_bytes(array: npt.NDArray[np.generic]) -> bytes:
-    """An array in NumPy's format (version 1.0), for `numpy.load`."""
+    """The array as a file in NumPy's format (version 1.0), for `numpy.load`."""
     return _npy_start(array.dtype.str, array.shape) + array.tobytes()
 
 
 @lru_cache(maxsize=256)
 def _npy_start(dtype: str, shape: tuple[int, ...]) -> bytes:
-    """What comes before an array's values, the last index varying fastest."""
+    """The header of such a file, for an array in C order."""
     stream = io.BytesIO()
     header = {"descr": dtype, "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(stream, header)
@@ -179,21 +181,21 @@ def _npy_start(dtype: str, shape: tuple[int, ...]) -> bytes:
 
 
 def png_files(images: Images) -> list[bytes]:
-    """Each image of uint8 [N, H, W] or [N, H, W, 3] as a PNG file (W3C Portable Network Graphics, third edition)."""
+    """Encode each image of uint8 [N, H, W] or [N, H, W, 3] as a PNG (W3C Portable Network Graphics, third edition)."""
     count, height, width = images.shape[:3]
     if height * width > _SMALL_PNG_PIXELS:
         return [_large_png(image) for image in images]
     start = _png_start(images.shape[1:])
     row_bytes = math.prod(images.shape[2:])
-    rows = np.zeros((count, height, 1 + row_bytes), np.uint8)  # each row begins with its filter: 0, none
+    rows = np.zeros((count, height, 1 + row_bytes), np.uint8)  # each row begins with its filter's number; 0 is none
     rows[:, :, 1:] = images.reshape(count, height, row_bytes)
     return [_small_png(start, picture) for picture in rows]
 
 
 def grid(images: Images, background: int) -> Images:
-    """Lay images [N, H, W(, 3)] out in one picture, row by row, in the fewest columns that make it no higher than wide.
+    """Place images, uint8 [N, H, W] or [N, H, W, 3], in one picture: ceil(sqrt(N)) columns, filled row by row.
 
-    Image k lies at row k // columns, column k % columns, with no gap; cells left over are `background`.
+    Image k is at row k // columns and column k % columns, without gaps. Empty cells have the grey level `background`.
     """
     count, height, width, *channels = images.shape
     columns = math.isqrt(count - 1) + 1
@@ -208,16 +210,16 @@ def grid(images: Images, background: int) -> Images:
 
 
 def _each(
-    items: Iterable[tuple[int, Raw]], cook: Callable[[Raw], Cooked], faults: list[Fault]
-) -> list[tuple[int, Cooked]]:
-    """Apply `cook` to each image, numbered; those that raise ValueError drop out and are noted among the faults."""
-    cooked = []
+    items: Iterable[tuple[int, Input]], function: Callable[[Input], Output], faults: list[Fault]
+) -> list[tuple[int, Output]]:
+    """Apply `function` to numbered items. An item for which it raises ValueError becomes a fault and is left out."""
+    outputs = []
     for index, item in items:
         try:
-            cooked.append((index, cook(item)))
+            outputs.append((index, function(item)))
         except ValueError as error:
             faults.append(Fault(("images", index), str(error)))
-    return cooked
+    return outputs
 
 
 def _stack(images: list[tuple[int, Images]], faults: list[Fault]) -> Images:
@@ -241,23 +243,23 @@ def _open(data: bytes) -> Image.Image:
     check_blocks(data)
     try:
         picture = Image.open(io.BytesIO(data), formats=FORMATS)
-    except Exception as error:  # on hostile bytes Pillow's parsers raise whatever they stumble over
-        raise Unfit(f"Not a picture that can be read ({', '.join(FORMATS)}).") from error
-    if picture.format == "BMP" and picture.info["compression"] in (1, 2):  # Pillow's decoder is a loop in Python
-        raise Unfit("BMP files with run-length encoding are not read.")
+    except Exception as error:  # Pillow's parsers raise many kinds of exceptions for invalid bytes
+        raise UnusablePicture(f"Not a picture that can be read ({', '.join(FORMATS)}).") from error
+    if picture.format == "BMP" and picture.info["compression"] in (1, 2):  # Pillow decodes them slowly, in Python
+        raise UnusablePicture("BMP files with run-length encoding are not read.")
     return picture
 
 
 def parse_npy(data: bytes) -> Images:
-    """The array in NumPy's format, uint8 [N, h, w] or [N, h, w, 3], that `data` holds, without a copy.
+    """The array in a file of NumPy's format, uint8 [N, h, w] or [N, h, w, 3], without a copy.
 
-    Raises InvalidInput when it is anything else, or its header does not agree with the number of bytes that follow.
+    Raises InvalidInput when it is anything else, or when the header does not match the number of bytes that follow.
     """
     try:
-        length = 10 if data[6] == 1 else 12  # of what comes before the header's text, by the format's version
+        length = 10 if data[6] == 1 else 12  # of the part before the text of the header; it depends on the version
         end = length + int.from_bytes(data[8:length], "little")
         shape, column_major, dtype = _npy_header(data[:end])
-    except Exception as error:  # the header is a Python literal: there is no end to what its parser may raise
+    except Exception as error:  # the header is a Python literal, and its parser raises many kinds of exceptions
         raise InvalidInput([Fault(("images",), "Not an array in NumPy's format, version 1.0 or 2.0.")]) from error
     if dtype != np.uint8 or not (len(shape) == 3 or (len(shape) == 4 and shape[3] == 3)):
         raise InvalidInput(
@@ -269,11 +271,11 @@ def parse_npy(data: bytes) -> Images:
     return values.reshape(shape, order="F" if column_major else "C")
 
 
-@lru_cache(maxsize=256)  # a client's batches have few different sizes, and a parse costs as much as a few digits
+@lru_cache(maxsize=256)  # clients send few different shapes; parsing one takes as long as a few digits
 def _npy_header(header: bytes) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
     stream = io.BytesIO(header)
     version = np.lib.format.read_magic(stream)
     read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
     shape, column_major, dtype = read(stream)
-    np.broadcast_to(np.uint8(0), shape)  # takes no memory, and raises for a shape that no array can have
+    np.broadcast_to(np.uint8(0), shape)  # allocates nothing; raises ValueError for a shape that is too large for NumPy
     return shape, column_major, dtype

@@ -1,7 +1,7 @@
-"""The verbs, in the domain's words: encode, decode, reconstruct, sample. NumPy in, NumPy out; no HTTP, no onnxruntime.
+"""What a VAE can do: encode, decode, reconstruct, sample. NumPy arrays in, NumPy arrays out; no HTTP, no onnxruntime.
 
-All noise is drawn here, by NumPy's PCG64 from the request's seed, in the order of the request's rows, and passed into
-the graphs. So the same request with the same seed gives the same answer, whatever else the engine is running.
+All noise is drawn here and passed into the graphs. It comes from NumPy's PCG64 with the request's seed, in the order of
+the request's rows. So the same request with the same seed has the same result, whatever else the engine is running.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from service.inference.prior import AggregatePrior, Mixture
 
 Prior = Literal["normal", "aggregate"]
 
-# Every JSON reader keeps integers below 2^53 exactly (RFC 8259, section 6), so a seed comes back as it was given.
+# Every JSON parser reads integers below 2^53 exactly (RFC 8259, section 6), so clients get seeds back unchanged.
 SEED_LIMIT: Final = 2**53
 
 
@@ -30,7 +30,7 @@ SEED_LIMIT: Final = 2**53
 class Posterior:
     """q(z|x) of N images: `mu` and `logvar` (log of the variance), float32 [N, latent_dim].
 
-    `z`, float32 [N, latent_dim], is one draw from it with `seed`, where one was asked for.
+    If a draw was requested, `z`, float32 [N, latent_dim], is one draw from it with `seed`.
     """
 
     mu: Floats
@@ -41,7 +41,7 @@ class Posterior:
 
 @dataclass(slots=True)
 class Reconstruction:
-    """`images` uint8 [N, *image_shape] decoded from the posterior's mu, or from its z where one was drawn.
+    """`images`, uint8 [N, *image_shape], decoded from the posterior's z if one was drawn, otherwise from its mu.
 
     `mse` float32 [N]: the mean over an image's pixels of the squared difference to the input, pixels on [0, 1].
     """
@@ -61,19 +61,21 @@ class Sample:
     prior: Prior
 
 
-class Runs(Protocol):
-    """What an autoencoder needs of an engine; tests put a fake in its place."""
+class EncoderDecoder(Protocol):
+    """What an autoencoder needs from an engine. Tests use a fake one."""
 
     def encode(self, images: Images) -> tuple[Floats, Floats]: ...  # noqa: D102
     def decode(self, z: Floats) -> Images: ...  # noqa: D102
 
 
 class Autoencoder:
-    """One model and what it can do."""
+    """One model, with its operations."""
 
-    def __init__(self, contract: Contract, engine: Runs, batcher: Batcher, prior: AggregatePrior | None = None) -> None:
+    def __init__(
+        self, contract: Contract, engine: EncoderDecoder, batcher: Batcher, prior: AggregatePrior | None = None
+    ) -> None:
         self.contract = contract
-        self.id = contract.id  # made once: requests ask for it
+        self.id = contract.id  # stored: each request reads it
         self._prior = prior
         self._encode = batcher.queue("encode", engine.encode)
         self._decode = batcher.queue("decode", lambda z: (engine.decode(z),))
@@ -83,7 +85,7 @@ class Autoencoder:
             decoded = engine.decode(mu)
             return mu, logvar, decoded, squared_error(decoded, images)
 
-        self._reconstruct = batcher.queue("reconstruct", reconstruct)  # one turn of the queue for both graphs
+        self._reconstruct = batcher.queue("reconstruct", reconstruct)  # one run of both graphs: it waits once
 
     @property
     def priors(self) -> list[Prior]:
@@ -92,11 +94,11 @@ class Autoencoder:
 
     @property
     def labels(self) -> list[int]:
-        """The labels that `sample` can draw, in rising order."""
+        """The labels that `sample` can draw, in ascending order."""
         return [] if self._prior is None else sorted(self._prior.by_label)
 
     async def encode(self, images: Images, job: Job, *, sample: bool = False, seed: int | None = None) -> Posterior:
-        """The posterior of images uint8 [N, *image_shape]; with `sample`, also a draw from it.
+        """The posterior of images, uint8 [N, *image_shape]; with `sample`, also a draw from it.
 
         Kingma and Welling, Auto-Encoding Variational Bayes (2014), section 2.4. Raises RuntimeFailed.
         """
@@ -106,9 +108,9 @@ class Autoencoder:
         return Posterior(mu, logvar, *draw(mu, logvar, seed))
 
     async def decode(self, z: Floats, job: Job) -> Images:
-        """Images uint8 [N, *image_shape] of latents float32 [N, latent_dim].
+        """The images, uint8 [N, *image_shape], of latents z, float32 [N, latent_dim].
 
-        Raises InvalidInput with a fault for each latent that is not finite, RuntimeFailed.
+        Raises InvalidInput with one fault for each row of z that is not finite, and RuntimeFailed.
         """
         finite = np.isfinite(z).all(axis=1)
         if not finite.all():
@@ -119,7 +121,7 @@ class Autoencoder:
     async def reconstruct(
         self, images: Images, job: Job, *, sample: bool = False, seed: int | None = None
     ) -> Reconstruction:
-        """Encode and decode images uint8 [N, *image_shape], through mu, or with `sample` through a draw.
+        """Encode and decode images, uint8 [N, *image_shape]: decode mu, or with `sample` a draw from the posterior.
 
         Raises RuntimeFailed.
         """
@@ -141,11 +143,12 @@ class Autoencoder:
         prior: Prior | None = None,
         label: int | None = None,
     ) -> Sample:
-        """Decode `n` draws from a prior: N(0, I), or the bundle's mixture of Gaussians, that of one label if wanted.
+        """Decode `n` draws from a prior: N(0, I), or the bundle's mixture of Gaussians, for all images or one label.
 
-        Without a wish it is the aggregate prior where the bundle has one. `temperature` scales how far a draw lies from
-        the mean: of N(0, I), or of the Gaussian it was drawn from. The first rows of a longer sample equal those of a
-        shorter one with the same seed. Raises Unknown for a prior or a label that the model has not, RuntimeFailed.
+        The default is the aggregate prior if the bundle has one, otherwise N(0, I). `temperature` scales the distance
+        of a draw from its mean: the mean of N(0, I), or of the mixture's Gaussian. With the same seed, the first rows
+        of a longer sample equal those of a shorter one. Raises Unknown for a prior or a label that the model does not
+        have, and RuntimeFailed.
         """
         if prior is None:
             prior = "normal" if self._prior is None and label is None else "aggregate"
@@ -158,7 +161,7 @@ class Autoencoder:
         return Sample(await self.decode(z, job), z, seed, prior)
 
     def _mixture(self, prior: Prior, label: int | None) -> Mixture:
-        """The mixture that a request means; raises Unknown where the bundle has none such."""
+        """The mixture for this prior and label. Raises Unknown if the bundle does not have it."""
         if prior == "aggregate" and self._prior is not None:
             if label is None:
                 return self._prior.overall
@@ -168,29 +171,29 @@ class Autoencoder:
 
 
 def draw(mu: Floats, logvar: Floats, seed: int | None) -> tuple[Floats, int]:
-    """One z = mu + exp(logvar / 2) eps for each row, float32 [N, latent_dim], and the seed of its eps."""
+    """One draw for each row, z = mu + exp(logvar / 2) eps, float32 [N, latent_dim], and the seed of eps."""
     seed = new_seed() if seed is None else seed
     z = mu + np.exp(logvar / np.float32(2)) * noise(mu.shape, seed)
     return z.astype(np.float32, copy=False), seed
 
 
 def squared_error(decoded: Images, images: Images) -> Floats:
-    """The mean over each image's pixels of the squared difference, pixels on [0, 1]: float32 [N]."""
+    """The mean squared difference over the pixels of each image, with pixels scaled to [0, 1]: float32 [N]."""
     difference = (decoded.astype(np.float32) - images) / np.float32(255)
     mse: Floats = np.square(difference).reshape(len(images), -1).mean(axis=1)
     return mse
 
 
 def new_seed() -> int:
-    """A seed nobody chose, in 0..2^53 - 1."""
+    """A random seed in 0..2^53 - 1."""
     return secrets.randbelow(SEED_LIMIT)
 
 
 def noise(shape: tuple[int, ...], seed: int) -> Floats:
-    """Standard normal noise, float32, from PCG64 and nothing else."""
+    """Standard normal noise, float32, from PCG64 seeded with `seed` alone."""
     return np.random.Generator(np.random.PCG64(seed)).standard_normal(shape, np.float32)
 
 
 def choices(n: int, seed: int) -> npt.NDArray[np.float64]:
-    """Numbers uniform on [0, 1), float64 [n], from a stream of PCG64 that never meets the one of `noise`."""
+    """Uniform numbers in [0, 1), float64 [n], from a stream of PCG64 that does not overlap with that of `noise`."""
     return np.random.Generator(np.random.PCG64(seed).jumped()).random(n)

@@ -1,13 +1,15 @@
-"""Dynamic batching without a timer: whoever arrives in the same turn of the event loop shares one run.
+"""Dynamic batching without a timer: requests that arrive in the same turn of the event loop share one run.
 
-On an idle engine a turn's requests run at once, as one batch. While a batch runs off the loop, the next one gathers; it
-starts when the first is done. Nobody waits for a clock, so one client alone is never slower than without this module.
+When the engine is idle, the requests of one turn run at once, as one batch. While a batch runs in the thread, the next
+batch collects; it starts when the first one ends. No request waits for a timer, so a single client is never slower than
+without batching.
 
-Batches pay even for a model of 25 microseconds, for a run's fixed cost and its cold caches are shared. Small ones run
-on the loop itself, where they cost less than a hop to a thread and back; larger ones leave the loop to the others.
+Batching pays even for a model that runs in 25 microseconds, because the fixed cost of a run and its cold CPU caches are
+shared. Small batches run on the event loop itself: the way to a thread and back would take longer than the run. Larger
+ones run in a thread, so that the loop stays free.
 
-Sharing a run is all that requests share: when it fails, it is done again in halves, until only those fail that fail on
-their own. What has expired, or whose client has gone, is dropped before it runs.
+Requests share nothing but the run. A batch that fails is run again in halves, until only those requests fail that fail
+alone. A request that has expired, or whose client has disconnected, is dropped before it runs.
 """
 
 from __future__ import annotations
@@ -30,16 +32,16 @@ Arrays = tuple[Array, ...]
 Run = Callable[[Any], Arrays]
 
 
-def uncounted(*_: object) -> None:
+def count_nothing(*_: object) -> None:
     """Count nothing."""
 
 
 @dataclass(slots=True)
 class EngineStatus:
-    """How an engine fares.
+    """What is known about an engine from its runs.
 
-    `failure`: what its last run failed on, or None. `since`: when the run off the loop that has not ended yet began, a
-    reading of time.perf_counter, or None.
+    `failure`: the exception that its last run raised, or None. `since`: when the run in the thread started, by
+    time.perf_counter; None while there is no such run.
     """
 
     failure: Exception | None = None
@@ -47,29 +49,31 @@ class EngineStatus:
 
 
 class Batcher:
-    """The lanes in front of one engine, and the one thread for what runs off the loop.
+    """The queues of one engine, and its one thread for large batches.
 
-    One thread, because an engine's runs share the machine's cores: two at once would only take turns.
+    There is one thread because all runs of an engine use the same CPU cores: two at once would only take turns.
     """
 
-    def __init__(self, name: str, *, most: int, inline: int, count: Callable[[str, int], None] = uncounted) -> None:
-        """Batch up to `most` rows of different requests, and run up to `inline` rows on the event loop itself.
+    def __init__(
+        self, name: str, *, max_rows: int, inline_rows: int, count: Callable[[str, int], None] = count_nothing
+    ) -> None:
+        """Batch up to `max_rows` rows of different requests. Run up to `inline_rows` rows on the event loop itself.
 
-        `most` of 1 switches batching off: every request is a run of its own. `count` is told of each batch, on the
-        loop: the kind of its lane, and its rows.
+        With `max_rows` = 1 there is no batching: each request has its own run. `count` is called on the event loop for
+        each batch, with the kind of its queue and its number of rows.
         """
         self.count = count
         self.status = EngineStatus()
         self.executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
-        self.most = most
-        self.inline = inline
+        self.max_rows = max_rows
+        self.inline_rows = inline_rows
 
     def queue(self, kind: str, run: Run) -> BatchQueue:
-        """A queue of its own for one kind of run: rows [N, ...] in, arrays of N rows out, each row for itself."""
+        """A new queue for one kind of run: rows [N, ...] in, arrays of N rows out, each row computed independently."""
         return BatchQueue(kind, run, self)
 
     def close(self) -> None:
-        """Finish what is running, then let the thread go."""
+        """Wait for the current run, then end the thread."""
         self.executor.shutdown()
 
 
@@ -86,7 +90,7 @@ class _Waiting:
         self.timer: asyncio.TimerHandle | None = None
 
     def expire(self) -> None:
-        """Answer that it is too late; the run's own answer will find nobody."""
+        """Raise DeadlineExceeded to the request. The result of its run, if there is one, is dropped."""
         if not self.answer.done():
             self.answer.set_exception(DeadlineExceeded())
 
@@ -95,68 +99,68 @@ class BatchQueue:
     """A queue of rows for one kind of run."""
 
     def __init__(self, kind: str, run: Run, batcher: Batcher) -> None:
-        self._loop: asyncio.AbstractEventLoop  # the one that it is used from; known once it is busy
+        self._loop: asyncio.AbstractEventLoop  # set by the first `submit`
         self._kind = kind
         self._run = run
         self._batcher = batcher
         self._waiting: list[_Waiting] = []
-        self._busy = False  # a flush is planned, or a batch is running off the loop
-        self._away = False  # a batch is running off the loop
+        self._busy = False  # a batch is planned, or runs in the thread
+        self._off_loop = False  # a batch runs in the thread
 
     def submit(self, rows: Array, job: Job) -> asyncio.Future[Arrays]:
-        """Queue rows [N, ...]; the answer is the run's arrays, N rows each.
+        """Queue rows [N, ...]. The result is the arrays of the run, N rows each.
 
-        It raises what the run raises on these rows, and DeadlineExceeded or ClientGone.
+        It raises what the run raises for these rows, DeadlineExceeded or ClientGone.
         """
         if not self._busy:
-            self._loop = asyncio.get_running_loop()  # asked once for a batch, for it asks the kernel
+            self._loop = asyncio.get_running_loop()  # once a batch: this call asks the kernel for the process id
         waiting = _Waiting(rows, job, self._loop.create_future())
         self._waiting.append(waiting)
-        if self._away:  # else it runs within this turn of the loop, and the clock is looked at then
-            self._watch(waiting)
+        if self._off_loop:  # otherwise it runs within one turn of the loop, which checks the deadline
+            self._start_timer(waiting)
         elif not self._busy:
             self._busy = True
-            if self._batcher.most == 1:
+            if self._batcher.max_rows == 1:
                 self._flush()
             else:
-                self._loop.call_soon(self._gather)
+                self._loop.call_soon(self._wait_one_turn)
         return waiting.answer
 
-    def _gather(self) -> None:
-        """Let the loop look at its connections once more: whoever spoke while this turn's requests were read joins."""
+    def _wait_one_turn(self) -> None:
+        """Let the loop read its connections once more, so that requests which have just arrived join the batch."""
         self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
-        batch = self._take()
+        batch = self._next_batch()
         parts = [waiting.rows for waiting in batch]
         rows = sum(map(len, parts))
         if rows:
             self._batcher.count(self._kind, rows)
-        if rows <= self._batcher.inline:
-            self._answer(batch, *self._timed(parts))
-            self._go_on()
+        if rows <= self._batcher.inline_rows:
+            self._answer(batch, *self._run_and_time(parts))
+            self._continue()
         else:
             for waiting in batch:
-                self._watch(waiting)
-            self._away = True
-            running = self._loop.run_in_executor(self._batcher.executor, self._away_from_loop, parts)
+                self._start_timer(waiting)
+            self._off_loop = True
+            running = self._loop.run_in_executor(self._batcher.executor, self._run_off_loop, parts)
             running.add_done_callback(lambda done: self._done(batch, done))
 
     def _done(self, batch: list[_Waiting], done: asyncio.Future[tuple[list[Arrays | Exception], float, float]]) -> None:
-        self._away = False
+        self._off_loop = False
         self._answer(batch, *done.result())
-        self._go_on()
+        self._continue()
 
-    def _go_on(self) -> None:
+    def _continue(self) -> None:
         if self._waiting:
             self._loop.call_soon(self._flush)
         else:
             self._busy = False
 
-    def _take(self) -> list[_Waiting]:
-        """The next batch: as many requests, in order, as fit into `most` rows, and at least one if any is left.
+    def _next_batch(self) -> list[_Waiting]:
+        """The next batch: as many requests, in order, as fit into `max_rows` rows, and at least one if there is any.
 
-        Those that nobody waits for any more leave the queue unworked.
+        Requests that have expired, or whose client has disconnected, leave the queue without a run.
         """
         now = time.perf_counter()
         batch: list[_Waiting] = []
@@ -169,28 +173,28 @@ class BatchQueue:
                 waiting.answer.set_exception(ClientGone() if job.gone else DeadlineExceeded())
                 continue
             rows += len(waiting.rows)
-            if batch and rows > self._batcher.most:
+            if batch and rows > self._batcher.max_rows:
                 del self._waiting[:count]
                 return batch
             batch.append(waiting)
         self._waiting = []
         return batch
 
-    def _away_from_loop(self, parts: Sequence[Array]) -> tuple[list[Arrays | Exception], float, float]:
+    def _run_off_loop(self, parts: Sequence[Array]) -> tuple[list[Arrays | Exception], float, float]:
         status = self._batcher.status
         status.since = time.perf_counter()
         try:
-            return self._timed(parts)
+            return self._run_and_time(parts)
         finally:
             status.since = None
 
-    def _timed(self, parts: Sequence[Array]) -> tuple[list[Arrays | Exception], float, float]:
-        """What the run gives or raises for each part, and when it started and ended."""
+    def _run_and_time(self, parts: Sequence[Array]) -> tuple[list[Arrays | Exception], float, float]:
+        """What the run returns or raises for each part, and when it started and ended."""
         started = time.perf_counter()
         outcomes = _outcomes(self._run, parts) if parts else []
         return outcomes, started, time.perf_counter()
 
-    def _watch(self, waiting: _Waiting) -> None:
+    def _start_timer(self, waiting: _Waiting) -> None:
         left = waiting.job.deadline - time.perf_counter()
         if waiting.timer is None and left < float("inf"):
             waiting.timer = self._loop.call_later(max(0.0, left), waiting.expire)
@@ -204,7 +208,7 @@ class BatchQueue:
                 waiting.timer.cancel()
             if isinstance(outcome, Exception):
                 failure = outcome
-            if waiting.answer.done():  # expired, or cut off by the end of the process
+            if waiting.answer.done():  # expired, or cancelled when the process ends
                 continue
             if isinstance(outcome, Exception):
                 waiting.answer.set_exception(outcome)
@@ -212,17 +216,17 @@ class BatchQueue:
                 waiting.expire()
             else:
                 waiting.answer.set_result(outcome)
-        # An engine that answered one of them works; whether it does after failing all of them, only another run tells.
+        # If one request succeeded, the engine works. If all failed, only another run can show whether it does.
         works = any(not isinstance(outcome, Exception) for outcome in outcomes)
         if works or failure is not None:
             self._batcher.status.failure = None if works else failure
 
 
 def _outcomes(run: Run, parts: Sequence[Array]) -> list[Arrays | Exception]:
-    """What a run gives or raises for each part: all in one run, or, where that fails, in halves of it."""
+    """What a run returns or raises for each part: all in one run, or in halves if that run fails."""
     try:
         arrays = run(parts[0] if len(parts) == 1 else np.concatenate(parts))
-    except Exception as error:  # whatever it is, it belongs to those whose rows it was
+    except Exception as error:  # any exception is the result of the requests in this run
         if len(parts) == 1:
             return [error]
         middle = len(parts) // 2

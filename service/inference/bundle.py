@@ -1,6 +1,6 @@
 """A bundle on disk, read once: `models/<name>/<version>/`, every file checked against its SHA-256.
 
-What the engine opens are the very bytes that were hashed, so a file that changes on disk later changes nothing here.
+The engine opens the same bytes that were hashed, so a later change of a file on disk has no effect here.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from service.inference.prior import AggregatePrior, read_prior
 
 @dataclass(frozen=True, slots=True)
 class Golden:
-    """The self-test: inputs, and what PyTorch made of them. K images, L latents.
+    """The self-test: inputs and the outputs of PyTorch for them. K images, L latents.
 
     `image` uint8 [K, *image_shape] -> `mu`, `logvar` float32 [K, L]; `z` float32 [K, L] -> `decoded` uint8
     [K, *image_shape].
@@ -37,7 +37,7 @@ class Golden:
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A whole bundle in memory, its hashes verified; the graphs are still bytes."""
+    """A complete bundle in memory. Its hashes are verified; the graphs are not opened yet."""
 
     contract: Contract
     encoder: bytes
@@ -48,10 +48,10 @@ class Bundle:
 
 
 def read_bundle(folder: Path) -> Bundle:
-    """Read `<models>/<name>/<version>` and check all that can be checked without a runtime.
+    """Read `<models>/<name>/<version>` and check everything that can be checked without onnxruntime.
 
-    Raises BundleRefused, in one sentence, when a file is missing, differs from its SHA-256, or does not say what the
-    contract says.
+    Raises BundleRefused, with one sentence, when a file is missing, does not match its SHA-256, or contradicts the
+    contract.
     """
     place = f"{folder.parent.name}/{folder.name}"
     try:

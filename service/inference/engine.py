@@ -1,4 +1,4 @@
-"""The only module that imports onnxruntime: open a bundle, prove that it does what it did in PyTorch, run it."""
+"""The only module that imports onnxruntime. It opens a bundle, checks its outputs against PyTorch's, and runs it."""
 
 from __future__ import annotations
 
@@ -24,27 +24,28 @@ ProviderPolicy = Literal["auto", "cpu", "cuda"]
 CPU: Final = "CPUExecutionProvider"
 CUDA: Final = "CUDAExecutionProvider"
 
-# CUDA's batch sizes that are run once at load, so that no request is the first of its size: up to VAE_BATCH's default.
+# Batch sizes that are run once when a model is opened on CUDA, where the first run of each size is slow. The largest
+# one is the default of VAE_BATCH.
 WARM_SIZES: Final = tuple(2**power for power in range(9))
 
 _CUDA_OPTIONS: Final[dict[str, Any]] = {
-    # Grow by what is asked for, not to the next power of two: a small model must not take half a GPU.
+    # Let the memory arena grow by the size requested, not to the next power of two, which a small model does not need.
     "arena_extend_strategy": "kSameAsRequested",
     # The default, an exhaustive search, makes the first run of each new shape slow.
     "cudnn_conv_algo_search": "HEURISTIC",
-    # TF32 keeps ten bits of the mantissa: enough to fail the golden self-test, and for nothing on small products.
+    # TF32 keeps ten bits of the mantissa: too few for the golden self-test, and small products gain nothing from it.
     "use_tf32": "0",
 }
 
 
 class Engine:
-    """Both graphs of one bundle, open and tested. Calls may come from any thread; arrays in, arrays out."""
+    """Both graphs of one bundle, opened and tested. Any thread may call it. Arrays in, arrays out."""
 
     def __init__(self, bundle: Bundle, *, provider: ProviderPolicy, threads: int) -> None:
-        """Open the sessions, check their identity, run the golden self-test, which also warms them up.
+        """Open the sessions, check their identity, and run the golden self-test, which also warms them up.
 
-        Raises ProviderUnavailable when `provider` is "cuda" and CUDA cannot be had, and BundleRefused when the graphs
-        are not those of the contract or do not give PyTorch's answers.
+        Raises ProviderUnavailable when `provider` is "cuda" and CUDA does not work. Raises BundleRefused when the
+        graphs do not match the contract, or when their outputs differ from PyTorch's.
         """
         self.contract: Contract = bundle.contract
         self.card: str = bundle.card
@@ -63,7 +64,7 @@ class Engine:
     def encode(self, images: Images) -> tuple[Floats, Floats]:
         """Images uint8 [N, *image_shape] -> mu, logvar, both float32 [N, latent_dim] and finite.
 
-        Raises RuntimeFailed when the runtime does or gives anything else.
+        Raises RuntimeFailed when onnxruntime fails or returns values that are not finite.
         """
         mu, logvar = self._run(self._encoder, [names.MU, names.LOGVAR], names.IMAGE, images)
         if not (np.isfinite(mu).all() and np.isfinite(logvar).all()):
@@ -73,7 +74,7 @@ class Engine:
     def decode(self, z: Floats) -> Images:
         """Latents float32 [N, latent_dim] -> images uint8 [N, *image_shape].
 
-        Raises RuntimeFailed when the runtime fails, or when the pixels before their rounding are not finite.
+        Raises RuntimeFailed when onnxruntime fails, or when the pixels before rounding are not finite.
         """
         images, x_hat = self._run(self._decoder, [names.IMAGE, names.X_HAT], names.Z, z)
         if not np.isfinite(x_hat.sum()):
@@ -81,9 +82,9 @@ class Engine:
         return images
 
     def check(self) -> None:
-        """Run the golden self-test: PyTorch's inputs, and whether PyTorch's outputs come back.
+        """Run the golden self-test: run the golden inputs and compare the outputs with PyTorch's.
 
-        Raises RuntimeFailed when the runtime fails, BundleRefused when it gives other answers.
+        Raises RuntimeFailed when onnxruntime fails, and BundleRefused when the outputs differ.
         """
         contract, golden = self.contract, self._golden
         mu, logvar = self.encode(golden.image)
@@ -112,7 +113,7 @@ class Engine:
         return results if fed is rows else [result[:count] for result in results]
 
     def _prove(self) -> None:
-        """Compare metadata, tensors and golden outputs with the contract; raise BundleRefused where they differ."""
+        """Compare metadata, tensors and golden outputs with the contract. Raises BundleRefused when they differ."""
         contract = self.contract
         metadata = names.graph_metadata(contract)
         image = ("tensor(uint8)", list(contract.image_shape))
@@ -134,7 +135,7 @@ class Engine:
                     raise BundleRefused(f"{contract.id}: {file} has tensors {found}, not {expected}, for any batch.")
         try:
             self.check()
-            # The commonest batch, so that its buffers are there too; on CUDA every size that a batch is padded to.
+            # One image is the most common batch: run it, so that its buffers exist. On CUDA run every padded size.
             for size in WARM_SIZES if self.provider == CUDA else (1,):
                 self.decode(self.encode(self._images(size))[0])
         except RuntimeFailed as error:
@@ -157,8 +158,8 @@ class Engine:
 def padded(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Rows [N, ...] with zeros after them, up to the next power of two.
 
-    On CUDA each new batch size makes onnxruntime's arena keep another set of buffers and cuBLAS choose anew; of these
-    sizes there are eleven up to 1,024. A GPU computes the extra rows beside the others.
+    On CUDA each new batch size makes onnxruntime's arena keep another set of buffers, and cuBLAS select kernels again.
+    There are only eleven powers of two up to 1,024. A GPU computes the extra rows in parallel with the others.
     """
     size = 1 << (len(rows) - 1).bit_length()
     if size == len(rows):
@@ -169,9 +170,9 @@ def padded(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def choose_provider(policy: ProviderPolicy) -> str:
-    """The execution provider to try first. A policy is a wish; `Engine` finds out whether it comes true.
+    """The execution provider to try first. `Engine` finds out whether it works.
 
-    Raises ProviderUnavailable when CUDA is demanded of an onnxruntime that was built without it.
+    Raises ProviderUnavailable when the policy is "cuda" and onnxruntime was built without it.
     """
     if policy == "cpu":
         return CPU
@@ -184,24 +185,24 @@ def choose_provider(policy: ProviderPolicy) -> str:
 
 def _open_session(graph: bytes, provider: str, threads: int) -> ort.InferenceSession:
     options = ort.SessionOptions()
-    options.log_severity_level = 3  # what goes wrong is raised; the rest is noise on standard error
-    # Explicit threads: left alone, onnxruntime takes every core of the host and pins itself to them, whatever the
-    # container's quota. Spinning would burn a core after each run to save microseconds on the next.
+    options.log_severity_level = 3  # errors are raised; warnings would only be printed on standard error
+    # Explicit threads: by default onnxruntime uses every core of the host and binds its threads to them, whatever the
+    # quota of the container. Spinning would keep a core busy after each run, to save microseconds in the next one.
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if provider == CUDA and hasattr(ort, "preload_dlls"):
-        ort.preload_dlls()  # finds the CUDA libraries of pip's nvidia packages, where there are any
+        ort.preload_dlls()  # loads the CUDA libraries of the nvidia packages, if pip installed them
     providers: list[Any] = [(CUDA, _CUDA_OPTIONS), CPU] if provider == CUDA else [CPU]
     try:
-        # enable_fallback=0: onnxruntime would print a line, retry on the CPU and call that success.
+        # enable_fallback=0: otherwise onnxruntime prints a line, retries on the CPU and reports success.
         session = ort.InferenceSession(graph, options, providers=providers, enable_fallback=0)
     except Exception as error:  # onnxruntime's own exceptions share no base class
         if provider == CUDA:
             raise ProviderUnavailable(f"CUDA cannot be had: {error}") from error
         raise BundleRefused(f"onnxruntime cannot open a graph: {error}") from error
-    session.disable_fallback()  # a failing run() would move the session to the CPU by the same habit
-    session._model_bytes = None  # the whole graph once more, kept for that fallback alone
+    session.disable_fallback()  # otherwise a failing run() moves the session to the CPU, too
+    session._model_bytes = None  # a second copy of the graph, used only for that fallback
     if session.get_providers()[0] != provider:
         raise ProviderUnavailable(f"onnxruntime could not give {provider}; what it wrote on standard error says why.")
     return session

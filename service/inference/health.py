@@ -1,7 +1,7 @@
-"""Whether the service should be sent requests, and whether it is alive: never a guess, and never green over the broken.
+"""Whether the service is ready for requests (/readyz), and whether it is alive (/livez).
 
-After a run has failed, or a bundle's default has gone, only what really happens turns the service ready again: a later
-run that succeeds, or the golden self-test, which `ready` has each failing model run when it is asked.
+A model whose last run failed makes the service not ready. Only a successful run makes it ready again: of a later
+request, or of the golden self-test, which `unready` starts for each failing model.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from service.inference.registry import Model, Registry
 
 log = logging.getLogger(__name__)
 
-# A probe is answered within this many seconds, whatever the engine does; the self-test goes on, and the next one hears.
-_PATIENCE: Final = 1.0
+# A probe waits at most this many seconds for a self-test. The self-test goes on, and the next probe gets its result.
+_PROBE_SECONDS: Final = 1.0
 
 
 @dataclass(slots=True)
 class Health:
-    """The health of one process. `draining`: it finishes what it has and wants nothing new."""
+    """The health of one process. `draining`: it finishes its requests and should get no new ones."""
 
     registry: Registry
     stall_seconds: float
@@ -31,12 +31,12 @@ class Health:
     _checks: dict[Model, asyncio.Future[str | None]] = field(default_factory=dict)
 
     def drain(self) -> bool:
-        """Be not ready from now on; whether that was so before."""
+        """Be not ready from now on. Returns whether it was draining before."""
         before, self.draining = self.draining, True
         return before
 
     def stuck(self) -> str | None:
-        """Why the process can only be restarted, in one sentence; None while that is not so."""
+        """Why the process has to be restarted, in one sentence; None if it does not have to."""
         now = time.perf_counter()
         for model in self.registry:
             since = model.batcher.status.since
@@ -46,13 +46,13 @@ class Health:
 
     @property
     def ready(self) -> bool:
-        """What is known without a self-test: a model whose last run failed is not ready."""
-        return self._trouble() is None and all(model.batcher.status.failure is None for model in self.registry)
+        """Whether the service is ready, as far as known without a self-test."""
+        return self._known_reason() is None and all(model.batcher.status.failure is None for model in self.registry)
 
     async def unready(self) -> str | None:
-        """Why no request should be sent here now, in one sentence; None when they should."""
-        if (trouble := self._trouble()) is not None:
-            return trouble
+        """Why the service is not ready, in one sentence; None if it is ready. Tests models whose last run failed."""
+        if (reason := self._known_reason()) is not None:
+            return reason
         for model in self.registry:
             if model.batcher.status.failure is not None:
                 failure = await self._check(model)
@@ -60,7 +60,7 @@ class Health:
                     return failure
         return None
 
-    def _trouble(self) -> str | None:
+    def _known_reason(self) -> str | None:
         if self.draining:
             return "Draining: the process has been asked to stop."
         try:
@@ -70,13 +70,13 @@ class Health:
         return self.stuck()
 
     async def _check(self, model: Model) -> str | None:
-        """Run a failing model's self-test behind what its thread is running already; probes that meet share one."""
+        """Run the self-test of a model in its thread; concurrent probes share one. Returns why it fails, or None."""
         if model not in self._checks:
             loop = asyncio.get_running_loop()
             self._checks[model] = loop.run_in_executor(model.batcher.executor, _self_test, model)
             self._checks[model].add_done_callback(lambda _: self._checks.pop(model, None))
         try:
-            return await asyncio.wait_for(asyncio.shield(self._checks[model]), _PATIENCE)
+            return await asyncio.wait_for(asyncio.shield(self._checks[model]), _PROBE_SECONDS)
         except TimeoutError:
             return f"{model.engine.contract.id}: the self-test after a failed run is not done yet."
 
@@ -89,7 +89,7 @@ def _self_test(model: Model) -> str | None:
     except Exception as error:
         log.error("%s fails its self-test after a failed run: %s", name, error)
         return f"{name}: the last run failed, and so does the self-test."
-    if status.failure is failure:  # else another run has failed meanwhile
+    if status.failure is failure:  # otherwise another run has failed in the meantime
         status.failure = None
     log.info("%s passes its self-test after a failed run.", name)
     return None

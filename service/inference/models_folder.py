@@ -1,4 +1,4 @@
-"""The folder of bundles, `models/<name>/<version>/`, seen from outside: which bundles it has, and whether they changed.
+"""The folder of bundles, `models/<name>/<version>/`: which bundles it has, and whether they have changed.
 
 Nothing here opens a bundle.
 """
@@ -15,12 +15,12 @@ from service.errors import CannotStart
 # Name, size, time of change and inode of each file of a bundle. A bundle has changed when any of them has.
 Fingerprint = tuple[tuple[str, int, int, int], ...]
 
-_MOST_NAMED: Final = 10  # bundles that one sentence names
+_MAX_LISTED: Final = 10  # bundles that one sentence names
 
 
-def bundles(folder: Path, pins: Iterable[str]) -> Iterator[Path]:
-    """The bundles in the folder, in order of name; with `pins`, only those that one of them names."""
-    wanted = set(pins)
+def bundles(folder: Path, selected: Iterable[str]) -> Iterator[Path]:
+    """The bundles in the folder, ordered by path; if `selected` is not empty, only those that it names."""
+    wanted = set(selected)
     for bundle in sorted(folder.glob("*/*/")):
         if not bundle.name.isascii() or not bundle.name.isdecimal() or bundle.name.startswith("0"):
             continue
@@ -29,20 +29,20 @@ def bundles(folder: Path, pins: Iterable[str]) -> Iterator[Path]:
 
 
 def fingerprint(bundle: Path) -> Fingerprint:
-    """What the bundle's files look like now."""
+    """The state of a bundle's files now."""
     try:
         files = sorted(bundle.iterdir())
         return tuple(
             (file.name, stat.st_size, stat.st_mtime_ns, stat.st_ino) for file in files for stat in [file.stat()]
         )
-    except OSError:  # it is changing right now, and will be looked at again
+    except OSError:  # it is being changed; the next look will find it
         return ()
 
 
-def check(folder: Path, default: str, pins: Sequence[str]) -> None:
-    """Raise CannotStart unless the folder has the default model and everything that `pins` names.
+def check(folder: Path, default: str, selected: Sequence[str]) -> None:
+    """Raise CannotStart if the folder lacks the default model or one that `selected` names.
 
-    `default` and `pins` are "name" or "name@version". Whether the bundles can be served, only opening them shows.
+    `default` and `selected` are "name" or "name@version". Only opening the bundles shows whether they can be served.
     """
     place = folder.absolute()
     _check_readable(place)
@@ -51,19 +51,21 @@ def check(folder: Path, default: str, pins: Sequence[str]) -> None:
         raise CannotStart(
             f"There is no model in {place}: set VAE_MODELS_DIR to a folder that holds models as NAME/VERSION/."
         )
-    for pin in pins:
-        if not any(pin in _names(bundle) for bundle in found):
-            raise CannotStart(f"VAE_MODELS names {pin}, which is not in {place}: set it to some of {_listed(found)}.")
+    for reference in selected:
+        if not any(reference in _names(bundle) for bundle in found):
+            raise CannotStart(
+                f"VAE_MODELS names {reference}, which is not in {place}: set it to some of {_listed(found)}."
+            )
     if not any(default in _names(bundle) for bundle in found):
         raise CannotStart(
             f"The default model {default} is not in {place}: set VAE_DEFAULT_MODEL to one of {_listed(found)}, "
             "or VAE_MODELS_DIR to another folder."
         )
-    pinned = list(bundles(folder, pins))
-    if not any(default in _names(bundle) for bundle in pinned):
+    served = list(bundles(folder, selected))
+    if not any(default in _names(bundle) for bundle in served):
         raise CannotStart(
             f"VAE_MODELS leaves out the default model {default}: add it there, "
-            f"or set VAE_DEFAULT_MODEL to one of {_listed(pinned)}."
+            f"or set VAE_DEFAULT_MODEL to one of {_listed(served)}."
         )
 
 
@@ -85,11 +87,11 @@ def _check_readable(folder: Path) -> None:
 
 
 def _names(bundle: Path) -> set[str]:
-    """What a reference to this bundle may look like."""
+    """The references that mean this bundle."""
     return {bundle.parent.name, f"{bundle.parent.name}@{bundle.name}"}
 
 
 def _listed(found: Sequence[Path]) -> str:
     names = [f"{bundle.parent.name}@{bundle.name}" for bundle in found]
-    more = len(names) - _MOST_NAMED
-    return ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+    more = len(names) - _MAX_LISTED
+    return ", ".join(names[:_MAX_LISTED]) + (f" and {more} more" if more > 0 else "")

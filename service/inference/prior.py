@@ -1,8 +1,8 @@
-"""The aggregate prior: a mixture of Gaussians that lies where the codes of real images lie, for all and for each label.
+"""The aggregate prior: a mixture of Gaussians, fitted to the latents of real images, for all labels and for each one.
 
-The decoder has learned to read codes of images, and those fill N(0, I) unevenly: a draw from N(0, I) often falls where
-no image ever was (Tomczak & Welling, VAE with a VampPrior, 2018; Ghosh et al., From Variational to Deterministic
-Autoencoders, 2020, section 4). Training fits the mixtures; here they are read and placed, in NumPy alone.
+The decoder has been trained on the latents of images, and these do not fill N(0, I) evenly. So a draw from N(0, I)
+often lies where there was no image (Tomczak & Welling, VAE with a VampPrior, 2018; Ghosh et al., From Variational to
+Deterministic Autoencoders, 2020, section 4). Training fits the mixtures; this module reads them and draws from them.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ Floats = npt.NDArray[np.float32]
 class Mixture:
     """A mixture of K Gaussians over L latents.
 
-    `weights` [K] add up to 1; `means` [K, L]; `cholesky` [K, L, L], lower triangular, the covariances' factors. All
-    float32.
+    `weights` [K], with sum 1; `means` [K, L]; `cholesky` [K, L, L], the lower triangular factors of the covariances.
+    All are float32.
     """
 
     weights: Floats
@@ -35,10 +35,10 @@ class Mixture:
     cholesky: Floats
 
     def place(self, choice: npt.NDArray[np.float64], noise: Floats, temperature: float) -> Floats:
-        """Draws z, float32 [N, L], from N numbers `choice`, uniform on [0, 1), and standard normal `noise` [N, L].
+        """Draws z, float32 [N, L], made from uniform numbers `choice` [N] in [0, 1) and standard normal `noise` [N, L].
 
-        A draw lies `temperature` times the noise away from the mean of the component chosen. Each row depends on its
-        own choice and noise only.
+        `choice` selects the component. z = mean + temperature * cholesky @ noise. Each row depends only on its own
+        choice and noise.
         """
         component = np.searchsorted(np.cumsum(self.weights, dtype=np.float64)[:-1], choice, side="right")  # [N]
         away = np.einsum("nij,nj->ni", self.cholesky[component], noise)  # [N, L]
@@ -48,16 +48,16 @@ class Mixture:
 
 @dataclass(frozen=True, slots=True)
 class AggregatePrior:
-    """The mixture over all codes, and that of each label, of which it is made."""
+    """The mixture for all images, and the mixture of each label. The first consists of the others."""
 
     overall: Mixture
     by_label: Mapping[int, Mixture]
 
 
 def read_prior(place: str, data: bytes, contract: Contract) -> AggregatePrior:
-    """The prior in the bytes of a bundle's prior.npz; nothing in it is unpickled.
+    """Read the prior from the bytes of a bundle's prior.npz. Nothing is unpickled.
 
-    Raises BundleRefused, in one sentence that begins with `place`, for anything but mixtures over the model's latents.
+    Raises BundleRefused when they do not hold mixtures over the model's latents; its sentence begins with `place`.
     """
     refused = BundleRefused(f"{place}: {names.PRIOR_FILE} does not hold mixtures over {contract.latent_dim} latents.")
     try:

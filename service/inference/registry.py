@@ -1,8 +1,8 @@
-"""The bundles under `models/`: find them, open each, answer which model a request means, and follow what changes there.
+"""The models that are served: open the bundles under `models/`, find the model of a request, and take up changes.
 
-A new bundle is opened and verified beside those that are served, and only then takes its place; one that is refused
-changes nothing but the list of the refused. A request keeps the model that it found: a model that has been replaced or
-removed answers what it has begun, and goes when its last request does.
+A new bundle is opened and verified while the others are served; only then is it served, too. A bundle that is refused
+changes nothing except the list of refused bundles. A request keeps the model that it has found: a model that is
+replaced or removed finishes its requests, and is freed with the last of them.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from service.contract import NAME_PATTERN
 from service.errors import BundleRefused, Unknown
 from service.inference import models_folder
 from service.inference.autoencoder import Autoencoder
-from service.inference.batcher import Batcher, uncounted
+from service.inference.batcher import Batcher, count_nothing
 from service.inference.bundle import read_bundle
 from service.inference.engine import CPU, Engine, ProviderPolicy
 from service.inference.models_folder import Fingerprint
 
 log = logging.getLogger(__name__)
 
-# Runs of up to so many seconds go on the event loop: with a thread they would take longer, by the hop there and back.
-# On the CPU, that is: a GPU's answer is waited for, and the loop has better to do meanwhile.
+# CPU runs of up to this many seconds are done on the event loop. In a thread they would take longer, because of the way
+# there and back. GPU runs are always done in the thread: the loop can do other work while it waits for the GPU.
 INLINE_SECONDS: Final = 1e-3
 
 _REFERENCE = re.compile(rf"(?P<name>{NAME_PATTERN})(?:@(?P<version>[1-9][0-9]{{0,8}}))?")
@@ -35,7 +35,7 @@ _REFERENCE = re.compile(rf"(?P<name>{NAME_PATTERN})(?:@(?P<version>[1-9][0-9]{{0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Model:
-    """One bundle, open and served; `engine.provider` is the onnxruntime provider it really runs on."""
+    """One bundle that is open and served. `engine.provider` is the onnxruntime provider that it really runs on."""
 
     autoencoder: Autoencoder
     engine: Engine
@@ -44,33 +44,34 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class RegistryOptions:
-    """How bundles are opened: see Settings. `pins` names the only models wanted, "name" or "name@version"; or all.
+    """How bundles are opened; see Settings.
 
-    `count` is told of every batch: the model's id, the kind of run, its rows.
+    `selected` has the only models to serve, as "name" or "name@version"; if it is empty, all are served. `count` is
+    called for each batch with the model's id, the kind of run and the number of rows.
     """
 
     provider: ProviderPolicy
     threads: int
     batch: int
-    pins: tuple[str, ...] = ()
-    count: Callable[[str, str, int], None] = uncounted
+    selected: tuple[str, ...] = ()
+    count: Callable[[str, str, int], None] = count_nothing
 
 
 class Registry:
-    """What is served, what was refused and why, and the way from a request's words to a model."""
+    """The models that are served, and the bundles that were refused, with the reasons."""
 
     def __init__(self, folder: Path, default: str, options: RegistryOptions) -> None:
-        """Nothing is open before the first `refresh`. `default` is the model of requests that name none."""
+        """No model is open before the first `refresh`. `default` is the model of requests that do not name one."""
         self.refused: dict[str, str] = {}
         self._folder = folder
         self._default = default
         self._options = options
         self._models: dict[str, dict[int, Model]] = {}
-        self._default_model: Model | None = None  # found once: most requests name none
-        self.opened: dict[Path, Fingerprint] = {}  # what every bundle looked like when it was last opened or refused
+        self._default_model: Model | None = None  # stored: most requests do not name a model
+        self.opened: dict[Path, Fingerprint] = {}  # of each bundle, when it was last opened or refused
 
     def find(self, reference: str | None) -> Model:
-        """The model that a request means by "name" (its highest version), "name@version" or None (the default).
+        """The model for a request's "name" (the highest version), "name@version" or None (the default).
 
         Raises Unknown.
         """
@@ -91,7 +92,7 @@ class Registry:
 
     @property
     def default(self) -> Model:
-        """The model of requests that name none. Raises BundleRefused, with the reasons, when it is missing."""
+        """The model of requests that do not name one. Raises BundleRefused, with the reasons, if it is not served."""
         try:
             return self.find(None)
         except Unknown as error:
@@ -100,19 +101,19 @@ class Registry:
             raise BundleRefused(f"The default model {self._default} cannot be served: {' '.join(reasons)}") from error
 
     def __iter__(self) -> Iterator[Model]:
-        """Every model served, by name and version."""
+        """Every model that is served, ordered by name and version."""
         return (model for _, versions in sorted(self._models.items()) for _, model in sorted(versions.items()))
 
     def fingerprints(self) -> dict[Path, Fingerprint]:
-        """What the bundles under the folder look like now."""
-        found = models_folder.bundles(self._folder, self._options.pins)
+        """The fingerprint of each bundle in the folder, now."""
+        found = models_folder.bundles(self._folder, self._options.selected)
         return {bundle: models_folder.fingerprint(bundle) for bundle in found}
 
     def refresh(self) -> None:
-        """Open what is new or changed under the folder, one after the other, and let go of what is no longer there.
+        """Open bundles that are new or have changed, one after the other, and drop those that are gone.
 
-        Takes seconds where much is new: call it off the event loop, from one thread at a time. What is served changes
-        in one assignment. Raises ProviderUnavailable, and changes nothing then.
+        This may take seconds: call it in a thread, and in one thread at a time. The new models are put in place by one
+        assignment. Raises ProviderUnavailable, and then changes nothing.
         """
         served = {
             (name, version): model for name, versions in self._models.items() for version, model in versions.items()
@@ -146,18 +147,18 @@ class Registry:
             self._default_model = None
 
     def close(self) -> None:
-        """Finish every model's queued runs and let its thread go."""
+        """Finish the runs in the thread of each model, then end the threads."""
         for model in self:
             model.batcher.close()
 
 
 def open_registry(folder: Path, *, default: str, options: RegistryOptions) -> Registry:
-    """Open every bundle under `folder`, each verified and warm before the next.
+    """Open every bundle in `folder`, one after the other: verify it, test it and warm it up.
 
-    A bundle that is refused is logged and left out; the others are served. Raises CannotStart when the default model,
-    or one that the options pin, is not there; BundleRefused when the default model is refused; ProviderUnavailable.
+    A bundle that is refused is logged and skipped. Raises CannotStart when the default model, or a selected one, is not
+    in the folder; BundleRefused when the default model is refused; and ProviderUnavailable.
     """
-    models_folder.check(folder, default, options.pins)
+    models_folder.check(folder, default, options.selected)
     registry = Registry(folder, default, options)
     registry.refresh()
     _ = registry.default
@@ -169,5 +170,5 @@ def _open(folder: Path, options: RegistryOptions) -> Model:
     engine = Engine(bundle, provider=options.provider, threads=options.threads)
     inline = int(INLINE_SECONDS / engine.seconds_per_image()) if engine.provider == CPU else 0
     name = engine.contract.id
-    batcher = Batcher(name, most=options.batch, inline=inline, count=partial(options.count, name))
+    batcher = Batcher(name, max_rows=options.batch, inline_rows=inline, count=partial(options.count, name))
     return Model(Autoencoder(engine.contract, engine, batcher, bundle.prior), engine, batcher)

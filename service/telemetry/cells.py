@@ -1,14 +1,14 @@
-"""Numbers that outlive the process that counts: float64 cells under keys, in memory that the workers share.
+"""Counters that survive the process that counts: float64 cells, found by keys, in memory that the workers share.
 
-Each worker owns one file of a directory, mapped into its memory: to count is to store eight bytes, with no lock and no
-system call, and what a worker had stored when SIGKILL took it is still there. A file's owner holds a lock on it, which
-the kernel gives back however the owner ends. So whoever reads knows which workers live, and the next worker to start
-takes over an ownerless file and counts on where the dead one stopped: there are no more files than workers that lived
-at one time. Without a directory the cells are this process's own memory, and everything else is the same.
+Each worker owns one file of a directory, mapped into its memory. To count is to store eight bytes, without a lock or a
+system call. Values stored by a worker remain when it is killed. The owner of a file holds a lock on it, which the
+kernel releases when the process ends, for whatever reason. So a reader can see which workers are alive. A new worker
+takes over a file without an owner and continues its counters, so there are never more files than workers at one time.
+Without a directory, the cells are private memory of the process, and everything else is the same.
 
-A file is `SIZE` bytes, zero at first. Cell 0 says how many cells after it are in use. There lies one entry after
-another: the key's length in bytes, the number of its cells, the key, padded to whole cells, and the cells. An entry is
-complete before cell 0 counts it, and stays where it is; one thread of the owner writes.
+A file has `SIZE` bytes, zero at first. Cell 0 holds the number of cells after it that are in use. They hold one entry
+after the other: the length of the key in bytes, the number of the key's cells, the key, padded to whole cells, and the
+cells. An entry is complete before cell 0 includes it, and it never moves. Only one thread of the owner writes.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from typing import BinaryIO, Final
 SIZE: Final = 256 * 1024
 _CELL: Final = 8
 
-# Memory rather than a disk: a disk's file is written back now and then, and meanwhile a store into it may have to wait.
-# And a container has this place even where its root is read-only.
+# In memory, not on a disk: the kernel writes files on a disk back from time to time, and a store may have to wait for
+# it. Containers have this folder even if their root file system is read-only.
 _SHARED: Final = Path("/dev/shm")  # noqa: S108
 
 
 @contextmanager
 def shared_directory() -> Iterator[Path]:
-    """A folder for the workers' files, gone afterwards: what the supervisor makes before it starts them.
+    """A temporary folder for the workers' files. The supervisor creates it before it starts them.
 
-    Raises OSError when there is no place for it.
+    Raises OSError when it cannot be created.
     """
     place = _SHARED if os.access(_SHARED, os.W_OK | os.X_OK) else None
     with TemporaryDirectory(prefix="vae-metrics-", dir=place, ignore_cleanup_errors=True) as folder:
@@ -45,7 +45,7 @@ def shared_directory() -> Iterator[Path]:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What one file holds: its number, whether its worker lives, and the cells by key."""
+    """The content of one file: its number, whether its worker is alive, and the cells by key."""
 
     worker: int
     living: bool
@@ -53,10 +53,10 @@ class Snapshot:
 
 
 class Cells:
-    """A process's cells; `values` indexes all of them."""
+    """The cells of one process. `values` is the array of all of them."""
 
     def __init__(self, directory: Path | None) -> None:
-        """Take over an ownerless file of `directory`, or make one. Raises OSError when there is no room for it."""
+        """Take over a file without an owner in `directory`, or create one. Raises OSError when there is no space."""
         self._directory = directory
         self.worker = 0
         if directory is None:
@@ -64,14 +64,14 @@ class Cells:
         else:
             self.worker, file = _claim(directory)
             with file:
-                self._memory = mmap.mmap(file.fileno(), SIZE)  # keeps a descriptor of its own, and with it the lock
+                self._memory = mmap.mmap(file.fileno(), SIZE)  # duplicates the descriptor, and so keeps the lock
         self.values = memoryview(self._memory).cast("d")
         self._first = {key: first for key, first, _ in _entries(self._memory)}
 
     def first(self, key: str, cells: int, *, reserve: int = 0) -> int | None:
-        """The index of the first of the `cells` cells under `key`, zero when new.
+        """The index of the first of the `cells` cells of `key`. New cells are zero.
 
-        None when there is no room for them, or when there would be less than `reserve` bytes left.
+        None when there is no room for them, or when less than `reserve` bytes would remain free.
         """
         known = self._first.get(key)
         if known is not None:
@@ -94,21 +94,21 @@ class Cells:
         yield from self._first.items()
 
     def snapshots(self) -> list[Snapshot]:
-        """What all workers' files hold, this process's among them, by number."""
+        """The content of the files of all workers, including this one, ordered by number."""
         found = [Snapshot(self.worker, True, _read(self._memory))]
         for path in self._directory.glob("*.cells") if self._directory else ():
             worker = int(path.stem)
             if worker != self.worker:
                 with path.open("rb") as file:
                     living = _is_locked(file)
-                    if file.seek(0, 2) == SIZE:  # else its worker has just begun to make it
+                    if file.seek(0, 2) == SIZE:  # otherwise its worker is still creating it
                         with mmap.mmap(file.fileno(), SIZE, access=mmap.ACCESS_READ) as memory:
                             found.append(Snapshot(worker, living, _read(memory)))
         return sorted(found, key=lambda snapshot: snapshot.worker)
 
 
 def _claim(directory: Path) -> tuple[int, BinaryIO]:
-    """The first file that nobody holds, locked and of full size."""
+    """The first file without an owner, now locked by this process, and of full size."""
     for worker in count():
         file = (directory / f"{worker}.cells").open("a+b")
         if _is_locked(file, fcntl.LOCK_EX):
@@ -116,16 +116,17 @@ def _claim(directory: Path) -> tuple[int, BinaryIO]:
             continue
         if file.seek(0, 2) != SIZE:
             file.truncate(0)
-            file.write(bytes(SIZE))  # not a hole: were memory short later, a store into one would be SIGBUS
+            file.write(bytes(SIZE))  # not a sparse file: a store into a hole raises SIGBUS when memory is short
             file.flush()
         return worker, file
-    raise AssertionError  # there are always more numbers
+    raise AssertionError  # the loop does not end
 
 
 def _is_locked(file: BinaryIO, lock: int = fcntl.LOCK_SH) -> bool:
-    """Whether another holds the file's lock; if not, it is ours until the file is closed.
+    """Whether another process holds the lock of the file. If not, this process holds it until the file is closed.
 
-    A worker that starts while a reader holds a dead one's lock, for some microseconds, takes the next number instead.
+    A reader holds the lock of a dead worker's file for some microseconds. A worker that starts then takes the next
+    number.
     """
     try:
         fcntl.flock(file, lock | fcntl.LOCK_NB)
@@ -140,7 +141,7 @@ def _read(memory: mmap.mmap) -> dict[str, list[float]]:
 
 
 def _entries(memory: mmap.mmap) -> Iterator[tuple[str, int, int]]:
-    """Each entry's key, the index of its first cell, and the number of its cells."""
+    """The key of each entry, the index of its first cell, and the number of its cells."""
     with memoryview(memory) as octets, octets.cast("d") as values:
         at, end = 1, 1 + int(values[0])
         while at < end:

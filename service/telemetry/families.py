@@ -1,4 +1,4 @@
-"""What the service counts, by name, and how it is exposed to Prometheus. docs/metrics.md explains it to operators."""
+"""The list of metrics, and their exposition for Prometheus. docs/metrics.md explains them to operators."""
 
 from __future__ import annotations
 
@@ -16,24 +16,25 @@ from prometheus_client.metrics_core import Metric
 
 from service.telemetry.cells import Snapshot
 
-# Upper bounds in seconds. A digit takes 60 us on an idle machine, and its stages take parts of that; a deadline is a
-# matter of seconds. The durations' are finer where most of them are.
+# Upper bounds in seconds. A request with one digit takes 60 us on an idle machine, and each stage a part of that;
+# deadlines are seconds. The bounds for whole requests are closer together where most durations are.
 _FROM_A_MILLISECOND: Final = (1e-3, 2e-3, 5e-3, 10e-3, 20e-3, 50e-3, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 DURATION_BOUNDS: Final = (50e-6, 75e-6, 100e-6, 150e-6, 200e-6, 300e-6, 500e-6, 750e-6, *_FROM_A_MILLISECOND)
 STAGE_BOUNDS: Final = (5e-6, 10e-6, 20e-6, 50e-6, 100e-6, 200e-6, 500e-6, *_FROM_A_MILLISECOND)
-BATCH_BOUNDS: Final = tuple(float(2**power) for power in range(13))  # images: up to VAE_BATCH's largest, 4,096
+BATCH_BOUNDS: Final = tuple(float(2**power) for power in range(13))  # images: up to 4,096, the maximum of VAE_BATCH
 
-# The label that is the number of the worker's file of cells, known where the file is read.
+# This label is the number of the worker's file of cells. It is not stored in the file, but added when the file is read.
 _WORKER: Final = "worker"
 
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """One metric: its name without suffix, and what becomes of several workers' cells of the same labels.
+    """One metric: its name without suffix, its labels, and its buckets.
 
-    Counters and histograms are added up, dead workers' too. Gauges are the living workers'; the highest one counts, and
-    NaN is none. A histogram's cells are the sum of its values, then the count in each bucket; `bounds` are the buckets'
-    inclusive upper bounds but for the last bucket, which has none.
+    Cells of several workers with the same labels are combined. Counters and histograms are added, including those of
+    dead workers. Of gauges, the maximum over the living workers is taken; NaN means no value. The cells of a histogram
+    are the sum of its values, and then the count of each bucket. `bounds` are the inclusive upper bounds of the
+    buckets; the last bucket has none.
     """
 
     name: str
@@ -44,7 +45,7 @@ class Family:
 
     @property
     def cells(self) -> int:
-        """How many cells one set of label values takes."""
+        """The number of cells for one set of label values."""
         return len(self.bounds) + 2 if self.kind == "histogram" else 1
 
 
@@ -62,16 +63,16 @@ STAGE_DURATION: Final = Family(
     "vae_stage_duration_seconds",
     "histogram",
     ("route", "stage"),
-    "Seconds of an answered verb's request in a stage: read, queue, compute, write.",
+    "Seconds of an answered request to a verb in a stage: read, queue, compute, write.",
     STAGE_BOUNDS,
 )
 BATCH_SIZE: Final = Family(
     "vae_batch_size_images", "histogram", ("model", "run"), "Images or latents in one run of a model.", BATCH_BOUNDS
 )
 IMAGES: Final = Family("vae_images", "counter", ("model", "verb"), "Images or latents in answered requests.")
-REJECTED: Final = Family("vae_rejected", "counter", ("reason",), "Requests that were given up before they were done.")
+REJECTED: Final = Family("vae_rejected", "counter", ("reason",), "Requests that were not finished.")
 QUEUE_DEPTH: Final = Family(
-    "vae_queue_depth_images", "gauge", (_WORKER,), "Images that one worker holds, waiting or being worked on."
+    "vae_queue_depth_images", "gauge", (_WORKER,), "Images that one worker holds, waiting or being computed."
 )
 READY: Final = Family("vae_ready", "gauge", (_WORKER,), "1 when the worker's /readyz says 200, else 0.")
 MODEL_INFO: Final = Family(
@@ -121,32 +122,32 @@ _BY_NAME: Final = {family.name: family for family in FAMILIES}
 
 
 def key_of(family: Family, values: Sequence[str]) -> str:
-    """The key of the cells of one set of label values, the worker's number left out."""
+    """The key of the cells of one set of label values, without the worker's number."""
     return json.dumps([family.name, *values])
 
 
 def is_gauge(key: str) -> bool:
-    """Whether the cell under this key belongs to the worker that wrote it, and not to all time."""
+    """Whether the cell of this key is a gauge. A gauge is only valid while the worker that wrote it is alive."""
     return _BY_NAME[json.loads(key)[0]].kind == "gauge"
 
 
 def exposition(snapshots: Sequence[Snapshot], accept: str) -> tuple[bytes, str]:
-    """All metrics as OpenMetrics or as Prometheus' text, whichever the Accept header asks for, and its media type."""
+    """All metrics as OpenMetrics or Prometheus' text, as the Accept header asks, and the media type."""
     try:
         encode, media_type = choose_encoder(accept)
-    except (TypeError, ValueError):  # a version that is not one
+    except (TypeError, ValueError):  # an invalid version in the header
         encode, media_type = generate_latest, CONTENT_TYPE_PLAIN_0_0_4
     return encode(_Collected(snapshots)), media_type
 
 
 class _Collected:
-    """The snapshots' metrics, in the shape that prometheus-client encodes."""
+    """The metrics of the snapshots, as a collector of prometheus-client."""
 
     def __init__(self, snapshots: Sequence[Snapshot]) -> None:
         self._snapshots = snapshots
 
     def collect(self) -> Iterator[Metric]:
-        """Every family, whether it has samples or not."""
+        """Every metric, also those without samples."""
         by_name: dict[str, dict[tuple[str, ...], list[float]]] = {family.name: {} for family in FAMILIES}
         for family, labels, cells in _labelled(self._snapshots):
             known = by_name[family.name].get(labels)
@@ -162,7 +163,7 @@ class _Collected:
 
 
 def _labelled(snapshots: Iterable[Snapshot]) -> Iterator[tuple[Family, tuple[str, ...], list[float]]]:
-    """All cells that count, with their labels' values."""
+    """All cells that are valid, with the values of their labels."""
     for snapshot in snapshots:
         for key, cells in snapshot.cells.items():
             name, *values = json.loads(key)
@@ -199,7 +200,7 @@ def _build() -> dict[str, str]:
 
 
 def _first_version(*distributions: str) -> str:
-    """The version of the one that is installed: they hold the same module."""
+    """The version of the distribution that is installed. All of them contain the same module."""
     for distribution in distributions:
         try:
             return version(distribution)

@@ -1,11 +1,11 @@
-"""How the service logs: one line an event on standard error, as text or JSON; never a payload, never a key.
+"""The log of the service: one line per event on standard error, as text or JSON; never a payload, never a key.
 
-A line that cannot be written is counted and given up: a full disk, a closed pipe or a reader that has stalled takes log
-lines from an operator, but no answer from a client. There is no buffer to fill and no thread to wait for.
+A line that cannot be written is counted and dropped. A full disk, a closed pipe or a reader that has stalled costs log
+lines, but it never delays or breaks an answer to a client. There is no buffer and no thread.
 
-A line has at most `LINE_BYTES` bytes, the most that a pipe takes in one piece, so that the workers' lines do not mix.
-Within it nothing is left that a reader could take for the end of a line. Only a traceback in text takes several lines,
-and all but its first are indented.
+A line has at most `LINE_BYTES` bytes, the most that a pipe takes atomically, so that lines of several workers do not
+mix. It contains no character that a reader could take for the end of a line. Only a traceback in the text format takes
+several lines, and all but the first are indented.
 """
 
 from __future__ import annotations
@@ -32,53 +32,54 @@ Format = Literal["text", "json"]
 LINE_BYTES: Final = 4096  # PIPE_BUF on Linux
 _REQUESTS: Final = "service.requests"
 
-# What ends a line for some reader (str.splitlines is one) or steers a terminal; and half a surrogate pair, which no
-# encoding has a place for.
+# Characters that end a line for some readers (such as str.splitlines) or control a terminal; and lone surrogates, which
+# cannot be encoded.
 _UNSAFE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _UNSAFE_IN_JSON: Final = re.compile(r"[\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # orjson escapes the others
 
 
-class Sink:
-    """Where lines go. Nothing that goes wrong with it is anybody's problem; `lost` counts the lines."""
+class LogWriter:
+    """Writes lines to a stream. It never raises; `lost` counts the lines that could not be written."""
 
     def __init__(self, stream: RawIOBase) -> None:
-        """`stream` is unbuffered: what a buffer holds back would be tried again, and fail again, at exit."""
+        """`stream` has to be unbuffered: a buffer would be written again at exit, and fail again."""
         self._stream = stream
         self.lost = 0
         try:
             self._poll: select.poll | None = select.poll()
             self._poll.register(stream.fileno(), select.POLLOUT)
-        except (OSError, ValueError):  # a stream that is no file, as in a test
+        except (OSError, ValueError):  # a stream without a file descriptor, as in tests
             self._poll = None
 
     def write(self, line: bytes) -> None:
-        """Write one line, its end included, unless that would fail or take long."""
+        """Write one line, which ends with a newline, unless that would fail or block."""
         try:
             if self._poll is not None and not self._poll.poll(0):
-                self.lost += 1  # a pipe that is full: its reader may be gone for good
+                self.lost += 1  # a full pipe: its reader may never read again
             elif self._stream.write(line) != len(line):
                 self.lost += 1
         except (OSError, ValueError):  # ValueError: a closed file
             self.lost += 1
 
 
-def configure(level: str, form: Format = "text", stream: RawIOBase | None = None) -> Sink:
-    """Send every logger's lines, uvicorn's too, to standard error from `level` ("debug" ... "error") up."""
+def configure(level: str, form: Format = "text", stream: RawIOBase | None = None) -> LogWriter:
+    """Write the records of every logger, also uvicorn's, from `level` ("debug" ... "error") on, to standard error."""
     if stream is None:
         stream = FileIO(2, "wb", closefd=False)
-    sink = Sink(stream)
-    handler = _Handler(sink, form)
+    writer = LogWriter(stream)
+    handler = _Handler(writer, form)
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    return sink
+    return writer
 
 
 def log_what_python_reports() -> None:
-    """Have Python's warnings, and exceptions that nobody catches, logged instead of printed.
+    """Log Python's warnings and uncaught exceptions instead of printing them.
 
-    A warning is logged once for each place in the code that gives it. Odd pictures make Pillow warn in ever new words,
-    so Python's own rule, once for each text, would let clients fill the log, and the memory that Python keeps for it.
+    A warning is logged once for each place in the code that emits it. Python's own rule is once for each text. But
+    Pillow's texts depend on the picture, so clients could fill the log, and the memory in which Python stores the
+    texts.
     """
-    if not sys.warnoptions:  # else whoever started this process has chosen
+    if not sys.warnoptions:  # with -W or PYTHONWARNINGS, the user has chosen
         warnings.simplefilter("always", append=True)
     warnings.showwarning = _warning_logger()
     sys.excepthook = _log_uncaught
@@ -98,7 +99,7 @@ def _warning_logger() -> Callable[..., None]:
 
 
 def _log_uncaught(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
-    if issubclass(kind, KeyboardInterrupt | SystemExit):  # Ctrl-C before the server runs; the end of a thread
+    if issubclass(kind, KeyboardInterrupt | SystemExit):  # Ctrl-C during the start; sys.exit in a thread
         return
     logging.getLogger("service").critical(
         "Not caught: %s: %s", kind.__name__, error, exc_info=(kind, error or kind(), trace)
@@ -106,13 +107,13 @@ def _log_uncaught(kind: type[BaseException], error: BaseException | None, trace:
 
 
 class RequestLog:
-    """A line for each request. Who wants none has None in this one's place, and tests for that, which is free.
+    """Writes one line for each request. If requests are not logged, there is None in place of this object.
 
-    A line takes 4 us into a file, 8 into a pipe that is being read.
+    A line takes 4 us into a file, and 8 us into a pipe that is being read.
     """
 
-    def __init__(self, sink: Sink, form: Format) -> None:
-        self._sink = sink
+    def __init__(self, writer: LogWriter, form: Format) -> None:
+        self._writer = writer
         self._json = form == "json"
 
     def write(self, record: Record) -> None:
@@ -150,28 +151,28 @@ class RequestLog:
                 f"compute_ms={record.compute * 1e3:.3f} write_ms={record.write * 1e3:.3f}"
             )
             line = (text if text.isprintable() else _UNSAFE.sub(_escaped, text)).encode() + b"\n"
-        self._sink.write(line)
+        self._writer.write(line)
 
 
 class _Handler(logging.Handler):
-    """Everything else that is logged."""
+    """Writes the records of Python's logging, which are all lines but those of requests."""
 
-    def __init__(self, sink: Sink, form: Format) -> None:
+    def __init__(self, writer: LogWriter, form: Format) -> None:
         super().__init__()
-        self._sink = sink
+        self._writer = writer
         self._line = _json_line if form == "json" else _text_line
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a record's line. A message that does not go with its arguments is written as it is."""
+        """Write the line of a record. A message that does not match its arguments is written without them."""
         try:
             message = record.getMessage()
-        except Exception:  # a mistake in a log call must not become one in a request
+        except Exception:  # a bug in a log call must not break a request
             message = str(record.msg)
         trace = logging.Formatter().formatException(record.exc_info) if record.exc_info else ""
         room = LINE_BYTES
         while len(line := self._line(record, message[:room], trace[max(0, len(trace) - room) :])) > LINE_BYTES and room:
-            room //= 2  # of a message its beginning matters, of a traceback its end
-        self._sink.write(line)
+            room //= 2  # keep the beginning of the message and the end of the traceback
+        self._writer.write(line)
 
 
 def _json_line(record: logging.LogRecord, message: str, trace: str) -> bytes:

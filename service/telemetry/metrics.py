@@ -1,13 +1,12 @@
-"""The service's metrics: counted in a microsecond, right over all workers and their deaths, exposed to Prometheus.
+"""The metrics of the service: counted in a microsecond, correct over all workers and their restarts.
 
-prometheus-client is used for what it is good at, the exposition. Counting with it costs too much: for the two counters
-and five histograms of a request it took 4.8 us, and 13 us in its mode for several processes; between runs of the
-encoder, which leave the caches cold, 6.6 and 15. Here they are one call of 1.2 us, cold 2.0, and 1.5 in the running
-server: it finds the places of a request's labels in a dictionary and adds to cells (`cells.py`). These are figures of
-`python -m bench.counting`. Gauges are looked up when somebody scrapes, and every second for scrapes that another worker
-answers.
+prometheus-client writes the exposition. It is too slow for counting: the two counters and five histograms of a request
+took 4.8 us, and 13 us in its mode for several processes; with cold CPU caches, as after a run of the encoder, 6.6 and
+15 us. Here they are one call, which takes 1.2 us, 2.0 us with cold caches, and 1.5 us in the running server. It looks
+up the cells of the request's labels in a dictionary and adds to them (`cells.py`). `python -m bench.counting` measures
+this. Gauges are updated for each scrape, and every second for scrapes that another worker answers.
 
-All methods belong to the event loop's thread. Durations are in seconds.
+All methods must be called in the event loop's thread. Durations are in seconds.
 """
 
 from __future__ import annotations
@@ -27,28 +26,29 @@ from service.telemetry import families
 from service.telemetry.cells import SIZE, Cells
 from service.telemetry.families import Family, key_of
 
-UNMATCHED: Final = "unmatched"  # the route of requests that no route's template matches
+UNMATCHED: Final = "unmatched"  # the route label of requests that match no route
 OTHER: Final = "other"
 
 STAGES: Final = ("read", "queue", "compute", "write")
 
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
-# A value's index in these, by bisect_left, is that of its histogram's cell: the first cell is the sum's.
+# bisect_left in one of these gives the cell of a value in its histogram. The first cell holds the sum of the values.
 _DURATION: Final = (-math.inf, *families.DURATION_BOUNDS)
 _STAGE: Final = (-math.inf, *families.STAGE_BOUNDS)
 _BATCH: Final = (-math.inf, *families.BATCH_BOUNDS)
 
-# Labels should be few. Should they not be, there is always room for one more set in each family: "other" everywhere.
+# Space that is kept free, so that each family has room for one more set of labels: "other" in every label. It is used
+# when there are unexpectedly many labels.
 _RESERVE: Final = SIZE // 16
 
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Where the gauges' values come from; asked at each refresh.
+    """Functions that return the values of the gauges. They are called at each refresh.
 
-    `queue_depth`: images that wait. `ready`: what /readyz says. `models`: name, version and provider of each that is
-    served. `log_lines_lost`: how many, since the process started.
+    `queue_depth`: images admitted and not yet answered. `ready`: the answer of /readyz. `models`: name, version and
+    provider of each model that is served. `log_lines_lost`: log lines lost since the process started.
     """
 
     queue_depth: Callable[[], int]
@@ -58,15 +58,15 @@ class Sources:
 
 
 class Metrics:
-    """The metrics of this process and, with a directory (`cells.shared_directory`), of all workers that share it."""
+    """The metrics of this process; with a directory (`cells.shared_directory`), of all workers that share it."""
 
     def __init__(self, directory: Path | None = None) -> None:
-        """Join the workers that share `directory`. Raises OSError when there is no room in it."""
+        """Join the workers that share `directory`. Raises OSError when there is no space in it."""
         self._storage = Cells(directory)
         self._cells = self._storage.values
         for key, first in self._storage.items():
             if families.is_gauge(key):
-                self._cells[first] = math.nan  # a dead worker's
+                self._cells[first] = math.nan  # a value of the worker that had this file before
         self._sources: Sources | None = None
         self._models: set[tuple[str, str, str]] = set()
         self._process = ProcessCollector(registry=None)
@@ -77,7 +77,7 @@ class Metrics:
         self.refresh()
 
     def watch(self, sources: Sources) -> None:
-        """Take the gauges' values from `sources` from now on."""
+        """Set where the values of the gauges come from."""
         self._sources = sources
         self.refresh()
 
@@ -92,7 +92,7 @@ class Metrics:
         compute: float,
         write: float,
     ) -> None:
-        """Count a POST of a verb that was answered with 200: all of its metrics in one call."""
+        """Count a request to a verb that was answered with 200: all of its metrics in one call."""
         try:
             requests, counted, total, first, second, third, fourth = self._answered[route, model]
         except KeyError:
@@ -112,7 +112,7 @@ class Metrics:
         cells[fourth + bisect_left(_STAGE, write)] += 1.0
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
-        """Count any other request, refused verbs among them. `route` is the template, or UNMATCHED."""
+        """Count any other request, also one to a verb that failed. `route` is the route's template, or UNMATCHED."""
         try:
             requests, total = self._requests[route, method, status]
         except KeyError:
@@ -123,18 +123,18 @@ class Metrics:
         cells[total + bisect_left(_DURATION, seconds)] += 1.0
 
     def batch(self, model: str, run: str, rows: int) -> None:
-        """Count one run of a model: of which kind, and over how many rows."""
+        """Count one run of a model: its kind and its number of rows."""
         size, _ = self._place(families.BATCH_SIZE, model, run)
         cells = self._cells
         cells[size] += rows
         cells[size + bisect_left(_BATCH, rows)] += 1.0
 
     def rejected(self, reason: str) -> None:
-        """Count a request that was given up: `reason` is a word of a small set, as queue_full or deadline."""
+        """Count a request that was not finished. `reason` is a value of `VaeError.rejection`, such as "queue_full"."""
         self._cells[self._place(families.REJECTED, reason)[0]] += 1.0
 
     def refresh(self) -> None:
-        """Bring the gauges up to date."""
+        """Update the gauges."""
         self._count_up(families.CPU, time.process_time())
         self._set(families.HEARTBEAT, time.time())
         found = {metric.name: metric.samples[0].value for metric in self._process.collect()}
@@ -183,7 +183,7 @@ class Metrics:
         return requests, total
 
     def _place(self, family: Family, *values: str) -> tuple[int, bool]:
-        """The index of the first cell for these label values, and whether it is theirs alone, to be remembered."""
+        """The index of the first cell for these label values; False if they share the cells of "other"."""
         values = tuple([value.encode("utf-8", "replace").decode() for value in values])
         key = family.name, values
         if key not in self._places:
@@ -200,6 +200,6 @@ class Metrics:
         self._cells[self._place(family, *values)[0]] = value
 
     def _count_up(self, family: Family, now: float) -> None:
-        """Add what this process has counted since the last time; the cell goes on from process to process."""
+        """Add the increase since the last call. The cell may already hold the counts of processes before this one."""
         self._cells[self._place(family)[0]] += now - self._counted.get(family.name, 0.0)
         self._counted[family.name] = now

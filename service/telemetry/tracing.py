@@ -1,9 +1,10 @@
-"""OpenTelemetry traces, an optional extra: a span for each request, and within it one for each stage.
+"""OpenTelemetry traces, an optional extra: a span for each request, with a child span for each stage.
 
-Where the spans go is said in OpenTelemetry's own variables: OTEL_TRACES_EXPORTER (otlp by default; console; none; or
-several), OTEL_EXPORTER_OTLP_ENDPOINT and its kin, OTEL_TRACES_SAMPLER, OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES,
-OTEL_SDK_DISABLED. The SDK is imported when a `Tracing` is made, not with this module. A request's spans are made when
-it has been answered, from times that were measured anyway; a thread sends them, and drops what it cannot send.
+OpenTelemetry's own variables say where the spans go: OTEL_TRACES_EXPORTER (otlp by default; console; none; or several),
+OTEL_EXPORTER_OTLP_ENDPOINT and the like, OTEL_TRACES_SAMPLER, OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES,
+OTEL_SDK_DISABLED. The SDK is imported when a `Tracing` is made, not with this module. The spans of a request are made
+after its answer, from times that are measured in any case. A thread of the SDK sends them, and drops those it cannot
+send.
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ _OTLP: Final = {"http/protobuf": "otlp_proto_http", "grpc": "otlp_proto_grpc"}
 
 
 class Tracing:
-    """Makes spans and has them sent. Who wants none has None in this one's place."""
+    """Makes spans and has them sent. While tracing is off, there is None in place of this object."""
 
     def __init__(self, *exporters: SpanExporter) -> None:
-        """Send spans to `exporters`; if there are none, to those that the environment names.
+        """Send spans to `exporters`, or if none are given, to those that the environment names.
 
-        Raises TracingUnavailable when OpenTelemetry, or such an exporter, is not installed.
+        Raises TracingUnavailable when OpenTelemetry or the exporter is not installed.
         """
         try:
             from opentelemetry import trace
@@ -56,10 +57,10 @@ class Tracing:
         self._propagator = TraceContextTextMapPropagator()
 
     def request(self, headers: Mapping[bytes, bytes], record: Record) -> None:
-        """Make the spans of a request that is answered just now.
+        """Make the spans of a request that has just been answered.
 
-        The stages are drawn one after another. A request of two runs has one queue and one compute span, as long as
-        both together. If `headers` say that the request is part of a trace, it goes on here.
+        The stages are placed one after the other. A request with two runs has one queue span and one compute span, each
+        with the sum of both. If `headers` contain a trace context, the spans belong to that trace.
         """
         end = time.time_ns()
         at = end - round(record.seconds * 1e9)
@@ -97,7 +98,7 @@ class Tracing:
         span.end(end)
 
     def close(self) -> None:
-        """Send what is left and stop."""
+        """Send the spans that are left, and stop."""
         self._provider.shutdown()
 
 

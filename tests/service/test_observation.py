@@ -19,7 +19,7 @@ from harness.records import Lines
 from service.api.wire import Protocol
 from service.app import create_app
 from service.settings import Settings
-from service.telemetry.logs import Sink
+from service.telemetry.logs import LogWriter
 
 Kind = tuple[str, str, int]
 
@@ -30,7 +30,7 @@ class Observed:
     def __init__(self, models: Path, **settings: object) -> None:
         self._stream = Lines()
         options = {"models_dir": models, "default_model": "tiny", "log_requests": True, "log_format": "json"}
-        self.app = create_app(Settings(**(options | settings)), sink=Sink(self._stream))  # type: ignore[arg-type]
+        self.app = create_app(Settings(**(options | settings)), log_writer=LogWriter(self._stream))  # type: ignore[arg-type]
 
     def logged(self) -> Counter[Kind]:
         lines = [json.loads(line) for line in self._stream.lines]

@@ -21,7 +21,7 @@ IMAGES = np.random.Generator(np.random.PCG64(0)).integers(0, 256, (5, 6, 4), np.
 @pytest.fixture
 def vae(tmp_path: Path) -> Iterator[Autoencoder]:
     engine = Engine(read_bundle(write_bundle(tmp_path)), provider="cpu", threads=1)
-    batcher = Batcher("tiny", most=8, inline=4)
+    batcher = Batcher("tiny", max_rows=8, inline_rows=4)
     yield Autoencoder(engine.contract, engine, batcher)
     batcher.close()
 
@@ -98,7 +98,7 @@ def test_a_prior_or_label_that_the_bundle_has_not_is_unknown(vae: Autoencoder) -
 def fitted(tmp_path: Path) -> Iterator[Autoencoder]:
     """With a prior whose Gaussians lie about 10 and 20 (label 1), 30 and 40 (label 4)."""
     bundle = read_bundle(write_bundle(tmp_path, "fitted", prior=True))
-    batcher = Batcher("fitted", most=8, inline=4)
+    batcher = Batcher("fitted", max_rows=8, inline_rows=4)
     yield Autoencoder(bundle.contract, Engine(bundle, provider="cpu", threads=1), batcher, bundle.prior)
     batcher.close()
 

@@ -55,8 +55,8 @@ class FakeEngine:
             raise ArithmeticError("a guilty row")
 
 
-class Lanes:
-    """A lane for each graph of the fake engine."""
+class Queues:
+    """A queue for each graph of the fake engine."""
 
     def __init__(self, batcher: Batcher, engine: FakeEngine) -> None:
         self.encode = batcher.queue("encode", engine.encode).submit
@@ -70,12 +70,12 @@ def engine() -> FakeEngine:
 
 @pytest.fixture
 def run(engine: FakeEngine) -> Iterator[Callable[..., Any]]:
-    """Run a scenario on lanes of up to 8 rows a batch, of which up to 4 run on the loop, and give what it returns."""
+    """Run a scenario on queues of up to 8 rows a batch, of which up to 4 run on the loop, and give what it returns."""
     made: list[Batcher] = []
 
-    def run(scenario: Callable[[Lanes], Coroutine[Any, Any, Any]], most: int = 8, inline: int = 4) -> Any:
-        made.append(Batcher("fake", most=most, inline=inline))
-        return asyncio.run(asyncio.wait_for(scenario(Lanes(made[0], engine)), 60))
+    def run(scenario: Callable[[Queues], Coroutine[Any, Any, Any]], max_rows: int = 8, inline_rows: int = 4) -> Any:
+        made.append(Batcher("fake", max_rows=max_rows, inline_rows=inline_rows))
+        return asyncio.run(asyncio.wait_for(scenario(Queues(made[0], engine)), 60))
 
     yield run
     made[0].close()
@@ -99,8 +99,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> MagicMock:
 def test_one_turn_of_the_loop_is_one_batch_and_each_gets_its_own_rows(
     engine: FakeEngine, run: Callable[..., Any]
 ) -> None:
-    async def scenario(lanes: Lanes) -> Any:
-        return await asyncio.gather(*(lanes.encode(rows(count, count), Job()) for count in (1, 3, 2)))
+    async def scenario(queues: Queues) -> Any:
+        return await asyncio.gather(*(queues.encode(rows(count, count), Job()) for count in (1, 3, 2)))
 
     answers = run(scenario)
     assert engine.batches == [6]
@@ -110,9 +110,9 @@ def test_one_turn_of_the_loop_is_one_batch_and_each_gets_its_own_rows(
 
 
 def test_a_request_alone_runs_at_once_on_the_loop(engine: FakeEngine, run: Callable[..., Any]) -> None:
-    async def scenario(lanes: Lanes) -> None:
+    async def scenario(queues: Queues) -> None:
         for _ in range(3):
-            await lanes.encode(rows(1), Job())
+            await queues.encode(rows(1), Job())
 
     run(scenario)
     assert engine.batches == [1, 1, 1]
@@ -120,11 +120,11 @@ def test_a_request_alone_runs_at_once_on_the_loop(engine: FakeEngine, run: Calla
 
 
 def test_lanes_batch_on_their_own(engine: FakeEngine, run: Callable[..., Any]) -> None:
-    async def scenario(lanes: Lanes) -> Any:
+    async def scenario(queues: Queues) -> Any:
         return await asyncio.gather(
-            lanes.encode(rows(1, 5), Job()),
-            lanes.decode(np.full((2, 1), 7, np.float32), Job()),
-            lanes.encode(rows(2, 6), Job()),
+            queues.encode(rows(1, 5), Job()),
+            queues.decode(np.full((2, 1), 7, np.float32), Job()),
+            queues.encode(rows(2, 6), Job()),
         )
 
     (mu, _), (decoded,), (other_mu, _) = run(scenario)
@@ -137,13 +137,13 @@ def test_lanes_batch_on_their_own(engine: FakeEngine, run: Callable[..., Any]) -
 def test_a_large_batch_leaves_the_loop_free_and_the_next_one_gathers_meanwhile(
     engine: FakeEngine, run: Callable[..., Any]
 ) -> None:
-    async def scenario(lanes: Lanes) -> None:
+    async def scenario(queues: Queues) -> None:
         engine.let_go.clear()
-        large = asyncio.ensure_future(lanes.encode(rows(5), Job()))
+        large = asyncio.ensure_future(queues.encode(rows(5), Job()))
         await until_started(engine)
         others = []
         for _ in range(3):  # three turns, one batch
-            others.append(asyncio.ensure_future(lanes.encode(rows(1), Job())))
+            others.append(asyncio.ensure_future(queues.encode(rows(1), Job())))
             await asyncio.sleep(0)
         assert engine.batches == [5]
         engine.let_go.set()
@@ -155,8 +155,8 @@ def test_a_large_batch_leaves_the_loop_free_and_the_next_one_gathers_meanwhile(
 
 
 def test_batches_are_bounded_and_in_order(engine: FakeEngine, run: Callable[..., Any]) -> None:
-    async def scenario(lanes: Lanes) -> Any:
-        return await asyncio.gather(*(lanes.encode(rows(count, count), Job()) for count in (3, 4, 2, 20, 1, 7)))
+    async def scenario(queues: Queues) -> Any:
+        return await asyncio.gather(*(queues.encode(rows(count, count), Job()) for count in (3, 4, 2, 20, 1, 7)))
 
     answers = run(scenario)
     assert engine.batches == [7, 2, 20, 8]  # a request that is larger alone is a batch of its own
@@ -164,10 +164,10 @@ def test_batches_are_bounded_and_in_order(engine: FakeEngine, run: Callable[...,
 
 
 def test_a_bound_of_one_switches_batching_off(engine: FakeEngine, run: Callable[..., Any]) -> None:
-    async def scenario(lanes: Lanes) -> None:
-        await asyncio.gather(*(lanes.encode(rows(1), Job()) for _ in range(4)))
+    async def scenario(queues: Queues) -> None:
+        await asyncio.gather(*(queues.encode(rows(1), Job()) for _ in range(4)))
 
-    run(scenario, most=1)
+    run(scenario, max_rows=1)
     assert engine.batches == [1, 1, 1, 1]
 
 
@@ -175,11 +175,11 @@ def test_a_bound_of_one_switches_batching_off(engine: FakeEngine, run: Callable[
 def test_what_the_engine_raises_reaches_those_who_asked_and_the_batcher_lives_on(
     engine: FakeEngine, run: Callable[..., Any], count: int
 ) -> None:
-    async def scenario(lanes: Lanes) -> Any:
+    async def scenario(queues: Queues) -> Any:
         engine.fails = True
-        failed = await asyncio.gather(*(lanes.encode(rows(count), Job()) for _ in range(2)), return_exceptions=True)
+        failed = await asyncio.gather(*(queues.encode(rows(count), Job()) for _ in range(2)), return_exceptions=True)
         engine.fails = False
-        return failed, await lanes.encode(rows(count, 3), Job())
+        return failed, await queues.encode(rows(count, 3), Job())
 
     failed, (mu, _) = run(scenario)
     assert [type(error) for error in failed] == [ZeroDivisionError] * 2
@@ -187,8 +187,8 @@ def test_what_the_engine_raises_reaches_those_who_asked_and_the_batcher_lives_on
 
 
 def test_a_request_that_is_gone_spoils_nothing_for_the_others(engine: FakeEngine, run: Callable[..., Any]) -> None:
-    async def scenario(lanes: Lanes) -> Any:
-        requests = [asyncio.ensure_future(lanes.encode(rows(1, value), Job())) for value in (1, 2, 3)]
+    async def scenario(queues: Queues) -> Any:
+        requests = [asyncio.ensure_future(queues.encode(rows(1, value), Job())) for value in (1, 2, 3)]
         requests[1].cancel()
         return await asyncio.gather(*requests, return_exceptions=True)
 
@@ -200,12 +200,12 @@ def test_a_request_that_is_gone_spoils_nothing_for_the_others(engine: FakeEngine
 def test_waiting_and_computing_are_timed_apart(engine: FakeEngine, run: Callable[..., Any], clock: MagicMock) -> None:
     first, second = Job(), Job()
 
-    async def scenario(lanes: Lanes) -> None:
+    async def scenario(queues: Queues) -> None:
         engine.let_go.clear()
-        large = asyncio.ensure_future(lanes.encode(rows(5), first))
+        large = asyncio.ensure_future(queues.encode(rows(5), first))
         await until_started(engine)
         clock.return_value = 2.0
-        small = asyncio.ensure_future(lanes.encode(rows(1), second))
+        small = asyncio.ensure_future(queues.encode(rows(1), second))
         clock.return_value = 5.0
         engine.let_go.set()
         await asyncio.gather(large, small)
@@ -215,16 +215,16 @@ def test_waiting_and_computing_are_timed_apart(engine: FakeEngine, run: Callable
     assert (second.queue, second.compute) == (3.0, 0.0)
 
 
-@pytest.mark.parametrize("inline", [8, 0], ids=["on the loop", "off the loop"])
+@pytest.mark.parametrize("inline_rows", [8, 0], ids=["on the loop", "off the loop"])
 @pytest.mark.parametrize("guilty", [(2,), (0, 5), (1, 2, 3)])
 def test_only_the_guilty_of_a_batch_fail(
-    engine: FakeEngine, run: Callable[..., Any], guilty: tuple[int, ...], inline: int
+    engine: FakeEngine, run: Callable[..., Any], guilty: tuple[int, ...], inline_rows: int
 ) -> None:
-    async def scenario(lanes: Lanes) -> Any:
+    async def scenario(queues: Queues) -> Any:
         values = [GUILTY if number in guilty else number for number in range(6)]
-        return await asyncio.gather(*(lanes.encode(rows(1, value), Job()) for value in values), return_exceptions=True)
+        return await asyncio.gather(*(queues.encode(rows(1, value), Job()) for value in values), return_exceptions=True)
 
-    answers = run(scenario, inline=inline)
+    answers = run(scenario, inline_rows=inline_rows)
     assert engine.batches[0] == 6
     for number, answer in enumerate(answers):
         if number in guilty:
@@ -234,11 +234,11 @@ def test_only_the_guilty_of_a_batch_fail(
 
 
 def test_an_engine_that_answers_anybody_is_not_failing(engine: FakeEngine) -> None:
-    batcher = Batcher("fake", most=8, inline=8)
-    lane = batcher.queue("encode", engine.encode)
+    batcher = Batcher("fake", max_rows=8, inline_rows=8)
+    queue = batcher.queue("encode", engine.encode)
 
     async def ask(*values: int) -> Exception | None:
-        await asyncio.gather(*(lane.submit(rows(1, value), Job()) for value in values), return_exceptions=True)
+        await asyncio.gather(*(queue.submit(rows(1, value), Job()) for value in values), return_exceptions=True)
         return batcher.status.failure
 
     assert asyncio.run(ask(1, GUILTY)) is None
@@ -262,9 +262,9 @@ def gone() -> Job:
 
 
 def test_what_nobody_waits_for_is_not_run(engine: FakeEngine, run: Callable[..., Any]) -> None:
-    async def scenario(lanes: Lanes) -> Any:
+    async def scenario(queues: Queues) -> Any:
         jobs = (late(), Job(), gone())
-        return await asyncio.gather(*(lanes.encode(rows(1, 4), job) for job in jobs), return_exceptions=True)
+        return await asyncio.gather(*(queues.encode(rows(1, 4), job) for job in jobs), return_exceptions=True)
 
     expired, answered, left = run(scenario)
     assert engine.batches == [1]
@@ -276,10 +276,10 @@ def test_what_nobody_waits_for_is_not_run(engine: FakeEngine, run: Callable[...,
 def test_a_batch_of_which_nobody_is_left_is_no_run_and_does_not_stop_the_queue(
     engine: FakeEngine, run: Callable[..., Any]
 ) -> None:
-    async def scenario(lanes: Lanes) -> Any:
+    async def scenario(queues: Queues) -> Any:
         with pytest.raises(DeadlineExceeded):
-            await lanes.encode(rows(1), late())
-        return await lanes.encode(rows(1, 4), Job())
+            await queues.encode(rows(1), late())
+        return await queues.encode(rows(1, 4), Job())
 
     assert run(scenario)[0][0, 0] == 4
     assert engine.batches == [1]
@@ -288,14 +288,14 @@ def test_a_batch_of_which_nobody_is_left_is_no_run_and_does_not_stop_the_queue(
 def test_a_deadline_ends_the_wait_for_a_run_that_does_not_end(
     engine: FakeEngine, run: Callable[..., Any], clock: MagicMock
 ) -> None:
-    async def scenario(lanes: Lanes) -> Any:
+    async def scenario(queues: Queues) -> Any:
         engine.let_go.clear()
         jobs = [Job() for _ in range(3)]
         for job in jobs[:2]:
             job.deadline = 0.05  # by a clock that stands still: the run begins in time, however busy the machine is
-        stuck = asyncio.ensure_future(lanes.encode(rows(5), jobs[0]))
+        stuck = asyncio.ensure_future(queues.encode(rows(5), jobs[0]))
         await until_started(engine)
-        behind = [asyncio.ensure_future(lanes.encode(rows(1), job)) for job in jobs[1:]]
+        behind = [asyncio.ensure_future(queues.encode(rows(1), job)) for job in jobs[1:]]
         expired = await asyncio.gather(stuck, behind[0], return_exceptions=True)
         assert not behind[1].done()
         engine.let_go.set()
@@ -309,10 +309,10 @@ def test_a_deadline_ends_the_wait_for_a_run_that_does_not_end(
 def test_an_answer_that_is_ready_too_late_is_no_answer(
     engine: FakeEngine, run: Callable[..., Any], clock: MagicMock
 ) -> None:
-    async def scenario(lanes: Lanes) -> None:
+    async def scenario(queues: Queues) -> None:
         job = Job()
         job.deadline = 1.0
-        await lanes.encode(rows(1), job)
+        await queues.encode(rows(1), job)
 
     def outlast() -> None:
         clock.return_value = 2.0
@@ -324,13 +324,13 @@ def test_an_answer_that_is_ready_too_late_is_no_answer(
 
 
 def test_a_run_that_is_going_on_off_the_loop_can_be_seen(engine: FakeEngine) -> None:
-    batcher = Batcher("fake", most=8, inline=0)
-    lane = batcher.queue("encode", engine.encode)
+    batcher = Batcher("fake", max_rows=8, inline_rows=0)
+    queue = batcher.queue("encode", engine.encode)
     seen: list[float | None] = [batcher.status.since]
 
     async def scenario() -> None:
         engine.let_go.clear()
-        answer = lane.submit(rows(1), Job())
+        answer = queue.submit(rows(1), Job())
         await until_started(engine)
         seen.append(batcher.status.since)
         engine.let_go.set()

@@ -84,7 +84,7 @@ def test_an_engine_that_failed_on_one_input_is_ready_when_its_self_test_passes(
 def test_a_probe_does_not_wait_for_a_self_test_that_hangs(
     health: Health, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.inference.health._PATIENCE", 0.05)
+    monkeypatch.setattr("service.inference.health._PROBE_SECONDS", 0.05)
     let_go = threading.Event()
     runs: list[float] = []
 

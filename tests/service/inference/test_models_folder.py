@@ -19,7 +19,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("default", "pins"),
+    ("default", "selected"),
     [
         ("one", ()),
         ("one@1", ()),
@@ -28,12 +28,12 @@ def folder(tmp_path: Path) -> Path:
         ("two", ("one@2", "two@1")),
     ],
 )
-def test_a_folder_with_all_that_the_settings_name(folder: Path, default: str, pins: tuple[str, ...]) -> None:
-    check(folder, default, pins)
+def test_a_folder_with_all_that_the_settings_name(folder: Path, default: str, selected: tuple[str, ...]) -> None:
+    check(folder, default, selected)
 
 
 @pytest.mark.parametrize(
-    ("default", "pins", "sentence"),
+    ("default", "selected", "sentence"),
     [
         (
             "three",
@@ -57,10 +57,10 @@ def test_a_folder_with_all_that_the_settings_name(folder: Path, default: str, pi
     ],
 )
 def test_a_folder_without_what_the_settings_name(
-    folder: Path, default: str, pins: tuple[str, ...], sentence: str
+    folder: Path, default: str, selected: tuple[str, ...], sentence: str
 ) -> None:
     with pytest.raises(CannotStart, match=re.escape(sentence.format(folder=folder))):
-        check(folder, default, pins)
+        check(folder, default, selected)
 
 
 def test_a_sentence_does_not_name_a_hundred_models(folder: Path) -> None:

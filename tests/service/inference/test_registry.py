@@ -136,7 +136,7 @@ class TestRefresh:
         write_bundle(tmp_path, version=2)
         registry = opened(tmp_path)
         model = registry.find("tiny@1")
-        model.batcher.inline = 0  # its thread has to be there still
+        model.batcher.inline_rows = 0  # its thread has to be there still
         autoencoder = model.autoencoder
         del model
         shutil.rmtree(folder)
@@ -160,9 +160,9 @@ class TestRefresh:
             write_bundle(tmp_path, version=version)
         write_bundle(tmp_path, "colour", image_shape=(6, 4, 3))
         write_bundle(tmp_path, "other")
-        pins = ("tiny@1", "tiny@3", "colour")
+        selected = ("tiny@1", "tiny@3", "colour")
         registry = open_registry(
-            tmp_path, default="tiny", options=RegistryOptions("cpu", threads=1, batch=8, pins=pins)
+            tmp_path, default="tiny", options=RegistryOptions("cpu", threads=1, batch=8, selected=selected)
         )
         assert served(registry) == ["colour@1", "tiny@1", "tiny@3"]
 

@@ -18,7 +18,7 @@ import pytest
 
 from harness.paths import ROOT
 from harness.records import encoded_two
-from service.telemetry.logs import LINE_BYTES, Format, RequestLog, Sink, configure
+from service.telemetry.logs import LINE_BYTES, Format, LogWriter, RequestLog, configure
 
 NASTY = "a\nb\r\x1b[31m\x00\x85\u2028\u2029\x7f\ud800é\U0001f600"
 
@@ -84,7 +84,7 @@ class TestJson:
 
     def test_a_request_has_its_sizes_and_its_times(self) -> None:
         stream = Stream()
-        write_one(RequestLog(Sink(stream), "json"))
+        write_one(RequestLog(LogWriter(stream), "json"))
         fields = json.loads(stream.only())
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", fields.pop("time"))
         assert fields == {
@@ -130,8 +130,8 @@ class TestText:
 
     def test_a_request_has_the_same_fields_as_in_json(self) -> None:
         text, as_json = Stream(), Stream()
-        write_one(RequestLog(Sink(text), "text"))
-        write_one(RequestLog(Sink(as_json), "json"))
+        write_one(RequestLog(LogWriter(text), "text"))
+        write_one(RequestLog(LogWriter(as_json), "json"))
         line = text.only().decode()
         assert "INFO service.requests: POST /encode 200 " in line
         fields = dict(re.findall(r"(\w+)=(\S+)", line))
@@ -158,7 +158,7 @@ class TestLines:
 
     def test_nothing_in_a_request_ends_its_line(self, form: Format) -> None:
         stream = Stream()
-        write_one(RequestLog(Sink(stream), form), "a\nb\r\x00")
+        write_one(RequestLog(LogWriter(stream), form), "a\nb\r\x00")
         assert stream.only()[:-1].decode().isprintable()
 
     @pytest.mark.parametrize("text", ["x" * 100_000, NASTY * 3000, "\U0001f600" * 5000])
@@ -194,16 +194,16 @@ class TestLines:
         self, form: Format, number: int, capfd: pytest.CaptureFixture[str]
     ) -> None:
         stream = Stream(number)
-        sink = configure("info", form, stream)
+        writer = configure("info", form, stream)
         for _ in range(3):
             logging.getLogger("service").error("Lost.")
-            write_one(RequestLog(sink, form))
-        assert sink.lost == stream.tried == 6
+            write_one(RequestLog(writer, form))
+        assert writer.lost == stream.tried == 6
         assert capfd.readouterr() == ("", "")
         stream.number = None  # there is room again
         logging.getLogger("service").error("Found.")
         assert b"Found." in stream.only()
-        assert sink.lost == 6
+        assert writer.lost == 6
 
 
 class TestRealStreams:
@@ -212,13 +212,13 @@ class TestRealStreams:
     def test_a_pipe_that_nobody_reads_takes_no_time(self) -> None:
         reading, writing = os.pipe()
         with io.FileIO(reading) as read, io.FileIO(writing, "w") as stream:
-            sink = Sink(stream)
-            log = RequestLog(sink, "json")
+            writer = LogWriter(stream)
+            log = RequestLog(writer, "json")
             for _ in range(2000):
                 write_one(log)  # 600 kB into a pipe of 64 kB
-            assert 0 < sink.lost < 2000
+            assert 0 < writer.lost < 2000
             lines = (read.read(1 << 20) or b"").splitlines()
-            assert len(lines) == 2000 - sink.lost
+            assert len(lines) == 2000 - writer.lost
             assert all(json.loads(line)["images"] == 2 for line in lines)
             write_one(log)
             assert json.loads(read.read(1 << 20) or b"")["status"] == 200
@@ -227,25 +227,25 @@ class TestRealStreams:
         reading, writing = os.pipe()
         os.close(reading)
         with io.FileIO(writing, "w") as stream:
-            sink = Sink(stream)
-            write_one(RequestLog(sink, "json"))
-        assert sink.lost == 1
-        write_one(RequestLog(sink, "json"))  # and now this end is closed, too
-        assert sink.lost == 2
+            writer = LogWriter(stream)
+            write_one(RequestLog(writer, "json"))
+        assert writer.lost == 1
+        write_one(RequestLog(writer, "json"))  # and now this end is closed, too
+        assert writer.lost == 2
 
     CODE = """
 import logging, sys
 from service.telemetry import logs
 from harness.records import record
-sink = logs.configure("info", sys.argv[1])
-request_log = logs.RequestLog(sink, sys.argv[1])
+writer = logs.configure("info", sys.argv[1])
+request_log = logs.RequestLog(writer, sys.argv[1])
 for number in range(100):
     try:
         raise ZeroDivisionError(number)
     except ZeroDivisionError:
         logging.getLogger("service").exception("Failed.")
     request_log.write(record())
-print(sink.lost)
+print(writer.lost)
 """
 
     @pytest.mark.parametrize("form", ["text", "json"])
@@ -289,6 +289,6 @@ for _ in range(200):
 def test_a_line_for_a_request_takes_microseconds(form: Format) -> None:
     """Of this thread's processor time. `python -m bench.counting` measures."""
     with Path("/dev/null").open("wb", buffering=0) as stream:
-        log = RequestLog(Sink(stream), form)
+        log = RequestLog(LogWriter(stream), form)
         work: Callable[[], None] = lambda: write_one(log)  # noqa: E731
         assert min(timeit.repeat(work, timer=time.thread_time, number=200, repeat=50)) / 200 < 50e-6

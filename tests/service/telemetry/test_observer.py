@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from harness.records import Lines, encoded_two, record
 from service.api.context import RequestContext
-from service.telemetry.logs import RequestLog, Sink
+from service.telemetry.logs import LogWriter, RequestLog
 from service.telemetry.metrics import Metrics
 from service.telemetry.observer import Observer
 from service.telemetry.tracing import Tracing
@@ -31,7 +31,7 @@ def test_each_request_is_counted_once_logged_once_and_traced_once(
         monkeypatch.delenv(name, raising=False)
     metrics, lines, spans = Metrics(), Lines(), InMemorySpanExporter()
     tracing = Tracing(spans)
-    Observer(metrics, RequestLog(Sink(lines), "json"), tracing).observe(told, {})
+    Observer(metrics, RequestLog(LogWriter(lines), "json"), tracing).observe(told, {})
     tracing.close()
 
     expected = {"method": told.method, "route": told.route, "status": str(told.status)}
