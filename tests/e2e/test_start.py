@@ -1,4 +1,4 @@
-"""How a real `python -m service` starts, and what it says when it cannot."""
+"""Starts of a real `python -m service`, and its messages when it cannot start."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from PIL import Image
 from harness.paths import MODELS, ROOT
 from harness.servers import Server
 
-# A mistake of ours in a worker, and only there: it cannot make its application.
+# A bug that only workers have: they cannot make their application.
 BROKEN_WORKER = """
 import sys
 if "--multiprocessing-fork" in sys.orig_argv:
@@ -36,7 +36,7 @@ def environment(**variables: object) -> dict[str, str]:
 
 
 def start(*arguments: str, **variables: object) -> subprocess.CompletedProcess[str]:
-    """A service that ends by itself, and soon."""
+    """Run a service that ends by itself."""
     return subprocess.run(
         [sys.executable, "-m", "service", *arguments],
         cwd=ROOT,
@@ -121,7 +121,7 @@ class TestFailures:
         assert {(line["level"], line["logger"]) for line in lines} == {("critical", "service")}
         assert [line["message"].partition("=")[0] for line in lines] == ["VAE_PORT", "VAE_QUEUE", "VAE_CORS_ORIGINS"]
 
-    def test_a_mistake_of_ours_in_the_workers_is_one_line_with_its_traceback(self, tmp_path: Path) -> None:
+    def test_a_bug_in_the_workers_is_one_line_with_its_traceback(self, tmp_path: Path) -> None:
         (tmp_path / "sitecustomize.py").write_text(BROKEN_WORKER)
         ended = start(PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}", VAE_WORKERS=2, VAE_LOG_FORMAT="json")
         assert ended.returncode == 1
@@ -132,7 +132,7 @@ class TestFailures:
 
 def test_the_log_says_the_port_that_the_system_chose(serve: Callable[..., Server]) -> None:
     server = serve(port=0, workers=2)
-    assert f"vae-service 0.1.0 running on http://127.0.0.1:{server.port} (" in server.log.read_text()
+    assert f" running on http://127.0.0.1:{server.port} (" in server.log.read_text()
 
 
 def test_a_misspelt_setting_is_pointed_out(serve: Callable[..., Server]) -> None:
@@ -141,7 +141,7 @@ def test_a_misspelt_setting_is_pointed_out(serve: Callable[..., Server]) -> None
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_pillows_warnings_are_lines_of_the_log(serve: Callable[..., Server], workers: int) -> None:
-    file = io.BytesIO()  # a picture whose EXIF data ends too soon, which Pillow reads, and says so
+    file = io.BytesIO()  # its EXIF data ends too soon: Pillow reads the picture, but warns
     Image.new("L", (28, 28)).save(file, "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x05\x01\x12\0\x03")
     server = serve(workers=workers, log_format="json")
     for _ in range(20):

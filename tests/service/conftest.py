@@ -1,4 +1,4 @@
-"""Clients of real applications: one on the shipped models, others on small random bundles."""
+"""Test clients of real applications: one with the shipped models, others with small random bundles."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.service.fake_cuda import FakeCuda
 
 @pytest.fixture
 def cuda(monkeypatch: pytest.MonkeyPatch) -> list[FakeCuda]:
-    """An onnxruntime that says it has CUDA, and every session it opens."""
+    """Make onnxruntime claim to have CUDA. The list collects every session that it opens."""
     opened: list[FakeCuda] = []
     real = ort.InferenceSession
 
@@ -36,7 +36,7 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> list[FakeCuda]:
 
 @pytest.fixture(scope="session")
 def client() -> Iterator[TestClient]:
-    """The application as shipped, with its own models and default settings."""
+    """The application with the shipped models and default settings."""
     with TestClient(create_app(Settings(models_dir=MODELS))) as client:
         yield client
 
@@ -53,7 +53,7 @@ def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def start(tiny_models: Path) -> Iterator[Callable[..., TestClient]]:
-    """Start an application on the tiny bundles, with settings of the test's own."""
+    """A function that starts an application with the tiny bundles and the given settings."""
     with ExitStack() as stack:
 
         def start(models_dir: Path = tiny_models, **settings: Any) -> TestClient:

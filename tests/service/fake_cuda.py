@@ -1,4 +1,4 @@
-"""Sessions of onnxruntime that say that they are CUDA's."""
+"""Sessions of onnxruntime that claim to run on CUDA."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import onnxruntime as ort
 
 
 class FakeCuda:
-    """A session that runs on the CPU and says that it is CUDA; notes what it was asked for, its batches and threads."""
+    """A session that runs on the CPU and claims to run on CUDA. It records its arguments, batch sizes and threads."""
 
     def __init__(self, session: ort.InferenceSession, asked: dict[str, Any]) -> None:
         self.session = session

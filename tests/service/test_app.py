@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.service.fake_cuda import FakeCuda
 
 
-def test_on_cuda_no_run_keeps_the_event_loop_waiting(start: Callable[..., TestClient], cuda: list[FakeCuda]) -> None:
+def test_on_cuda_no_run_blocks_the_event_loop(start: Callable[..., TestClient], cuda: list[FakeCuda]) -> None:
     client = start(provider="cuda")
     for session in cuda:
         session.threads.clear()
@@ -17,7 +17,7 @@ def test_on_cuda_no_run_keeps_the_event_loop_waiting(start: Callable[..., TestCl
     assert [name for session in cuda for name in session.threads] == ["tiny@2_0"]
 
 
-def test_every_request_is_counted_once_whoever_answers_it(start: Callable[..., TestClient], tmp_path: Path) -> None:
+def test_every_request_is_counted_once_whatever_answers_it(start: Callable[..., TestClient], tmp_path: Path) -> None:
     (tmp_path / "keys").write_text("sesame\n")
     client = start(api_keys_file=tmp_path / "keys", cors_origins="https://here.example")
     client.headers["X-API-Key"] = "sesame"
@@ -39,7 +39,7 @@ def test_every_request_is_counted_once_whoever_answers_it(start: Callable[..., T
     }
     assert counted == {
         ("POST", "/sample", "415"): 2,
-        ("POST", "unmatched", "401"): 1,  # refused at the door, before the router looks
+        ("POST", "unmatched", "401"): 1,  # refused before the router runs
         ("GET", "/sample", "405"): 1,
         ("OPTIONS", "unmatched", "200"): 1,
         ("GET", "/models/{name}", "404"): 1,

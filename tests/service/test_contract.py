@@ -15,7 +15,7 @@ def test_the_shipped_contract_survives_reading_and_writing() -> None:
     assert Contract.from_json(SHIPPED).to_json() == SHIPPED
 
 
-def test_both_graphs_are_stamped_with_strings_only() -> None:
+def test_the_metadata_of_the_graphs_has_only_strings() -> None:
     metadata = graph_metadata(Contract.from_json(SHIPPED))
     assert metadata["vae.name"] == "mnist-mlp"
     assert metadata["vae.image_shape"] == "28,28"
@@ -42,7 +42,7 @@ def test_both_graphs_are_stamped_with_strings_only() -> None:
         ({"files": {"encoder.onnx": 7}}, "files is not an object of strings"),
     ],
 )
-def test_a_contract_that_says_nonsense_is_refused_in_one_sentence(changes: dict[str, Any], sentence: str) -> None:
+def test_an_invalid_contract_is_refused_in_one_sentence(changes: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         Contract.from_json(json.dumps(json.loads(SHIPPED) | changes))
 

@@ -37,5 +37,5 @@ def test_the_quota_of_the_cgroup_and_the_affinity_count_not_the_machine(
     assert available_cpus(tmp_path) == cpus
 
 
-def test_here_there_is_at_least_one() -> None:
+def test_this_machine_has_at_least_one() -> None:
     assert 1 <= available_cpus() <= (os.cpu_count() or 1)

@@ -15,7 +15,7 @@ from service.settings import Settings
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_makes_it_not_ready_before_the_server_hears_of_it(tiny_models: Path, number: signal.Signals) -> None:
+def test_a_signal_makes_it_not_ready_before_the_server_handles_it(tiny_models: Path, number: signal.Signals) -> None:
     app = create_app(Settings(models_dir=tiny_models, default_model="tiny"))
     heard: list[bool] = []
 
@@ -39,7 +39,7 @@ def test_a_signal_makes_it_not_ready_before_the_server_hears_of_it(tiny_models: 
     assert heard == [True]
 
 
-def test_an_event_loop_that_does_not_turn_ends_the_process_and_says_where_it_stood() -> None:
+def test_a_blocked_event_loop_ends_the_process_and_the_log_has_its_stack() -> None:
     program = """
 import asyncio, time
 from service.lifecycle import end_if_stuck

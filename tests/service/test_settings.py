@@ -23,7 +23,7 @@ def test_settings_come_from_the_environment_and_stay_as_they_are(monkeypatch: py
 @pytest.mark.parametrize(
     ("name", "value"), [("PORT", "http"), ("PORT", "70000"), ("PROVIDER", "tpu"), ("THREADS", "-1"), ("MAX_BATCH", "0")]
 )
-def test_nonsense_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+def test_invalid_values_are_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(f"VAE_{name}", value)
     with pytest.raises(ValidationError, match=name.lower()):
         Settings()

@@ -1,4 +1,4 @@
-"""Pictures read for a model of 28x28, unless the test says otherwise."""
+"""Read pictures for a model of 28x28 by default."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from tests.service.images.reading import DIGIT, SHAPE, faults, read
 
 
 def interlaced_png(image: Images) -> bytes:
-    """An Adam7 PNG (Pillow writes none): seven passes, each a coarse picture of its own."""
+    """An interlaced PNG (Adam7), which Pillow cannot write: seven passes, each a coarser picture."""
     passes = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)]
     filtered = b"".join(rows(image[top::down, left::right]) for top, left, down, right in passes)
     start = header(image.shape[1], image.shape[0], interlace=1)
@@ -53,7 +53,7 @@ class TestBase64:
 
 
 class TestAnyPicture:
-    """Pictures of a digit in every dress that people send are that digit, bit for bit, when nothing is lossy."""
+    """A digit in any lossless format and mode is read bit for bit."""
 
     def test_every_digit_survives_a_png_bit_for_bit(self) -> None:
         np.testing.assert_array_equal(read(*[encoded(digit) for digit in digits()]), digits())
@@ -89,14 +89,14 @@ class TestAnyPicture:
         assert np.abs(image.astype(int) - DIGIT).mean() < 3
 
     @pytest.mark.parametrize(("orientation", "turns"), [(3, 2), (6, 3), (8, 1)])
-    def test_a_camera_turned_by_exif_is_turned_back(self, orientation: int, turns: int) -> None:
+    def test_the_exif_orientation_is_applied(self, orientation: int, turns: int) -> None:
         exif = Image.Exif()
         exif[0x0112] = orientation
         lying = np.rot90(DIGIT, -turns)
         np.testing.assert_array_equal(read(encoded(lying, "PNG", exif=exif))[0], DIGIT)
 
     @pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP"])
-    def test_of_a_moving_picture_the_first_frame_counts(self, kind: str) -> None:
+    def test_the_first_frame_of_an_animation_is_used(self, kind: str) -> None:
         frames = [Image.fromarray(digit) for digit in digits()[:3]]
         options = {"lossless": True} if kind == "WEBP" else {}
         film = encoded(frames[0], kind, save_all=True, append_images=frames[1:], **options)
@@ -136,14 +136,14 @@ class TestBadPictures:
             b"%PDF-1.7",
         ],
     )
-    def test_what_is_no_picture_is_refused(self, data: bytes) -> None:
+    def test_a_file_that_is_not_a_picture_is_refused(self, data: bytes) -> None:
         assert faults(data) == {("images", 0): "Not a picture that can be read (PNG, JPEG, WEBP, GIF, BMP)."}
 
-    def test_a_format_that_is_not_on_the_list_stays_closed(self) -> None:
+    def test_other_formats_are_refused(self) -> None:
         assert "Not a picture" in faults(encoded(DIGIT, "TIFF"))[("images", 0)]
 
     @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP"])
-    def test_a_picture_cut_short_anywhere_is_refused_or_whole(self, kind: str) -> None:
+    def test_a_truncated_picture_is_refused_unless_all_its_pixels_are_there(self, kind: str) -> None:
         whole = encoded(DIGIT, kind)
         pixels = read(whole)
         for length in range(len(whole)):
@@ -151,7 +151,7 @@ class TestBadPictures:
                 images = read(whole[:length])
             except InvalidInput:
                 continue
-            np.testing.assert_array_equal(images, pixels)  # only what follows the pixels was lost
+            np.testing.assert_array_equal(images, pixels)  # only bytes after the pixels are missing
 
     def test_each_bad_picture_is_named_and_the_good_ones_are_not(self) -> None:
         assert list(faults(self.GOOD, b"bad", self.GOOD, self.GOOD[:60])) == [("images", 1), ("images", 3)]
@@ -169,7 +169,7 @@ class TestBadPictures:
         bomb = chunk(b"zTXt", b"comment\0\0" + deflated_zeros(100_000_000))
         assert faults(png(bomb)) == {("images", 0): "Not a picture that can be read (PNG, JPEG, WEBP, GIF, BMP)."}
 
-    def test_what_pillow_says_of_a_broken_picture_is_not_passed_on(self) -> None:
+    def test_messages_of_pillow_are_not_shown_to_clients(self) -> None:
         late = png()[:-12] + chunk(b"zTXt", b"comment\0\0" + zlib.compress(bytes(10_000_000))) + png()[-12:]
         assert faults(late) == {("images", 0): "The picture is broken and cannot be decoded."}
 
@@ -202,9 +202,9 @@ class TestGrid:
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (28, 28), (6, 4, 3), (64, 64), (65, 64), (100, 80, 3)])
-def test_an_images_png_is_that_image(shape: tuple[int, ...]) -> None:
+def test_the_png_of_an_image_decodes_to_that_image(shape: tuple[int, ...]) -> None:
     images = np.random.Generator(np.random.PCG64(2)).integers(0, 256, (3, *shape), np.uint8)
     files = codec.png_files(images)
     np.testing.assert_array_equal(np.stack([decoded(file) for file in files]), images)
-    for file in files:  # checks every chunk's CRC, which reading does not
+    for file in files:  # verify() checks the CRC of every chunk; reading does not
         Image.open(io.BytesIO(file)).verify()

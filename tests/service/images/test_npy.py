@@ -74,14 +74,14 @@ class TestNpy:
             "(-1, 28, 28)",
             "(2, 28, 28)",
             "(0, 28, 28)",
-            f"(0x{'f' * 9000}, 28, 28)",  # more digits than Python writes
+            f"(0x{'f' * 9000}, 28, 28)",  # more decimal digits than Python converts
         ],
     )
     def test_a_header_that_lies_about_its_size_allocates_nothing(self, shape: str) -> None:
         with pytest.raises(InvalidInput):
             self.read(npy_header(f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}") + bytes(784))
 
-    def test_no_images_of_a_size_that_no_array_can_have_are_refused(self) -> None:
+    def test_zero_images_of_an_impossible_size_are_refused(self) -> None:
         with pytest.raises(InvalidInput):
             self.read(npy_header("{'descr': '|u1', 'fortran_order': False, 'shape': (0, 9223372036854775807, 28), }"))
 

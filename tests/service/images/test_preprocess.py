@@ -48,11 +48,11 @@ class TestNone:
 
 
 class TestDigit:
-    """`digit` brings a digit from a scan, a photo or a canvas back to what MNIST's makers made of it."""
+    """`digit` restores MNIST digits from scans, photos and drawings."""
 
     @staticmethod
     def off(pictures: Sequence[bytes], count: int) -> float:
-        """Mean difference to the original digits, in grey levels; two different digits are about 40 apart."""
+        """The mean difference from the original digits, in grey levels. Between two different digits it is about 40."""
         images = read(*pictures, preprocess="digit")
         return float(np.abs(images.astype(int) - digits()[:count]).mean())
 
@@ -61,7 +61,7 @@ class TestDigit:
         page[0, 0] = page[499, 499] = 255
         assert faults(encoded(page), preprocess="digit") == {("images", 0): "There is no ink in the picture."}
 
-    def test_mnist_itself_comes_out_as_it_went_in(self) -> None:
+    def test_mnist_images_hardly_change(self) -> None:
         assert self.off([encoded(digit) for digit in digits()[:50]], 50) < 0.5
 
     @pytest.mark.parametrize("invert", [False, True], ids=["white on black", "black on white"])
@@ -88,7 +88,7 @@ class TestDigit:
         assert reasons == {("images", 0): "There is no ink in the picture."}
 
     @pytest.mark.parametrize("shape", [(1, 1), (200, 1), (1, 200)])
-    def test_slivers_do_not_break_it(self, shape: tuple[int, int]) -> None:
+    def test_very_thin_pictures_are_read(self, shape: tuple[int, int]) -> None:
         page = np.zeros((300, 300), np.uint8)
         page[100 : 100 + shape[0], 50 : 50 + shape[1]] = 255
         assert read(encoded(page), preprocess="digit").max() == 255

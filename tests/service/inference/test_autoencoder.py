@@ -44,7 +44,7 @@ def test_a_draw_is_mu_plus_the_standard_deviation_times_seeded_noise(vae: Autoen
 
 
 def test_draws_follow_the_posterior(vae: Autoencoder) -> None:
-    """20,000 draws of one image have its mean and its deviation, within five standard errors."""
+    """20,000 draws for one image have its mean and standard deviation, within five standard errors."""
     posterior = asyncio.run(vae.encode(np.repeat(IMAGES[:1], 20_000, axis=0), Job(), sample=True, seed=0))
     assert posterior.z is not None
     std = np.exp(posterior.logvar[0] / 2)
@@ -66,7 +66,7 @@ def test_reconstruct_with_sample_decodes_the_draw(vae: Autoencoder) -> None:
     np.testing.assert_array_equal(result.images, asyncio.run(vae.decode(result.posterior.z, Job())))
 
 
-def test_samples_are_the_same_for_the_same_seed_and_a_longer_one_starts_alike(vae: Autoencoder) -> None:
+def test_samples_with_the_same_seed_are_equal_and_a_longer_one_starts_the_same(vae: Autoencoder) -> None:
     short = asyncio.run(vae.sample(4, Job(), seed=1))
     long = asyncio.run(vae.sample(9, Job(), seed=1))
     other = asyncio.run(vae.sample(4, Job(), seed=2))
@@ -74,7 +74,7 @@ def test_samples_are_the_same_for_the_same_seed_and_a_longer_one_starts_alike(va
     assert not np.array_equal(short.z, other.z)
 
 
-def test_a_sample_nobody_seeded_says_its_seed(vae: Autoencoder) -> None:
+def test_a_sample_without_a_seed_returns_the_one_it_used(vae: Autoencoder) -> None:
     first = asyncio.run(vae.sample(4, Job()))
     again = asyncio.run(vae.sample(4, Job(), seed=first.seed))
     assert first.images.tobytes() == again.images.tobytes()
@@ -87,7 +87,7 @@ def test_temperature_scales_the_prior(vae: Autoencoder) -> None:
     assert not asyncio.run(vae.sample(4, Job(), seed=1, temperature=0)).z.any()
 
 
-def test_a_prior_or_label_that_the_bundle_has_not_is_unknown(vae: Autoencoder) -> None:
+def test_a_missing_prior_or_label_is_unknown(vae: Autoencoder) -> None:
     with pytest.raises(Unknown, match="tiny@1 has no aggregate prior"):
         asyncio.run(vae.sample(1, Job(), prior="aggregate"))
     with pytest.raises(Unknown, match="tiny@1 has no aggregate prior for label 7"):
@@ -96,7 +96,7 @@ def test_a_prior_or_label_that_the_bundle_has_not_is_unknown(vae: Autoencoder) -
 
 @pytest.fixture
 def fitted(tmp_path: Path) -> Iterator[Autoencoder]:
-    """With a prior whose Gaussians lie about 10 and 20 (label 1), 30 and 40 (label 4)."""
+    """A model with a prior. Its Gaussians have their means at 10 and 20 (label 1), and at 30 and 40 (label 4)."""
     bundle = read_bundle(write_bundle(tmp_path, "fitted", prior=True))
     batcher = Batcher("fitted", max_rows=8, inline_rows=4)
     yield Autoencoder(bundle.contract, Engine(bundle, provider="cpu", threads=1), batcher, bundle.prior)
@@ -113,7 +113,7 @@ class TestAggregatePrior:
         assert default.z.dtype == np.float32
         assert default.z.min() > 5
 
-    def test_the_normal_prior_can_still_be_had(self, fitted: Autoencoder, vae: Autoencoder) -> None:
+    def test_the_normal_prior_can_be_chosen(self, fitted: Autoencoder, vae: Autoencoder) -> None:
         normal = asyncio.run(fitted.sample(4, Job(), seed=1, prior="normal"))
         assert normal.prior == "normal"
         np.testing.assert_array_equal(normal.z, noise((4, 3), 1))
@@ -132,14 +132,14 @@ class TestAggregatePrior:
             assert short.images.tobytes() == long.images[:4].tobytes()
             assert short.z.tobytes() != asyncio.run(fitted.sample(4, Job(), seed=2, label=label)).z.tobytes()
 
-    def test_temperature_scales_the_distance_from_the_gaussian_s_mean(self, fitted: Autoencoder) -> None:
+    def test_temperature_scales_the_distance_from_the_mean_of_the_gaussian(self, fitted: Autoencoder) -> None:
         cold, warm, hot = (
             asyncio.run(fitted.sample(20, Job(), seed=1, temperature=each)).z for each in (0.0, 1.0, 2.0)
         )
         assert set(cold.flatten().tolist()) <= {10, 20, 30, 40}
         np.testing.assert_allclose(hot - cold, 2 * (warm - cold), atol=1e-5)
 
-    def test_what_it_has_not_is_unknown(self, fitted: Autoencoder) -> None:
+    def test_a_missing_label_is_unknown(self, fitted: Autoencoder) -> None:
         with pytest.raises(Unknown, match="fitted@1 has no aggregate prior for label 7"):
             asyncio.run(fitted.sample(1, Job(), label=7))
         with pytest.raises(Unknown, match="fitted@1 has no normal prior for label 1"):

@@ -23,11 +23,11 @@ def rows(count: int, value: int = 0) -> Images:
 
 
 class FakeEngine:
-    """Encodes an image to its first pixel and decodes it back, and notes its batches and its threads."""
+    """Encodes an image to its first pixel and decodes it back. Records the batches and their threads."""
 
     def __init__(self) -> None:
-        self.let_go = threading.Event()
-        self.let_go.set()
+        self.may_end = threading.Event()
+        self.may_end.set()
         self.started = threading.Event()
         self.batches: list[int] = []
         self.threads: list[int] = []
@@ -47,7 +47,7 @@ class FakeEngine:
         self.batches.append(count)
         self.threads.append(threading.get_ident())
         self.started.set()
-        assert self.let_go.wait(60)
+        assert self.may_end.wait(60)
         self.meanwhile()
         if self.fails:
             raise ZeroDivisionError
@@ -56,7 +56,7 @@ class FakeEngine:
 
 
 class Queues:
-    """A queue for each graph of the fake engine."""
+    """One queue for each graph of the fake engine."""
 
     def __init__(self, batcher: Batcher, engine: FakeEngine) -> None:
         self.encode = batcher.queue("encode", engine.encode).submit
@@ -70,7 +70,7 @@ def engine() -> FakeEngine:
 
 @pytest.fixture
 def run(engine: FakeEngine) -> Iterator[Callable[..., Any]]:
-    """Run a scenario on queues of up to 8 rows a batch, of which up to 4 run on the loop, and give what it returns."""
+    """Run a scenario and return its result. Batches have up to 8 rows; up to 4 rows run on the loop."""
     made: list[Batcher] = []
 
     def run(scenario: Callable[[Queues], Coroutine[Any, Any, Any]], max_rows: int = 8, inline_rows: int = 4) -> Any:
@@ -96,7 +96,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> MagicMock:
     return clock
 
 
-def test_one_turn_of_the_loop_is_one_batch_and_each_gets_its_own_rows(
+def test_requests_of_one_loop_turn_share_a_batch_and_each_gets_its_own_rows(
     engine: FakeEngine, run: Callable[..., Any]
 ) -> None:
     async def scenario(queues: Queues) -> Any:
@@ -109,7 +109,7 @@ def test_one_turn_of_the_loop_is_one_batch_and_each_gets_its_own_rows(
         np.testing.assert_array_equal(logvar, -mu)
 
 
-def test_a_request_alone_runs_at_once_on_the_loop(engine: FakeEngine, run: Callable[..., Any]) -> None:
+def test_a_single_request_runs_at_once_on_the_loop(engine: FakeEngine, run: Callable[..., Any]) -> None:
     async def scenario(queues: Queues) -> None:
         for _ in range(3):
             await queues.encode(rows(1), Job())
@@ -119,7 +119,7 @@ def test_a_request_alone_runs_at_once_on_the_loop(engine: FakeEngine, run: Calla
     assert set(engine.threads) == {threading.get_ident()}
 
 
-def test_lanes_batch_on_their_own(engine: FakeEngine, run: Callable[..., Any]) -> None:
+def test_queues_batch_independently(engine: FakeEngine, run: Callable[..., Any]) -> None:
     async def scenario(queues: Queues) -> Any:
         return await asyncio.gather(
             queues.encode(rows(1, 5), Job()),
@@ -134,19 +134,19 @@ def test_lanes_batch_on_their_own(engine: FakeEngine, run: Callable[..., Any]) -
     assert other_mu.tolist() == [[6], [6]]
 
 
-def test_a_large_batch_leaves_the_loop_free_and_the_next_one_gathers_meanwhile(
+def test_a_large_batch_leaves_the_loop_free_while_the_next_one_collects(
     engine: FakeEngine, run: Callable[..., Any]
 ) -> None:
     async def scenario(queues: Queues) -> None:
-        engine.let_go.clear()
+        engine.may_end.clear()
         large = asyncio.ensure_future(queues.encode(rows(5), Job()))
         await until_started(engine)
         others = []
-        for _ in range(3):  # three turns, one batch
+        for _ in range(3):  # requests of three turns become one batch
             others.append(asyncio.ensure_future(queues.encode(rows(1), Job())))
             await asyncio.sleep(0)
         assert engine.batches == [5]
-        engine.let_go.set()
+        engine.may_end.set()
         await asyncio.gather(large, *others)
 
     run(scenario)
@@ -159,11 +159,11 @@ def test_batches_are_bounded_and_in_order(engine: FakeEngine, run: Callable[...,
         return await asyncio.gather(*(queues.encode(rows(count, count), Job()) for count in (3, 4, 2, 20, 1, 7)))
 
     answers = run(scenario)
-    assert engine.batches == [7, 2, 20, 8]  # a request that is larger alone is a batch of its own
+    assert engine.batches == [7, 2, 20, 8]  # a request with more rows than a batch may have runs alone
     assert [int(mu[0, 0]) for mu, _ in answers] == [3, 4, 2, 20, 1, 7]
 
 
-def test_a_bound_of_one_switches_batching_off(engine: FakeEngine, run: Callable[..., Any]) -> None:
+def test_max_rows_of_one_switches_batching_off(engine: FakeEngine, run: Callable[..., Any]) -> None:
     async def scenario(queues: Queues) -> None:
         await asyncio.gather(*(queues.encode(rows(1), Job()) for _ in range(4)))
 
@@ -172,7 +172,7 @@ def test_a_bound_of_one_switches_batching_off(engine: FakeEngine, run: Callable[
 
 
 @pytest.mark.parametrize("count", [1, 5], ids=["on the loop", "off the loop"])
-def test_what_the_engine_raises_reaches_those_who_asked_and_the_batcher_lives_on(
+def test_an_error_of_the_engine_reaches_its_requests_and_the_batcher_goes_on(
     engine: FakeEngine, run: Callable[..., Any], count: int
 ) -> None:
     async def scenario(queues: Queues) -> Any:
@@ -186,7 +186,7 @@ def test_what_the_engine_raises_reaches_those_who_asked_and_the_batcher_lives_on
     assert mu[0, 0] == 3
 
 
-def test_a_request_that_is_gone_spoils_nothing_for_the_others(engine: FakeEngine, run: Callable[..., Any]) -> None:
+def test_a_cancelled_request_does_not_affect_the_others(engine: FakeEngine, run: Callable[..., Any]) -> None:
     async def scenario(queues: Queues) -> Any:
         requests = [asyncio.ensure_future(queues.encode(rows(1, value), Job())) for value in (1, 2, 3)]
         requests[1].cancel()
@@ -197,17 +197,19 @@ def test_a_request_that_is_gone_spoils_nothing_for_the_others(engine: FakeEngine
     assert (first[0][0, 0], third[0][0, 0]) == (1, 3)
 
 
-def test_waiting_and_computing_are_timed_apart(engine: FakeEngine, run: Callable[..., Any], clock: MagicMock) -> None:
+def test_waiting_and_computing_are_timed_separately(
+    engine: FakeEngine, run: Callable[..., Any], clock: MagicMock
+) -> None:
     first, second = Job(), Job()
 
     async def scenario(queues: Queues) -> None:
-        engine.let_go.clear()
+        engine.may_end.clear()
         large = asyncio.ensure_future(queues.encode(rows(5), first))
         await until_started(engine)
         clock.return_value = 2.0
         small = asyncio.ensure_future(queues.encode(rows(1), second))
         clock.return_value = 5.0
-        engine.let_go.set()
+        engine.may_end.set()
         await asyncio.gather(large, small)
 
     run(scenario)
@@ -217,7 +219,7 @@ def test_waiting_and_computing_are_timed_apart(engine: FakeEngine, run: Callable
 
 @pytest.mark.parametrize("inline_rows", [8, 0], ids=["on the loop", "off the loop"])
 @pytest.mark.parametrize("guilty", [(2,), (0, 5), (1, 2, 3)])
-def test_only_the_guilty_of_a_batch_fail(
+def test_only_the_guilty_requests_of_a_batch_fail(
     engine: FakeEngine, run: Callable[..., Any], guilty: tuple[int, ...], inline_rows: int
 ) -> None:
     async def scenario(queues: Queues) -> Any:
@@ -233,7 +235,7 @@ def test_only_the_guilty_of_a_batch_fail(
             assert answer[0][0, 0] == number
 
 
-def test_an_engine_that_answers_anybody_is_not_failing(engine: FakeEngine) -> None:
+def test_an_engine_with_one_success_in_a_batch_is_not_failing(engine: FakeEngine) -> None:
     batcher = Batcher("fake", max_rows=8, inline_rows=8)
     queue = batcher.queue("encode", engine.encode)
 
@@ -261,7 +263,7 @@ def gone() -> Job:
     return job
 
 
-def test_what_nobody_waits_for_is_not_run(engine: FakeEngine, run: Callable[..., Any]) -> None:
+def test_expired_and_abandoned_requests_are_not_run(engine: FakeEngine, run: Callable[..., Any]) -> None:
     async def scenario(queues: Queues) -> Any:
         jobs = (late(), Job(), gone())
         return await asyncio.gather(*(queues.encode(rows(1, 4), job) for job in jobs), return_exceptions=True)
@@ -273,7 +275,7 @@ def test_what_nobody_waits_for_is_not_run(engine: FakeEngine, run: Callable[...,
     assert answered[0][0, 0] == 4
 
 
-def test_a_batch_of_which_nobody_is_left_is_no_run_and_does_not_stop_the_queue(
+def test_a_batch_with_no_request_left_is_not_run_and_does_not_stop_the_queue(
     engine: FakeEngine, run: Callable[..., Any]
 ) -> None:
     async def scenario(queues: Queues) -> Any:
@@ -289,7 +291,7 @@ def test_a_deadline_ends_the_wait_for_a_run_that_does_not_end(
     engine: FakeEngine, run: Callable[..., Any], clock: MagicMock
 ) -> None:
     async def scenario(queues: Queues) -> Any:
-        engine.let_go.clear()
+        engine.may_end.clear()
         jobs = [Job() for _ in range(3)]
         for job in jobs[:2]:
             job.deadline = 0.05  # by a clock that stands still: the run begins in time, however busy the machine is
@@ -298,7 +300,7 @@ def test_a_deadline_ends_the_wait_for_a_run_that_does_not_end(
         behind = [asyncio.ensure_future(queues.encode(rows(1), job)) for job in jobs[1:]]
         expired = await asyncio.gather(stuck, behind[0], return_exceptions=True)
         assert not behind[1].done()
-        engine.let_go.set()
+        engine.may_end.set()
         await behind[1]
         return expired
 
@@ -306,9 +308,7 @@ def test_a_deadline_ends_the_wait_for_a_run_that_does_not_end(
     assert engine.batches == [5, 1]
 
 
-def test_an_answer_that_is_ready_too_late_is_no_answer(
-    engine: FakeEngine, run: Callable[..., Any], clock: MagicMock
-) -> None:
+def test_a_result_after_the_deadline_is_an_error(engine: FakeEngine, run: Callable[..., Any], clock: MagicMock) -> None:
     async def scenario(queues: Queues) -> None:
         job = Job()
         job.deadline = 1.0
@@ -323,17 +323,17 @@ def test_an_answer_that_is_ready_too_late_is_no_answer(
     assert engine.batches == [1]
 
 
-def test_a_run_that_is_going_on_off_the_loop_can_be_seen(engine: FakeEngine) -> None:
+def test_the_status_shows_a_run_in_the_thread(engine: FakeEngine) -> None:
     batcher = Batcher("fake", max_rows=8, inline_rows=0)
     queue = batcher.queue("encode", engine.encode)
     seen: list[float | None] = [batcher.status.since]
 
     async def scenario() -> None:
-        engine.let_go.clear()
+        engine.may_end.clear()
         answer = queue.submit(rows(1), Job())
         await until_started(engine)
         seen.append(batcher.status.since)
-        engine.let_go.set()
+        engine.may_end.set()
         await answer
 
     asyncio.run(scenario())

@@ -18,11 +18,11 @@ FILES = sorted(file.name for file in SHIPPED.iterdir())
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """A copy of the shipped bundle, to be spoilt."""
+    """A copy of the shipped bundle, to be damaged."""
     return Path(shutil.copytree(SHIPPED, tmp_path / "mnist-mlp" / "2"))
 
 
-def test_the_shipped_bundle_is_whole() -> None:
+def test_the_shipped_bundle_is_complete() -> None:
     bundle = read_bundle(SHIPPED)
     assert bundle.contract.id == "mnist-mlp@2"
     assert bundle.golden.image.shape[1:] == (28, 28)

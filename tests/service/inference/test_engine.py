@@ -38,24 +38,24 @@ def test_a_row_of_a_batch_equals_the_row_alone_bit_for_bit(shipped: Engine, size
         assert shipped.decode(alone_mu).tobytes() == decoded[row].tobytes()
 
 
-def test_several_threads_open_and_answer_alike(shipped: Engine) -> None:
+def test_several_threads_give_the_same_results(shipped: Engine) -> None:
     mu, _ = open_engine(MODELS / "mnist-mlp" / "2", threads=2).encode(digits()[:8])
     np.testing.assert_allclose(mu, shipped.encode(digits()[:8])[0], atol=names.GOLDEN_TOLERANCE)
 
 
-def test_what_the_runtime_raises_becomes_ours(shipped: Engine) -> None:
+def test_an_exception_of_onnxruntime_becomes_runtime_failed(shipped: Engine) -> None:
     with pytest.raises(RuntimeFailed, match="mnist-mlp@2: onnxruntime failed"):
         shipped.encode(np.zeros((1, 27, 28), np.uint8))
 
 
-def test_an_encoder_that_gives_no_numbers_is_a_failure(shipped: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_encoder_values_that_are_not_finite_are_a_failure(shipped: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = np.full((1, 20), np.nan, np.float32)
     monkeypatch.setattr(shipped, "_run", lambda *_: [broken, broken])
     with pytest.raises(RuntimeFailed, match="not finite"):
         shipped.encode(digits()[:1])
 
 
-def test_an_encoder_never_meets_a_strangers_decoder(tmp_path: Path) -> None:
+def test_an_encoder_and_a_decoder_of_two_models_are_refused(tmp_path: Path) -> None:
     mine, other = write_bundle(tmp_path / "a"), write_bundle(tmp_path / "b", seed=5)
     (mine / names.DECODER_FILE).write_bytes((other / names.DECODER_FILE).read_bytes())
     seal(mine)
@@ -72,7 +72,7 @@ def test_graphs_that_are_not_those_of_the_contract_are_refused(tmp_path: Path, c
 
 
 @pytest.mark.parametrize("array", ["mu", "logvar", "decoded"])
-def test_other_answers_than_pytorchs_refuse_the_bundle(tmp_path: Path, array: str) -> None:
+def test_outputs_that_differ_from_pytorchs_refuse_the_bundle(tmp_path: Path, array: str) -> None:
     folder = write_bundle(tmp_path)
     with np.load(folder / names.GOLDEN_FILE) as arrays:
         changed = {name: arrays[name].copy() for name in arrays.files}
@@ -86,7 +86,7 @@ def test_other_answers_than_pytorchs_refuse_the_bundle(tmp_path: Path, array: st
         open_engine(folder)
 
 
-def test_bytes_that_are_no_graph_refuse_the_bundle(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_graph_refuses_the_bundle(tmp_path: Path) -> None:
     folder = write_bundle(tmp_path)
     (folder / names.ENCODER_FILE).write_bytes(b"not a graph")
     seal(folder)
@@ -95,7 +95,7 @@ def test_bytes_that_are_no_graph_refuse_the_bundle(tmp_path: Path) -> None:
 
 
 class TestProviders:
-    """What happens where CUDA is built in, missing, or there and broken. None of it needs a GPU."""
+    """onnxruntime with CUDA, without it, and with CUDA that does not work. These tests need no GPU."""
 
     @pytest.fixture
     def built_with_cuda(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,7 +123,7 @@ class TestProviders:
         assert open_engine(write_bundle(tmp_path), provider="cpu").provider == CPU
         assert not caplog.records
 
-    def test_cuda_is_tried_first_without_fallback_and_kept_so(self, tmp_path: Path, cuda: list[FakeCuda]) -> None:
+    def test_cuda_is_tried_first_and_onnxruntimes_fallback_is_off(self, tmp_path: Path, cuda: list[FakeCuda]) -> None:
         engine = open_engine(write_bundle(tmp_path), provider="cuda")
         assert engine.provider == CUDA
         assert [session.asked["providers"][0][0] for session in cuda] == [CUDA, CUDA]

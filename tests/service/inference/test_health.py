@@ -40,12 +40,12 @@ def break_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Engine, "_run", fail)
 
 
-def test_what_works_is_ready(health: Health) -> None:
+def test_a_working_service_is_ready(health: Health) -> None:
     assert unready(health) is None
     assert health.stuck() is None
 
 
-def test_what_drains_is_not(health: Health) -> None:
+def test_a_draining_service_is_not_ready(health: Health) -> None:
     health.draining = True
     assert unready(health) == "Draining: the process has been asked to stop."
 
@@ -85,19 +85,19 @@ def test_a_probe_does_not_wait_for_a_self_test_that_hangs(
     health: Health, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.inference.health._PROBE_SECONDS", 0.05)
-    let_go = threading.Event()
+    may_end = threading.Event()
     runs: list[float] = []
 
     def hang(_: Engine) -> None:
         runs.append(time.perf_counter())
-        assert let_go.wait(60)
+        assert may_end.wait(60)
 
     monkeypatch.setattr(Engine, "check", hang)
     registry.default.batcher.status.failure = RuntimeFailed("a failed run")
 
     async def probes() -> list[str | None]:
         slow = await asyncio.gather(*(health.unready() for _ in range(3)))
-        let_go.set()
+        may_end.set()
         async with asyncio.timeout(60):
             while await health.unready() is not None:
                 await asyncio.sleep(0.01)
@@ -108,9 +108,9 @@ def test_a_probe_does_not_wait_for_a_self_test_that_hangs(
 
 
 def test_a_run_that_does_not_end_is_stuck_and_not_ready(registry: Registry) -> None:
-    pulse = registry.default.batcher.status
+    status = registry.default.batcher.status
     health = Health(registry, stall_seconds=5000)
-    pulse.since = time.perf_counter() - 4000
+    status.since = time.perf_counter() - 4000
     assert health.stuck() is None
-    pulse.since = time.perf_counter() - 6000
+    status.since = time.perf_counter() - 6000
     assert health.stuck() == unready(health) == "tiny@1: a run has not ended for more than 5000 s."

@@ -8,7 +8,7 @@ from service.errors import ClientGone, DeadlineExceeded
 from service.inference.job import Job
 
 
-def test_work_that_nobody_waits_for_is_refused() -> None:
+def test_an_expired_or_abandoned_job_is_refused() -> None:
     job = Job()
     job.check()
     job.deadline = time.perf_counter()

@@ -15,7 +15,7 @@ from tests.bundles import mixtures, seal, write_bundle
 
 @pytest.fixture
 def mixture() -> Mixture:
-    """Two Gaussians in the plane, the second of which is drawn three times out of four."""
+    """Two Gaussians in two dimensions. The second one has a weight of 3/4."""
     cholesky = np.array([[[1, 0], [0.5, 2]], [[0.3, 0], [-0.2, 0.1]]], np.float32)
     return Mixture(np.array([0.25, 0.75], np.float32), np.array([[-5, 0], [5, 1]], np.float32), cholesky)
 
@@ -26,7 +26,7 @@ def draw(mixture: Mixture, count: int) -> npt.NDArray[np.float32]:
 
 
 def test_draws_have_the_weights_means_and_covariances_of_the_mixture(mixture: Mixture) -> None:
-    """20,000 draws, within five standard errors."""
+    """20,000 draws agree within five standard errors."""
     z = draw(mixture, 20_000)
     second = z[:, 0] > 0
     assert abs(second.mean() - 0.75) < 5 * np.sqrt(0.75 * 0.25 / 20_000)
@@ -51,7 +51,7 @@ def test_the_last_choice_below_one_still_chooses_a_gaussian(mixture: Mixture) ->
     np.testing.assert_array_equal(z, mixture.means[1:])
 
 
-def test_the_overall_mixture_is_the_labels_by_their_shares(tmp_path: Path) -> None:
+def test_the_overall_mixture_combines_the_labels_by_their_shares(tmp_path: Path) -> None:
     prior = read_bundle(write_bundle(tmp_path, prior=True)).prior
     assert prior is not None
     np.testing.assert_allclose(prior.overall.weights, [0.375, 0.375, 0.225, 0.025])
@@ -92,7 +92,7 @@ def test_a_bundle_without_a_prior_has_none(tmp_path: Path) -> None:
         "pickled",
     ],
 )
-def test_arrays_that_are_no_mixture_over_the_latents_refuse_the_bundle(
+def test_arrays_that_are_not_a_mixture_over_the_latents_refuse_the_bundle(
     tmp_path: Path, change: dict[str, npt.NDArray[np.generic]]
 ) -> None:
     folder = write_bundle(tmp_path, prior=True)

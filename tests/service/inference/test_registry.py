@@ -36,7 +36,7 @@ def test_what_is_not_served_is_unknown(tiny_models: Path, reference: str) -> Non
         opened(tiny_models).find(reference)
 
 
-def test_versions_are_numbers_not_texts(tmp_path: Path) -> None:
+def test_versions_are_compared_as_numbers(tmp_path: Path) -> None:
     write_bundle(tmp_path, version=9)
     write_bundle(tmp_path, version=10)
     assert opened(tmp_path).default.autoencoder.contract.version == 10
@@ -62,7 +62,7 @@ def test_an_absent_folder_is_an_error(tmp_path: Path) -> None:
         opened(tmp_path / "absent")
 
 
-def test_folders_that_are_no_versions_are_left_alone(tmp_path: Path) -> None:
+def test_folders_that_are_not_versions_are_ignored(tmp_path: Path) -> None:
     write_bundle(tmp_path)
     (tmp_path / "tiny" / ".2.tmp").mkdir()
     (tmp_path / "tiny" / "draft").mkdir()
@@ -76,7 +76,7 @@ def served(registry: Registry) -> list[str]:
 
 
 class TestRefresh:
-    """What changes under the folder while it is served."""
+    """Changes in the folder while its models are served."""
 
     def test_a_new_version_is_served_beside_the_old_one(self, tmp_path: Path) -> None:
         write_bundle(tmp_path)
@@ -95,14 +95,14 @@ class TestRefresh:
         registry.refresh()
         assert served(registry) == ["tiny@1"]
 
-    def test_a_bundle_that_turns_bad_is_refused_and_what_was_opened_before_stays(
+    def test_a_bundle_that_becomes_invalid_is_refused_and_the_open_one_stays(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         folder = write_bundle(tmp_path)
         registry = opened(tmp_path)
         before, graph = registry.find("tiny@1"), (folder / "encoder.onnx").read_bytes()
         (folder / "encoder.onnx").write_bytes(b"corrupt")
-        for _ in range(2):  # a look that finds the same again forgets nothing
+        for _ in range(2):  # a second refresh without a change forgets nothing
             registry.refresh()
             assert registry.find("tiny@1") is before
             assert list(registry.refused) == ["tiny/1"]
@@ -112,7 +112,7 @@ class TestRefresh:
         assert registry.refused == {}
         assert registry.find("tiny@1") is not before
 
-    def test_a_bundle_with_other_weights_takes_the_place_of_the_one_before(self, tmp_path: Path) -> None:
+    def test_a_bundle_with_other_weights_replaces_the_old_one(self, tmp_path: Path) -> None:
         folder = write_bundle(tmp_path)
         registry = opened(tmp_path)
         before = registry.find(None).engine.contract.identity
@@ -131,12 +131,12 @@ class TestRefresh:
         with pytest.raises(Unknown):
             registry.find("tiny@2")
 
-    def test_a_model_that_is_gone_answers_what_it_has_begun_and_then_leaves_no_thread(self, tmp_path: Path) -> None:
+    def test_a_removed_model_finishes_its_requests_and_then_leaves_no_thread(self, tmp_path: Path) -> None:
         folder = write_bundle(tmp_path)
         write_bundle(tmp_path, version=2)
         registry = opened(tmp_path)
         model = registry.find("tiny@1")
-        model.batcher.inline_rows = 0  # its thread has to be there still
+        model.batcher.inline_rows = 0  # so that the run needs the thread, which must still exist
         autoencoder = model.autoencoder
         del model
         shutil.rmtree(folder)
@@ -148,14 +148,14 @@ class TestRefresh:
 
         assert asyncio.run(asyncio.wait_for(answer(autoencoder), 60)) == 2
         assert threads("tiny@1")
-        gc.freeze()  # as the service does: from here on nothing is freed but by its last reference
+        gc.freeze()  # as the service does: after this, only reference counts free the objects
         del autoencoder
         for thread in threads("tiny@1"):
             thread.join(60)
         assert not threads("tiny@1")
         gc.unfreeze()
 
-    def test_only_what_is_pinned_is_opened(self, tmp_path: Path) -> None:
+    def test_only_selected_models_are_opened(self, tmp_path: Path) -> None:
         for version in (1, 2, 3):
             write_bundle(tmp_path, version=version)
         write_bundle(tmp_path, "colour", image_shape=(6, 4, 3))

@@ -14,7 +14,7 @@ from tests.bundles import write_bundle
 
 
 async def until(registry: Registry, ids: list[str]) -> None:
-    """Wait until just these models are served."""
+    """Wait until exactly these models are served."""
     async with asyncio.timeout(60):
         while [model.engine.contract.id for model in registry] != ids:
             await asyncio.sleep(0.02)
@@ -33,7 +33,7 @@ def registry(models: Path) -> Iterator[Registry]:
     registry.close()
 
 
-def test_what_comes_and_goes_in_the_folder_is_followed(models: Path, registry: Registry) -> None:
+def test_new_and_removed_bundles_are_followed(models: Path, registry: Registry) -> None:
     async def scenario() -> None:
         following = asyncio.create_task(watcher.follow(registry, 0.01))
         write_bundle(models, version=2)
@@ -49,7 +49,7 @@ def test_what_comes_and_goes_in_the_folder_is_followed(models: Path, registry: R
     asyncio.run(scenario())
 
 
-def test_a_bundle_that_is_still_being_written_is_let_be(
+def test_a_bundle_that_is_still_being_written_is_not_opened(
     models: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     look, looks = registry.fingerprints, 0
@@ -57,7 +57,7 @@ def test_a_bundle_that_is_still_being_written_is_let_be(
     def growing() -> dict[Path, Fingerprint]:
         nonlocal looks
         looks += 1
-        if looks <= 5:  # each look finds it longer than the one before
+        if looks <= 5:  # at each check the file is longer than before
             with (models / "tiny" / "2" / "encoder.onnx").open("ab") as file:
                 file.write(b"more")
         elif looks == 6:
@@ -77,7 +77,7 @@ def test_a_bundle_that_is_still_being_written_is_let_be(
     assert registry.refused == {}
 
 
-def test_a_look_that_fails_is_not_the_last_one(
+def test_watching_goes_on_after_a_failed_check(
     models: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     look, broken = registry.fingerprints, [True, True]

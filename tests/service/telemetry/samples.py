@@ -1,4 +1,4 @@
-"""Metrics for a test to look at: what counts as one request, what is exposed, and a single value of it."""
+"""Helpers for tests of metrics: count a request, and read values from the exposition."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
 def scrape(metrics: Metrics) -> Samples:
-    """What a worker exposes: every sample's value by name and labels."""
+    """The exposition of a worker: the value of every sample, by name and labels."""
     return samples_of(metrics.exposition()[0].decode())
 
 
@@ -41,4 +41,4 @@ def sources(**other: Any) -> Sources:
 def answer_one(metrics: Metrics) -> None:
     metrics.answered(
         "/encode", "mnist-mlp@1", 2, 70e-6, read=12e-6, queue=2e-6, compute=34e-6, write=13e-6
-    )  # adds up to less: the rest is between the stages
+    )  # the stages add up to less than the whole: there is time between them

@@ -1,4 +1,4 @@
-"""What Prometheus reads."""
+"""The text that Prometheus scrapes."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_any_label_value_comes_back_as_it_was() -> None:
         assert found == routes
 
 
-def test_half_a_surrogate_pair_spoils_no_scrape() -> None:
+def test_a_lone_surrogate_does_not_break_the_scrape() -> None:
     metrics = Metrics()
     metrics.request("/\ud800", "GET", 200, 1e-3)
     assert value(scrape(metrics), "vae_requests_total", route="/?", method="GET", status=200) == 1
@@ -89,7 +89,7 @@ def test_an_unknown_method_is_other() -> None:
 
 
 @pytest.mark.parametrize(("count", "length"), [(2000, 10), (20, 100_000)])
-def test_labels_that_never_end_take_bounded_memory_and_no_count_is_lost(count: int, length: int) -> None:
+def test_very_many_labels_take_bounded_memory_and_no_count_is_lost(count: int, length: int) -> None:
     metrics = Metrics()
     for number in range(count):
         metrics.request(f"/{number:0{length}}", "GET", 200, 1e-3)

@@ -24,7 +24,7 @@ NASTY = "a\nb\r\x1b[31m\x00\x85\u2028\u2029\x7f\ud800é\U0001f600"
 
 
 class Stream(io.RawIOBase):
-    """Keeps the lines that are written to it, or fails each time with an error of the system."""
+    """A stream that keeps the lines written to it, or fails each time with an OSError."""
 
     def __init__(self, number: int | None = None) -> None:
         self.lines: list[bytes] = []
@@ -45,7 +45,7 @@ class Stream(io.RawIOBase):
 
 @pytest.fixture(autouse=True)
 def root_logger() -> Iterator[None]:
-    """Every test configures the root logger; pytest's own handlers come back afterwards."""
+    """Restore pytest's handlers after each test, because the tests configure the root logger."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     root.handlers = []
@@ -110,7 +110,7 @@ class TestJson:
 class TestText:
     """VAE_LOG_FORMAT=text."""
 
-    def test_a_line_reads_well(self) -> None:
+    def test_a_line_has_time_level_logger_and_message(self) -> None:
         stream = Stream()
         configure("info", "text", stream)
         logging.getLogger("service.some.module").warning("Serving %s.", "mnist")
@@ -143,7 +143,7 @@ class TestText:
 
 @pytest.mark.parametrize("form", ["text", "json"])
 class TestLines:
-    """Whatever is logged is one line, of a length that a pipe takes in one piece."""
+    """Every record is one line, which is short enough to be written to a pipe atomically."""
 
     def test_nothing_in_a_message_ends_its_line(self, form: Format) -> None:
         stream = Stream()
@@ -176,7 +176,7 @@ class TestLines:
         if form == "json":
             assert json.loads(line)["level"] == "error"
 
-    def test_a_mistake_in_a_log_call_is_nobodys_problem(self, form: Format, capfd: pytest.CaptureFixture[str]) -> None:
+    def test_a_bug_in_a_log_call_raises_nothing(self, form: Format, capfd: pytest.CaptureFixture[str]) -> None:
         stream = Stream()
         configure("info", form, stream)
         logging.getLogger("service").info("%d pictures", "three")
@@ -190,7 +190,7 @@ class TestLines:
         assert not stream.lines
 
     @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EPIPE, errno.EIO, errno.EBADF])
-    def test_what_cannot_be_written_is_counted_and_forgotten(
+    def test_lines_that_cannot_be_written_are_counted_and_dropped(
         self, form: Format, number: int, capfd: pytest.CaptureFixture[str]
     ) -> None:
         stream = Stream(number)
@@ -200,14 +200,14 @@ class TestLines:
             write_one(RequestLog(writer, form))
         assert writer.lost == stream.tried == 6
         assert capfd.readouterr() == ("", "")
-        stream.number = None  # there is room again
+        stream.number = None  # now writing works again
         logging.getLogger("service").error("Found.")
         assert b"Found." in stream.only()
         assert writer.lost == 6
 
 
 class TestRealStreams:
-    """What the system does to a log."""
+    """Real pipes and files that do not take the log."""
 
     def test_a_pipe_that_nobody_reads_takes_no_time(self) -> None:
         reading, writing = os.pipe()
@@ -230,7 +230,7 @@ class TestRealStreams:
             writer = LogWriter(stream)
             write_one(RequestLog(writer, "json"))
         assert writer.lost == 1
-        write_one(RequestLog(writer, "json"))  # and now this end is closed, too
+        write_one(RequestLog(writer, "json"))  # now this end is closed, too
         assert writer.lost == 2
 
     CODE = """

@@ -69,7 +69,7 @@ def test_warnings_for_developers_are_not_logged() -> None:
 
 
 @pytest.mark.parametrize(("option", "count"), [("ignore", 0), ("always", 2)])
-def test_whoever_starts_python_decides_which_warnings_there_are(option: str, count: int) -> None:
+def test_the_option_w_of_python_has_precedence(option: str, count: int) -> None:
     assert len(lines(TWO_PLACES, "-W", option)) == count
 
 
@@ -92,12 +92,12 @@ def test_an_exception_that_nobody_catches_is_one_line_and_the_status_is_1() -> N
     ],
     ids=["in a thread", "in a finalizer", "in a callback of the event loop"],
 )
-def test_so_is_one_that_does_not_end_the_process(code: str) -> None:
+def test_an_uncaught_exception_that_does_not_end_the_process_is_one_line(code: str) -> None:
     (line,) = lines(code)
     assert line["level"] in ("critical", "error")
     assert line["exception"].endswith("ZeroDivisionError: division by zero")
 
 
 @pytest.mark.parametrize("code", ["raise KeyboardInterrupt", "threading.Thread(target=sys.exit).start()"])
-def test_ctrl_c_and_the_end_of_a_thread_are_no_news(code: str) -> None:
+def test_ctrl_c_and_sys_exit_in_a_thread_are_not_logged(code: str) -> None:
     assert lines(code) == []

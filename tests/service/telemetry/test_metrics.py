@@ -17,7 +17,7 @@ from tests.service.telemetry.samples import answer_one, scrape, sources, value
 
 
 class TestOneProcess:
-    """Without a directory."""
+    """Metrics without a shared directory."""
 
     def test_an_answered_verb_is_counted_in_all_of_its_metrics(self) -> None:
         metrics = Metrics()

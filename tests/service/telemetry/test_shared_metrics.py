@@ -19,7 +19,7 @@ from tests.service.telemetry.samples import Samples, answer_one, samples_of, scr
 
 
 class Worker:
-    """A process that shares a directory, counts what it is told to, and says what it exposes."""
+    """A process that shares a directory. It counts requests and returns its exposition on command."""
 
     CODE = """
 import sys
@@ -86,7 +86,7 @@ def directory() -> Iterator[Path]:
 
 @pytest.fixture
 def start_worker(directory: Path) -> Iterator[Callable[..., Worker]]:
-    """Start workers that share a directory."""
+    """A function that starts workers which share a directory."""
     with contextlib.ExitStack() as stack:
 
         def start(model: str = "m") -> Worker:
@@ -98,7 +98,7 @@ def start_worker(directory: Path) -> Iterator[Callable[..., Worker]]:
 
 
 def total_of(samples: Samples) -> tuple[float | None, ...]:
-    """Each of the counts that a worker's `count` adds to."""
+    """The values of all metrics that `Worker.count` increases."""
     return (
         value(samples, "vae_requests_total", route="/encode", method="POST", status=200),
         value(samples, "vae_request_duration_seconds_count", route="/encode"),
@@ -138,7 +138,7 @@ class TestWorkers:
         assert value(before, "vae_model_info", name="b", version=1, provider="CPU") == 1
         assert value(after, "vae_model_info", name="b", version=1, provider="CPU") is None
 
-    def test_its_successor_counts_on(self, start_worker: Callable[..., Worker], directory: Path) -> None:
+    def test_the_next_worker_continues_its_counts(self, start_worker: Callable[..., Worker], directory: Path) -> None:
         first, second = start_worker(), start_worker()
         first.count(50)
         second.count(5)
@@ -155,23 +155,23 @@ class TestWorkers:
                         assert after[key] >= number, key
         assert len(list(directory.iterdir())) == 2
 
-    def test_its_successor_does_not_inherit_its_gauges(self, start_worker: Callable[..., Worker]) -> None:
+    def test_the_next_worker_does_not_inherit_its_gauges(self, start_worker: Callable[..., Worker]) -> None:
         start_worker("old").kill()
         found = start_worker("new").scrape()
         assert value(found, "vae_model_info", name="new", version=1, provider="CPU") == 1
         assert value(found, "vae_model_info", name="old", version=1, provider="CPU") is None
 
-    def test_a_worker_killed_while_it_counts_loses_nothing_that_it_had_said(
+    def test_a_worker_killed_while_it_counts_loses_no_count_that_it_had_reported(
         self, start_worker: Callable[..., Worker]
     ) -> None:
         reader, victim = start_worker(), start_worker()
         for times in range(1, 6):
             victim.count(1000)
-            victim.tell(10**9)  # and dies at it
+            victim.tell(10**9)  # it is killed before it has finished
             wait_for(lambda times=times: (total_of(reader.scrape())[0] or 0) > 1000 * times)  # type: ignore[misc]
             victim.kill()
             found = total_of(reader.scrape())
-            # One process counts a request's metrics one after the other: at most one is half done.
+            # A process counts the metrics of a request one after the other: at most one request is incomplete.
             assert max(map(float, filter(None, found))) - min(map(float, filter(None, found))) <= times
             assert found == total_of(reader.scrape())
             victim = start_worker()
@@ -184,7 +184,7 @@ class TestWorkers:
             assert total_of(worker.scrape()) == (10 * lives,) * 5
             worker.kill()
 
-    def test_a_stillborn_workers_file_is_no_obstacle(
+    def test_unfinished_files_of_workers_are_taken_over(
         self, start_worker: Callable[..., Worker], directory: Path
     ) -> None:
         (directory / "0.cells").write_bytes(b"")
@@ -198,11 +198,11 @@ class TestWorkers:
         with shared_directory() as directory:
             metrics = Metrics(directory)
             assert directory.stat().st_mode & 0o77 == 0
-        answer_one(metrics)  # a worker that outlives it does no harm
+        answer_one(metrics)  # a worker that still runs can go on counting
         assert not directory.exists()
         assert value(scrape(metrics), "vae_images_total", model="mnist-mlp@1", verb="encode") == 2
 
-    def test_where_there_is_no_shared_memory_the_usual_temporary_folder_will_do(
+    def test_without_shared_memory_the_temporary_folder_is_used(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(cells, "_SHARED", tmp_path / "nowhere")

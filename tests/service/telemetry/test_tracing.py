@@ -23,7 +23,7 @@ PARENT = "00f067aa0ba902b7"
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever runs the tests may trace something else."""
+    """Remove OpenTelemetry's variables from the environment of the tests."""
     for name in ("OTEL_TRACES_EXPORTER", "OTEL_TRACES_SAMPLER", "OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES"):
         monkeypatch.delenv(name, raising=False)
 
@@ -74,12 +74,12 @@ def test_a_request_is_a_span_with_its_stages_in_it() -> None:
     assert at <= request.end_time
 
 
-def test_a_request_that_failed_in_us_is_an_error_and_one_that_was_wrong_is_not() -> None:
+def test_a_server_error_marks_the_span_and_a_client_error_does_not() -> None:
     assert spans_of(status=500)["POST /encode"].status.status_code is StatusCode.ERROR
     assert spans_of(status=422)["POST /encode"].status.status_code is StatusCode.UNSET
 
 
-def test_a_clients_trace_goes_on() -> None:
+def test_a_clients_trace_is_continued() -> None:
     headers = {b"traceparent": f"00-{TRACE}-{PARENT}-01".encode(), b"tracestate": b"vendor=1"}
     spans = spans_of(headers=headers)
     request = spans["POST /encode"]
@@ -98,7 +98,7 @@ def test_a_client_that_does_not_sample_its_trace_gets_no_spans() -> None:
 @pytest.mark.parametrize(
     "header", [b"", b"00", b"\xff\xfe", f"00-{'0' * 32}-{PARENT}-01".encode(), b"a" * 10_000, b"00-x-y-01\r\n"]
 )
-def test_a_traceparent_that_is_none_begins_a_trace(header: bytes) -> None:
+def test_an_invalid_traceparent_starts_a_new_trace(header: bytes) -> None:
     request = spans_of(headers={b"traceparent": header})["POST /encode"]
     assert request.parent is None
 
@@ -130,8 +130,8 @@ tracing.close()
     assert run(code, OTEL_TRACES_EXPORTER=exporter).count('"name": "GET /models"') == spans
 
 
-def test_a_collector_that_cannot_be_reached_holds_nothing_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")  # nobody listens on "discard"
+def test_a_collector_that_cannot_be_reached_delays_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")  # port 9, on which nothing listens
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
     tracing = Tracing()
     for _ in range(100):
@@ -164,13 +164,13 @@ def test_an_exporter_that_hangs_keeps_no_request_waiting() -> None:
 
 
 def run(code: str, **environment: str) -> str:
-    """What a fresh interpreter prints."""
+    """The output of a new interpreter."""
     return subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
     ).stdout
 
 
-def test_nothing_of_it_is_imported_before_it_is_asked_for() -> None:
+def test_opentelemetry_is_imported_only_when_tracing_is_on() -> None:
     found = "[name for name in sys.modules if name.startswith('opentelemetry')]"
     code = f"import sys, service.telemetry.tracing; print(*{found})"
     assert run(code).split() == []
@@ -178,7 +178,7 @@ def test_nothing_of_it_is_imported_before_it_is_asked_for() -> None:
     assert run(code).split() == ["False", "False"]
 
 
-def test_asked_for_and_not_installed_is_one_sentence() -> None:
+def test_tracing_without_opentelemetry_is_refused_in_one_sentence() -> None:
     code = """
 import sys
 sys.modules["opentelemetry.sdk"] = None
@@ -194,7 +194,7 @@ except TracingUnavailable as error:
 
 
 @pytest.mark.parametrize("environment", [{"OTEL_TRACES_EXPORTER": "pigeon"}, {"OTEL_EXPORTER_OTLP_PROTOCOL": "pigeon"}])
-def test_an_exporter_that_is_not_there_is_one_sentence(
+def test_a_missing_exporter_is_refused_in_one_sentence(
     monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]
 ) -> None:
     for name, content in environment.items():
