@@ -11,8 +11,9 @@ import timeit
 import pytest
 
 from harness.paths import ROOT
+from service.errors import VaeError
 from service.telemetry import families
-from service.telemetry.metrics import Metrics
+from service.telemetry.metrics import STAGES, Metrics
 from tests.service.telemetry.samples import answer_one, scrape, sources, value
 
 
@@ -143,6 +144,21 @@ def test_the_document_lists_the_metrics_that_are_exposed_and_no_others() -> None
             if family.kind == "histogram"
             for part in ("bucket", "sum", "count")
         }
+
+
+def test_the_document_lists_the_reasons_for_which_requests_are_rejected_and_no_others() -> None:
+    document = (ROOT / "docs" / "metrics.md").read_text()
+    table = document.split("| reason | |\n|---|---|\n")[1].split("\n\n")[0]
+    source = "".join(path.read_text() for path in (ROOT / "service").rglob("*.py"))
+    raised = re.findall(r"Overloaded\([^)]*\"(\w+)\"\)", source)
+    fixed = [error.rejection for error in VaeError.__subclasses__() if error.rejection]
+    assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == [*raised, *fixed]
+
+
+def test_the_document_names_the_stages() -> None:
+    document = (ROOT / "docs" / "metrics.md").read_text()
+    sentence = document.split("`stage` is ")[1].split(";")[0]
+    assert tuple(re.findall(r"`(\w+)`", sentence)) == STAGES
 
 
 def test_counting_a_request_takes_microseconds() -> None:
