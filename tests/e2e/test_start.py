@@ -148,7 +148,7 @@ def test_pillows_warnings_are_lines_of_the_log(serve: Callable[..., Server], wor
         answer = httpx.post(f"{server.url}/encode", content=file.getvalue(), headers={"Content-Type": "image/jpeg"})
         assert answer.status_code == 200
     server.process.terminate()
-    assert server.process.wait(30) == 0
+    assert server.process.wait(60) == 0
     lines = [json.loads(line) for line in server.log.read_text().splitlines()]
     warnings = [line["message"] for line in lines if line["logger"] == "py.warnings"]
     assert 1 <= len(warnings) <= workers  # one in each worker that read such a picture

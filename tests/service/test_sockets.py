@@ -61,7 +61,7 @@ def test_a_port_that_is_in_use(taken: int) -> None:
 
 def test_a_port_that_another_process_listens_on_first() -> None:
     (first,) = sockets.bind("127.0.0.1", 0)
-    (second,) = sockets.bind("127.0.0.1", first.getsockname()[1])  # possible while nobody listens
+    (second,) = sockets.bind("127.0.0.1", first.getsockname()[1])  # possible while neither listens
     with first, second:
         sockets.listen([first])
         with pytest.raises(CannotStart, match="Address already in use"):
@@ -70,7 +70,7 @@ def test_a_port_that_another_process_listens_on_first() -> None:
 
 def test_an_address_of_another_machine() -> None:
     with pytest.raises(CannotStart) as refused:
-        sockets.bind("192.0.2.1", 8000)  # RFC 5737: nobody's
+        sockets.bind("192.0.2.1", 8000)  # RFC 5737: an address for documentation
     assert str(refused.value) == (
         "Cannot listen on http://192.0.2.1:8000 (Cannot assign requested address): "
         "set VAE_HOST to an address of this machine, or to 0.0.0.0 for all of them."

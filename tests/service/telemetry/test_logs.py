@@ -209,7 +209,7 @@ class TestLines:
 class TestRealStreams:
     """Real pipes and files that do not take the log."""
 
-    def test_a_pipe_that_nobody_reads_takes_no_time(self) -> None:
+    def test_a_pipe_that_is_not_read_delays_nothing(self) -> None:
         reading, writing = os.pipe()
         with io.FileIO(reading) as read, io.FileIO(writing, "w") as stream:
             writer = LogWriter(stream)

@@ -1,4 +1,4 @@
-"""What Python itself reports: warnings, and exceptions that nobody catches. Each test has a process of its own."""
+"""What Python itself reports: warnings and uncaught exceptions. Each test has a process of its own."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_the_option_w_of_python_has_precedence(option: str, count: int) -> None:
     assert len(lines(TWO_PLACES, "-W", option)) == count
 
 
-def test_an_exception_that_nobody_catches_is_one_line_and_the_status_is_1() -> None:
+def test_an_uncaught_exception_is_one_line_and_the_status_is_1() -> None:
     status, printed = run('raise ZeroDivisionError("so sad")')
     (line,) = printed.splitlines()
     fields = json.loads(line)
