@@ -30,8 +30,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from training.model import VAE, to_signal
+from training.process_group import ALONE, ProcessGroup
 from training.recipe import Recipe
-from training.world import ALONE, World
 
 # A variance below this would be finer than the grey levels themselves: a 255th of the signal's width of 2, squared.
 LEAST_VARIANCE: Final = (2 / 255) ** 2
@@ -109,9 +109,9 @@ class Terms:
 class Objective:
     """A recipe's objective."""
 
-    def __init__(self, recipe: Recipe, world: World = ALONE) -> None:
+    def __init__(self, recipe: Recipe, group: ProcessGroup = ALONE) -> None:
         self._recipe = recipe
-        self._world = world
+        self._group = group
 
     def signal(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """What the network is shown of uint8 images [N, *image_shape]: float32 of the same shape in [-1, 1]."""
@@ -134,11 +134,11 @@ class Objective:
         if self._recipe.free_bits:
             # Of each latent's mean over the whole batch only what exceeds the free bits is paid for (Kingma et al.
             # 2016, Improved Variational Inference with Inverse Autoregressive Flow, equation 15).
-            paid = self._world.mean(rates.detach()) > self._recipe.free_bits  # [L]
-            loss = self._world.part(distortions + beta * (rates * paid).sum(1))
-            loss = loss + beta * self._recipe.free_bits * (~paid).sum() / self._world.size
+            paid = self._group.mean(rates.detach()) > self._recipe.free_bits  # [L]
+            loss = self._group.part(distortions + beta * (rates * paid).sum(1))
+            loss = loss + beta * self._recipe.free_bits * (~paid).sum() / self._group.size
         else:
-            loss = self._world.part(distortions + beta * per_image)
+            loss = self._group.part(distortions + beta * per_image)
         return Terms(loss, distortions.detach(), per_image.detach())
 
     def _distortion(self, activation: Tensor, x: Tensor) -> Tensor:
@@ -150,7 +150,7 @@ class Objective:
             return squared_error
         pixels = x[0].numel()
         # At its best value the variance has no gradient of its own, so a constant will do.
-        variance = (self._world.mean(squared_error.detach()) / pixels).clamp(min=LEAST_VARIANCE)
+        variance = (self._group.mean(squared_error.detach()) / pixels).clamp(min=LEAST_VARIANCE)
         return gaussian_distortion(squared_error, variance, pixels)
 
     def _beta(self, progress: float) -> float:
@@ -168,7 +168,7 @@ class Objective:
         weights = log_w.detach().softmax(0)
         if z.requires_grad:
             z.register_hook(lambda gradient: gradient * weights.unsqueeze(2))  # type: ignore[no-untyped-call]
-        loss = self._world.part(-(weights * log_w).sum(0))
+        loss = self._group.part(-(weights * log_w).sum(0))
         return Terms(loss, distortions.detach().mean(0), rate(mu, logvar).detach())
 
 

@@ -2,7 +2,7 @@
 
 The data set is one uint8 tensor that a step draws its batch from; there is no loader, no worker, no copy of the set.
 `epoch` is the whole of training; `fit` repeats it with what a run needs around it: validation, progress, log,
-checkpoints, Ctrl-C. Several processes can share both (`training.world`).
+checkpoints, Ctrl-C. Several processes can share both (`training.process_group`).
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ from training import augment, checkpoint
 from training.checkpoint import State
 from training.errors import TrainingError
 from training.objective import Objective
+from training.process_group import ALONE, ProcessGroup
 from training.progress import Log, Progress
 from training.recipe import Recipe
 from training.score import Score, score
-from training.world import ALONE, World
 
 PANEL_IMAGES: Final = 8
 LOG: Final = "log.txt"
+TENSORBOARD: Final = "tensorboard"
 
 
 class Interrupted(Exception):
@@ -50,13 +51,15 @@ def learning_rate(recipe: Recipe, progress: float) -> float:
     return recipe.learning_rate * (end + (begin - end) * (1 + math.cos(math.pi * share)) / 2)
 
 
-def epoch(recipe: Recipe, state: State, images: Tensor, advance: Callable[[int], None], world: World = ALONE) -> Score:
+def epoch(
+    recipe: Recipe, state: State, images: Tensor, advance: Callable[[int], None], group: ProcessGroup = ALONE
+) -> Score:
     """Take a step for each batch of uint8 images [N, *image_shape], in a new order; `advance` hears each batch's size.
 
     Returns the objective as it was met on the way, with the weights of the moment. Raises TrainingError when it is no
     longer finite.
     """
-    model, optimiser, objective = state.model, state.optimiser, Objective(recipe, world)
+    model, optimiser, objective = state.model, state.optimiser, Objective(recipe, group)
     weights: list[Tensor] = list(model.parameters())
     averaged: list[Tensor] = list(state.average.parameters())
     steps = recipe.epochs * math.ceil(len(images) / recipe.batch_size)
@@ -68,8 +71,8 @@ def epoch(recipe: Recipe, state: State, images: Tensor, advance: Callable[[int],
         batch = images.index_select(0, indices)
         if recipe.augmentation:
             batch = augment.warped(batch, recipe.augmentation, state.noise)
-        x = world.share(objective.signal(batch, state.noise))
-        noise = world.share(
+        x = group.share(objective.signal(batch, state.noise))
+        noise = group.share(
             torch.randn(
                 (recipe.importance_samples, len(indices), recipe.latent_dim),
                 generator=state.noise,
@@ -80,11 +83,11 @@ def epoch(recipe: Recipe, state: State, images: Tensor, advance: Callable[[int],
         with torch.autocast(images.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
             terms = objective.terms(model, x, noise, state.step / steps)
 
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate(recipe, state.step / steps)
+        for options in optimiser.param_groups:
+            options["lr"] = learning_rate(recipe, state.step / steps)
         optimiser.zero_grad()
         terms.loss.backward()  # type: ignore[no-untyped-call]
-        world.sum_gradients(weights)
+        group.sum_gradients(weights)
         # A gradient that overflowed says nothing of the way down: no step then, where gradients are guarded.
         if not recipe.gradient_limit or torch.nn.utils.clip_grad_norm_(weights, recipe.gradient_limit).isfinite():
             optimiser.step()
@@ -98,37 +101,39 @@ def epoch(recipe: Recipe, state: State, images: Tensor, advance: Callable[[int],
         met += torch.stack([terms.distortion.sum(), terms.rate.sum()])
         advance(len(indices))
 
-    result = Score(*(world.sum(met) / len(images)).tolist())
+    result = Score(*(group.sum(met) / len(images)).tolist())
     if not math.isfinite(result.total):
         raise TrainingError(f"The loss is no longer finite in epoch {state.epoch + 1}: try a smaller --learning-rate.")
     return result
 
 
-def fit(recipe: Recipe, state: State, training: Tensor, validation: Tensor, folder: Path, world: World = ALONE) -> None:
+def fit(
+    recipe: Recipe, state: State, training: Tensor, validation: Tensor, folder: Path, group: ProcessGroup = ALONE
+) -> None:
     """Train from `state` to the recipe's last epoch, with checkpoints and TensorBoard's log in `folder`.
 
     `training` and `validation` are uint8 [N, *image_shape], where the model is. Raises Interrupted after the first
     SIGINT or SIGTERM, at the end of the running epoch and with a checkpoint written; a second one stops at once.
     """
     with (
-        Log(folder / "tensorboard", state.epoch, silent=not world.first) as log,
-        Progress(recipe.epochs, len(training), state.epoch, folder / LOG, silent=not world.first) as progress,
+        Log(folder / TENSORBOARD, state.epoch, silent=not group.first) as log,
+        Progress(recipe.epochs, len(training), state.epoch, folder / LOG, silent=not group.first) as progress,
         Stop() as stop,
     ):
         while state.epoch < recipe.epochs:
             began = time.perf_counter()
-            met = epoch(recipe, state, training, progress.advance, world)
+            met = epoch(recipe, state, training, progress.advance, group)
             seconds = time.perf_counter() - began
             state.epoch += 1
             state.seconds += seconds
 
-            validated = score(recipe, state.average, validation, world)
+            validated = score(recipe, state.average, validation, group)
             state.history.append((met.distortion, met.rate, validated.distortion, validated.rate))
             progress.epoch_done(state.epoch, validated, len(training) / seconds)
             log.epoch_done(state, met, validated, len(training) / seconds)
 
-            stopping = world.any(stop.requested)
-            if world.first and (stopping or state.epoch % recipe.checkpoint_every == 0 or state.epoch == recipe.epochs):
+            stopping = group.any(stop.requested)
+            if group.first and (stopping or state.epoch % recipe.checkpoint_every == 0 or state.epoch == recipe.epochs):
                 checkpoint.save(folder / checkpoint.CHECKPOINT, recipe, state)
                 log.panels(state, train=training[:PANEL_IMAGES], validation=validation[:PANEL_IMAGES])
             if stopping:
