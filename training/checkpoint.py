@@ -125,8 +125,8 @@ def resume(path: Path, wanted: Recipe, device: torch.device) -> Resumed:
 
     Only the total of epochs and values that decide no step may differ from the checkpoint's recipe. Where the steps
     depend on the total (one-cycle, a warm-up), only a finished run can be given another total, and its old total goes
-    into the recipe's `extended_from`. On another kind of device the noise cannot go on where it stopped, so it starts
-    anew from the seed and the epoch.
+    into the recipe's `extended_from`. On another kind of device the noise cannot go on where it stopped, so it is
+    seeded again, from the seed and the epoch.
 
     Raises CheckpointError, in one sentence, when there is no checkpoint, it cannot be read, or it cannot go on so.
     """

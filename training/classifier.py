@@ -1,8 +1,8 @@
-"""The judge of samples: a small classifier, in whose features sets of images are compared.
+"""A small classifier for each data set. Evaluation compares sets of images in its features.
 
     python -m training.classifier mnist --data-dir DIR        (writes training/classifiers/mnist.onnx)
 
-It is an ONNX file, so that the same classifier, known by its SHA-256, judges every model on any machine. The Frechet
+It is an ONNX file, so that every model on any machine is measured with the same one, known by its SHA-256. The Frechet
 distance in its features follows Heusel et al. 2017, GANs Trained by a Two Time-Scale Update Rule. It is not the FID,
 which is defined by the features of Inception-v3, a network for photographs. For a folder of pictures the classifier is
 trained when it is needed.
@@ -78,7 +78,7 @@ class Classifier:
         self.sha256 = hashlib.sha256(graph).hexdigest()
         self._session = onnx_graph.session(graph)
 
-    def judge(self, images: Array) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    def classify(self, images: Array) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
         """Features float32 [N, 64] of uint8 images [N, *image_shape], and the label each is taken for, int64 [N]."""
         chunks = [
             self._session.run([FEATURE, LOGIT], {IMAGE: images[start : start + CHUNK]})
@@ -89,10 +89,10 @@ class Classifier:
 
     def accuracy(self, images: Array, labels: Array) -> float:
         """The share of uint8 images [N, *image_shape] that are taken for their own label in `labels` [N], 0 to 1."""
-        return float((self.judge(images)[1] == labels).mean())
+        return float((self.classify(images)[1] == labels).mean())
 
 
-def judge_of(dataset: str, images: Tensor, labels: Tensor, steps: Steps = SILENT) -> Classifier:
+def classifier_of(dataset: str, images: Tensor, labels: Tensor, steps: Steps = SILENT) -> Classifier:
     """The classifier of a data set: the file in training/classifiers/, or else one trained now on these images."""
     path = CLASSIFIERS / f"{dataset}.onnx"
     if path.is_file():
@@ -165,8 +165,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     path = CLASSIFIERS / f"{options.dataset}.onnx"
     path.write_bytes(graph)
-    judge = Classifier(graph)
-    print(f"{path}: {judge.accuracy(images.numpy(), labels.numpy()):.2%} of the test images, SHA-256 {judge.sha256}")
+    classifier = Classifier(graph)
+    accuracy = classifier.accuracy(images.numpy(), labels.numpy())
+    print(f"{path}: right about {accuracy:.2%} of the test images, SHA-256 {classifier.sha256}")
     return 0
 
 

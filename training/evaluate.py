@@ -2,7 +2,7 @@
 
     python -m training evaluate models/mnist-mlp/2 --data-dir DIR          (also: python -m training.evaluate ...)
 
-Measures every figure anew on the whole test set, prints all as JSON, and says whether they are the bundle's own. Noise
+Measures every figure again on the whole test set, prints all as JSON, and says whether they are the bundle's own. Noise
 comes from generators with fixed seeds, so equal bundles have equal figures. Figures are means over images. Those in
 nats are of the recipe's own objective.
 """
@@ -24,8 +24,8 @@ from torch import Tensor
 
 from service import contract
 from service.contract import Contract
-from training import classifier, data, figures
-from training.classifier import Classifier, frechet_distance
+from training import data, figures
+from training.classifier import Classifier, classifier_of, frechet_distance
 from training.data import Sets
 from training.errors import TrainingError
 from training.figures import FULL, QUICK, Effort
@@ -53,14 +53,14 @@ def evaluate(
     recipe: Recipe,
     prior: Prior,
     sets: Sets,
-    judge: Classifier,
+    classifier: Classifier,
     *,
     effort: Effort = FULL,
     steps: Steps = SILENT,
 ) -> Found:
     """All figures of a bundle on the test set, rounded to five digits after the point.
 
-    The functions below say what each group of figures is. `judge` is the classifier for this data set. `weights` and
+    The functions below say what each group of figures is. `classifier` is that of the data set. `weights` and
     `onnx_bytes` are the size of both graphs. `test_images` is there only where test images are so few that the figures
     are rough.
     """
@@ -69,8 +69,8 @@ def evaluate(
         likelihood_figures(graphs, recipe, sets, effort.draws_of(recipe), steps)
         | reconstruction_figures(graphs, sets, steps)
         | {"weights": float(graphs.weights), "onnx_bytes": float(graphs.bytes)}
-        | sample_figures(graphs, prior, sets, judge, steps)
-        | label_figures(graphs, prior, sets, judge, steps)
+        | sample_figures(graphs, prior, sets, classifier, steps)
+        | label_figures(graphs, prior, sets, classifier, steps)
         | neighbour_figures(graphs, prior, sets, steps)
     )
     if figures.warning(len(sets.test_images)):
@@ -130,8 +130,8 @@ def reconstruction_figures(graphs: Graphs, sets: Sets, steps: Steps) -> Found:
     }
 
 
-def sample_figures(graphs: Graphs, prior: Prior, sets: Sets, judge: Classifier, steps: Steps) -> Found:
-    """Frechet distances to the test images in the judge's features, each of as many images as there are test images.
+def sample_figures(graphs: Graphs, prior: Prior, sets: Sets, classifier: Classifier, steps: Steps) -> Found:
+    """Frechet distances from the test images to as many other images, in the classifier's features.
 
     `frechet_normal` and `frechet_aggregate`: samples from the normal and from the aggregate prior.
     `frechet_reconstructions`: the test images' own reconstructions. `frechet_floor`: training images.
@@ -147,9 +147,9 @@ def sample_figures(graphs: Graphs, prior: Prior, sets: Sets, judge: Classifier, 
     }
     found = {}
     with steps.step("Frechet distances", len(sources)) as advance:
-        reference, _ = judge.judge(images.numpy())
+        reference, _ = classifier.classify(images.numpy())
         for name, source in sources.items():
-            found[f"frechet_{name}"] = frechet_distance(judge.judge(source())[0], reference)
+            found[f"frechet_{name}"] = frechet_distance(classifier.classify(source())[0], reference)
             advance(1)
     return found
 
@@ -159,23 +159,23 @@ def _pixels(images: Tensor) -> Pixels:
     return pixels
 
 
-def label_figures(graphs: Graphs, prior: Prior, sets: Sets, judge: Classifier, steps: Steps) -> Found:
-    """How many samples of a label the judge takes for that label, 0 to 1.
+def label_figures(graphs: Graphs, prior: Prior, sets: Sets, classifier: Classifier, steps: Steps) -> Found:
+    """How many samples of a label the classifier takes for that label, 0 to 1.
 
     `label_accuracy`: the share over equally many samples of each label. `label_accuracy_worst`: the share for the worst
-    label. `classifier_accuracy`: the judge's own share of right answers on the test images.
+    label. `classifier_accuracy`: its share of right answers on the test images.
     """
     each = -(-len(sets.test_images) // len(prior.labels))
     accuracies = []
     with steps.step("samples of each label", len(prior.labels)) as advance:
         for label in prior.labels:
             samples = graphs.images(prior.draw(each, SAMPLE_SEED, int(label)))
-            accuracies.append(judge.accuracy(samples, np.full(each, label)))
+            accuracies.append(classifier.accuracy(samples, np.full(each, label)))
             advance(1)
     return {
         "label_accuracy": float(np.mean(accuracies)),
         "label_accuracy_worst": min(accuracies),
-        "classifier_accuracy": judge.accuracy(sets.test_images.numpy(), sets.test_labels.numpy()),
+        "classifier_accuracy": classifier.accuracy(sets.test_images.numpy(), sets.test_labels.numpy()),
     }
 
 
@@ -196,7 +196,9 @@ def neighbour_figures(graphs: Graphs, prior: Prior, sets: Sets, steps: Steps) ->
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The program. Returns its exit status: 0 when the bundle's own figures are what is measured, else 1."""
-    parser = argparse.ArgumentParser(prog="python -m training evaluate", description="Measure a bundle anew.")
+    parser = argparse.ArgumentParser(
+        prog="python -m training evaluate", description="Measure the figures of a bundle again."
+    )
     parser.add_argument("bundle", type=Path, help="models/<name>/<version>")
     parser.add_argument(
         "--data-dir", type=Path, help="directory of the data set's files; without it they are downloaded"
@@ -222,8 +224,8 @@ def _measure(folder: Path, data_dir: Path | None, *, quick: bool) -> int:
     prior = Prior.from_bytes((folder / contract.PRIOR_FILE).read_bytes())
     sets = data.load_both(recipe.dataset, data_dir)
     with Steps() as steps:
-        judge = classifier.judge_of(recipe.dataset, sets.train_images, sets.train_labels, steps)
-        found = evaluate(graphs, recipe, prior, sets, judge, effort=QUICK if quick else FULL, steps=steps)
+        classifier = classifier_of(recipe.dataset, sets.train_images, sets.train_labels, steps)
+        found = evaluate(graphs, recipe, prior, sets, classifier, effort=QUICK if quick else FULL, steps=steps)
     print(json.dumps(found, indent=2))
     if quick:
         print(figures.look(sets, recipe), file=sys.stderr)

@@ -1,4 +1,4 @@
-"""The best linear model under the notebook's objective, in closed form: an oracle for loss code and networks alike."""
+"""The best linear model under the notebook's objective, in closed form: a reference for the loss and for networks."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from training.score import CHUNK, Score
 class LinearVAE:
     """The optimum of the squared-error objective among linear models.
 
-    A VAE whose encoder and decoder are linear is at its optimum probabilistic PCA (Tipping & Bishop 1999; Lucas et
-    al. 2019), here with that objective's fixed variance of 1/2. With the eigenvalues l of the images' covariance, k of
-    the largest, those that exceed 1/2, as latents, and U_k their eigenvectors:
+    The optimum of a VAE with a linear encoder and a linear decoder is probabilistic PCA (Tipping & Bishop 1999; Lucas
+    et al. 2019), here with that objective's fixed variance of 1/2. Let l be the eigenvalues of the images' covariance.
+    The latents belong to the k largest of those above 1/2, and U_k are their eigenvectors:
 
         x_hat = mean + U_k (l_k - 1/2)^(1/2) z,    q(z|x) = N(l_k^-1 (l_k - 1/2)^(1/2) U_k' (x - mean), 1 / (2 l_k))
         total = sum of the other l + 1/2 sum over the k (1 + log 2 l_k)

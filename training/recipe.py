@@ -46,7 +46,7 @@ class Recipe(BaseModel):
 
     objective: Literal["squared-error", "calibrated", "bernoulli"] = Field(
         description="distortion, summed over pixels on [-1,1]: squared-error; calibrated, a Gaussian whose variance is "
-        "the mean squared error; bernoulli, on pixels drawn black or white anew each time"
+        "the mean squared error; bernoulli, on pixels drawn black or white in every step"
     )
     importance_samples: int = Field(1, ge=1, description="draws of z for each image; more than 1: the tighter bound")
     beta: float = Field(1.0, ge=0, description="weight of the rate")

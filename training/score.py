@@ -1,7 +1,7 @@
-"""The objective on images that are not being trained on: what validation shows while a run goes on.
+"""Validation: the objective on images that are not trained on, after each epoch.
 
-Figures are means over images. Noise comes from a generator of its own with a fixed seed, so that judging never moves
-the training's random numbers, and the same model always scores the same.
+Figures are means over images. Noise comes from a separate generator with a fixed seed. So validation does not change
+the random numbers of the training, and equal models have equal scores.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Score:
 
     @property
     def total(self) -> float:
-        """The loss: the negative evidence lower bound, for squared-error but for a constant."""
+        """The loss: the negative evidence lower bound, for squared-error without a constant."""
         return self.distortion + self.rate
 
 
@@ -38,7 +38,8 @@ class Score:
 def score(recipe: Recipe, model: VAE, images: Tensor, group: ProcessGroup = ALONE) -> Score:
     """The objective on uint8 images [N, *image_shape], with one draw from each posterior.
 
-    Several processes take a share each; all get the score of the whole. A calibrated variance is that of each chunk.
+    Each of several processes works on its share, and all get the score of the whole. A calibrated variance is that of
+    each chunk.
     """
     objective = Objective(recipe, group)
     generator = torch.Generator().manual_seed(SCORE_SEED)

@@ -76,10 +76,10 @@ def test_every_picture_of_the_card_is_in_the_bundle_and_shown(finished: Run) -> 
             assert picture.text == {}  # type: ignore[attr-defined]  # not the version of what drew it
 
 
-def test_the_card_names_the_judge_and_its_floor(finished: Run) -> None:
+def test_the_card_names_the_classifier_and_the_floor(finished: Run) -> None:
     contract, written = bundle(finished), (finished.bundle / CARD_FILE).read_text()
-    judge = (CLASSIFIERS / "mnist.onnx").read_bytes()
-    assert f"`{hashlib.sha256(judge).hexdigest()}`" in written
+    classifier = (CLASSIFIERS / "mnist.onnx").read_bytes()
+    assert f"`{hashlib.sha256(classifier).hexdigest()}`" in written
     for figure in ("frechet_aggregate", "frechet_normal", "frechet_floor"):
         assert f"{contract.metrics[figure]:.2f}" in written
     assert f"**{contract.metrics['label_accuracy']:.2%}**" in written

@@ -142,7 +142,7 @@ class TestLogLikelihood:
         assert bounds == sorted(bounds)
         assert bounds[1] > elbo
 
-    def test_black_and_white_pixels_are_judged_by_their_probability(self) -> None:
+    def test_black_and_white_pixels_have_their_probability(self) -> None:
         recipe = Recipe.model_validate({**_PLAIN, "objective": "bernoulli"})
         x_hat = torch.tensor([[0.5, -0.5, 1.0, -1.0]])
         x = torch.tensor([[1.0, 1.0, 1.0, 1.0]])

@@ -59,10 +59,10 @@ def test_it_was_trained_by_its_recipe_and_its_card_tells_its_figures(bundle: Pat
 
 
 @each_latest
-def test_it_was_judged_by_the_committed_classifier(bundle: Path) -> None:
+def test_it_was_measured_with_the_committed_classifier(bundle: Path) -> None:
     shipped = read(bundle)
-    judge = (classifier.CLASSIFIERS / f"{shipped.dataset}.onnx").read_bytes()
-    assert shipped.tools["classifier"] == f"sha256:{hashlib.sha256(judge).hexdigest()}"
+    committed = (classifier.CLASSIFIERS / f"{shipped.dataset}.onnx").read_bytes()
+    assert shipped.tools["classifier"] == f"sha256:{hashlib.sha256(committed).hexdigest()}"
 
 
 def test_the_notebook_s_network_meets_what_was_asked_of_it() -> None:
