@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from training import data, onnx_graph
+from training import data, onnx_graph, parallel
 from training.errors import TrainingError
 from training.model import to_signal
 from training.steps import SILENT, Steps
@@ -80,10 +80,12 @@ class Classifier:
 
     def classify(self, images: Array) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
         """Features float32 [N, 64] of uint8 images [N, *image_shape], and the label each is taken for, int64 [N]."""
-        chunks = [
-            self._session.run([FEATURE, LOGIT], {IMAGE: images[start : start + CHUNK]})
-            for start in range(0, len(images), CHUNK)
-        ]
+
+        def run(start: int) -> tuple[Array, Array]:
+            feature, logit = self._session.run([FEATURE, LOGIT], {IMAGE: images[start : start + CHUNK]})
+            return feature, logit
+
+        chunks = parallel.ordered(run, range(0, len(images), CHUNK))
         features, logits = (np.concatenate(arrays) for arrays in zip(*chunks, strict=True))
         return features, logits.argmax(1)
 

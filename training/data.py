@@ -26,6 +26,7 @@ from torch import Tensor
 
 from training import folder
 from training.errors import DataError
+from training.steps import SILENT, Steps
 
 Part = Literal["train", "test"]
 
@@ -105,7 +106,7 @@ class Sets:
         return replace(self, test_images=self.test_images[:count], test_labels=self.test_labels[:count])
 
 
-def load_both(name: str, directory: Path | None = None) -> Sets:
+def load_both(name: str, directory: Path | None = None, steps: Steps = SILENT) -> Sets:
     """Both parts of a data set.
 
     Raises DataError, in one sentence, for an unknown data set and for files that are missing, damaged or cannot be
@@ -114,7 +115,7 @@ def load_both(name: str, directory: Path | None = None) -> Sets:
     if not name.startswith(FOLDER):
         return Sets(*load(name, "train", directory), *load(name, "test", directory))
     place = (directory or Path()) / name.removeprefix(FOLDER)
-    pictures = folder.read(place)
+    pictures = folder.read(place, steps)
     train, test = folder.split(pictures.labels)
     if not len(train) or not len(test):
         raise DataError(f"{place} has too few pictures ({len(pictures.labels)}) to train and to test.")

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from service import contract
 from service.contract import Contract
-from training import data, figures
+from training import data, figures, parallel
 from training.classifier import Classifier, classifier_of, frechet_distance
 from training.data import Sets
 from training.errors import TrainingError
@@ -65,14 +65,15 @@ def evaluate(
     are rough.
     """
     sets = effort.of(sets)
-    found = (
-        likelihood_figures(graphs, recipe, sets, effort.draws_of(recipe), steps)
-        | reconstruction_figures(graphs, sets, steps)
-        | {"weights": float(graphs.weights), "onnx_bytes": float(graphs.bytes)}
-        | sample_figures(graphs, prior, sets, classifier, steps)
-        | label_figures(graphs, prior, sets, classifier, steps)
-        | neighbour_figures(graphs, prior, sets, steps)
-    )
+    with parallel.one_thread():
+        found = (
+            likelihood_figures(graphs, recipe, sets, effort.draws_of(recipe), steps)
+            | reconstruction_figures(graphs, sets, steps)
+            | {"weights": float(graphs.weights), "onnx_bytes": float(graphs.bytes)}
+            | sample_figures(graphs, prior, sets, classifier, steps)
+            | label_figures(graphs, prior, sets, classifier, steps)
+            | neighbour_figures(graphs, prior, sets, steps)
+        )
     if figures.warning(len(sets.test_images)):
         found["test_images"] = float(len(sets.test_images))
     return {name: round(value, figures.DIGITS) for name, value in found.items()}
@@ -116,11 +117,18 @@ def reconstruction_figures(graphs: Graphs, sets: Sets, steps: Steps) -> Found:
     with steps.step("reconstructions", len(images)) as advance:
         mu, _ = graphs.encode(images)
         squares, similarities = 0.0, []
-        for x, z in zip(torch.split(images, CHUNK), torch.split(mu, CHUNK), strict=True):
+
+        def compare(pair: tuple[Tensor, Tensor]) -> tuple[float, Tensor]:
+            x, z = pair
             x_hat = graphs.mean_image(z)
-            squares += distortion(x_hat, to_signal(x)).double().sum().item()
-            similarities.append(structural_similarity((x_hat + 1) / 2, x / 255))
-            advance(len(x))
+            error = distortion(x_hat, to_signal(x)).double().sum().item()
+            return error, structural_similarity((x_hat + 1) / 2, x / 255)
+
+        pairs = zip(torch.split(images, CHUNK), torch.split(mu, CHUNK), strict=True)
+        for error, similarity in parallel.ordered(compare, pairs):
+            squares += error
+            similarities.append(similarity)
+            advance(len(similarity))
     mse = squares / images.numel() / 4  # [-1, 1] is twice as wide as [0, 1]
     return {
         "mse": mse,
@@ -222,8 +230,8 @@ def _measure(folder: Path, data_dir: Path | None, *, quick: bool) -> int:
     recipe = recorded(bundle.recipe, "The bundle's recipe")
     graphs = Graphs((folder / contract.ENCODER_FILE).read_bytes(), (folder / contract.DECODER_FILE).read_bytes())
     prior = Prior.from_bytes((folder / contract.PRIOR_FILE).read_bytes())
-    sets = data.load_both(recipe.dataset, data_dir)
     with Steps() as steps:
+        sets = data.load_both(recipe.dataset, data_dir, steps)
         classifier = classifier_of(recipe.dataset, sets.train_images, sets.train_labels, steps)
         found = evaluate(graphs, recipe, prior, sets, classifier, effort=QUICK if quick else FULL, steps=steps)
     print(json.dumps(found, indent=2))

@@ -237,7 +237,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         run = checkpoint.trained(options.checkpoint)
         if options.version is not None and not options.overwrite:
             versions.refuse_taken(options.models_dir / run.recipe.name / str(options.version))
-        sets = data.load_both(run.recipe.dataset, options.data_dir)
+        with Steps() as steps:
+            sets = data.load_both(run.recipe.dataset, options.data_dir, steps)
         if options.quick:
             look(run, sets)
         else:

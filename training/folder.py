@@ -17,6 +17,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from training.errors import DataError
+from training.steps import SILENT, Steps
 
 PICTURES: Final = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"})
 MOST_LABELS: Final = 256
@@ -33,29 +34,37 @@ class Pictures:
     names: tuple[str, ...]
 
 
-def read(folder: Path) -> Pictures:
+def read(folder: Path, steps: Steps = SILENT) -> Pictures:
     """Every picture, label by label, in the order of the file names.
 
     Raises DataError, in one sentence, when the folder is missing, has no pictures, pictures of several sizes, a file
-    that is not a picture, or more than 256 sub-folders.
+    that is not a picture, or more than 256 sub-folders, or one whose name cannot be printed.
     """
     if not folder.is_dir():
         raise DataError(f"There is no folder {folder}.")
     inside = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     if len(inside) > MOST_LABELS:
         raise DataError(f"{folder} has {len(inside)} folders; there are at most {MOST_LABELS} labels.")
-    pictures: list[Image.Image] = []
+    for path in inside:
+        if not path.name.isprintable():  # which names in no known encoding are not
+            raise DataError(f"A folder in {folder} has the name {path.name!r}, which cannot be a label's name.")
+    paths: list[Path] = []
     labels: list[int] = []
     for label, place in enumerate(inside or [folder]):
-        paths = sorted(path for path in place.iterdir() if path.suffix.lower() in PICTURES)
-        if not paths:
+        found = sorted(path for path in place.iterdir() if path.suffix.lower() in PICTURES)
+        if not found:
             raise DataError(f"{place} has no pictures ({', '.join(sorted(PICTURES))}).")
-        pictures += [_read_picture(path) for path in paths]
-        labels += [label] * len(paths)
+        paths += found
+        labels += [label] * len(found)
+    pictures = []
+    with steps.step("reading pictures", len(paths)) as advance:
+        for path in paths:
+            pictures.append(_read_picture(path))
+            advance(1)
     sizes = sorted({picture.size for picture in pictures})
     if len(sizes) > 1:
-        found = ", ".join(f"{width}x{height}" for width, height in sizes[:3])
-        raise DataError(f"The pictures under {folder} have several sizes ({found}, ...); they must have one.")
+        some = ", ".join(f"{width}x{height}" for width, height in sizes[:3])
+        raise DataError(f"The pictures under {folder} have several sizes ({some}, ...); they must have one.")
     mode = "L" if all(picture.mode == "L" for picture in pictures) else "RGB"
     images = np.stack([np.asarray(picture.convert(mode)) for picture in pictures])
     return Pictures(

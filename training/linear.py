@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from training import parallel
 from training.model import to_signal
 from training.objective import distortion, rate
 from training.score import CHUNK, Score
@@ -38,9 +39,13 @@ class LinearVAE:
         chunks = [chunk.cpu() for chunk in torch.split(images.flatten(1), CHUNK)]
         mean = sum(to_signal(chunk).double().sum(0) for chunk in chunks) / torch.tensor(len(images))  # [D]
         scatter = torch.zeros(len(mean), len(mean), dtype=torch.float64)  # [D, D]
-        for chunk in chunks:
+
+        def scatter_of(chunk: Tensor) -> Tensor:
             centred = to_signal(chunk).double() - mean  # [n, D]
-            scatter += centred.T @ centred
+            return centred.T @ centred
+
+        for one in parallel.ordered(scatter_of, chunks):
+            scatter += one
         values, vectors = torch.linalg.eigh(scatter / len(images))  # rising order
         kept = values > 0.5
         kept[:-latent_dim] = False

@@ -10,6 +10,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -31,8 +32,7 @@ def ordered(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterat
     in a fixed order, and it never holds many items.
     """
     count = cpus()
-    before = torch.get_num_threads()
-    with threadpool_limits(1), ThreadPoolExecutor(count, initializer=_one_thread) as pool:
+    with one_thread(), ThreadPoolExecutor(count, initializer=_one_thread_of_pool) as pool:
         waiting: deque[Future[Result]] = deque()
         try:
             for item in items:
@@ -44,10 +44,24 @@ def ordered(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterat
         finally:
             for each in waiting:
                 each.cancel()
-            torch.set_num_threads(before)
 
 
-def _one_thread() -> None:
-    """Of this thread of the pool: PyTorch and OpenMP, whose number of threads is each thread's own."""
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """A context in which this thread computes with one thread, as those of `ordered` do.
+
+    On a busy machine several threads of one product wait for the slowest, which can take many times as long.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1):
+            yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _one_thread_of_pool() -> None:
+    """Set one thread for PyTorch and OpenMP, which each thread of the pool has to do for itself."""
     torch.set_num_threads(1)
     threadpool_limits(1, user_api="openmp")

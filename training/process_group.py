@@ -83,6 +83,11 @@ class ProcessGroup:
 ALONE = ProcessGroup()
 
 
+def is_first() -> bool:
+    """Whether this is the first process, or the only one, before it has joined the group."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 @contextmanager
 def join(device: torch.device) -> Iterator[tuple[ProcessGroup, torch.device]]:
     """The group that torchrun puts this process into, and this process's own device.

@@ -21,6 +21,7 @@ from training.errors import CheckpointError, RecipeError, TrainingError
 from training.options import Wanted
 from training.process_group import ProcessGroup
 from training.recipe import Recipe
+from training.steps import Steps
 from training.versions import refuse_taken
 
 
@@ -45,7 +46,8 @@ def run(wanted: Wanted) -> int:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise RecipeError("There is no CUDA device that this PyTorch can use; train with --device cpu.")
     _refuse_conflicts(wanted)
-    sets = data.load_both(wanted.recipe.dataset, chosen.data_dir)
+    with Steps(silent=not process_group.is_first()) as steps:
+        sets = data.load_both(wanted.recipe.dataset, chosen.data_dir, steps)
     wanted, notes = _with_validation_size(wanted, len(sets.train_images))
     name = wanted.recipe.name
     try:

@@ -100,13 +100,14 @@ def test_its_published_name_does_not_say_where_it_lies(toys: Path) -> None:
             lambda toys: Image.new("RGB", (5, 5)).save(toys / "red" / "03.png"),
             r"have several sizes \(5x5, 6x4, ...\); they must have one",
         ),
+        (lambda toys: (toys / "red").rename(toys / "re\td"), r"has the name 're\\td', which cannot be a label's name"),
         (lambda toys: [path.unlink() for path in (toys / "red").glob("*.png")], r"red has no pictures \(.bmp, "),
         (
             lambda toys: [path.unlink() for path in toys.rglob("*.png") if path.name != "03.png"],
             r"has too few pictures \(2\) to train and to test",
         ),
     ],
-    ids=["missing", "broken", "sizes", "empty", "few"],
+    ids=["missing", "broken", "sizes", "name", "empty", "few"],
 )
 def test_what_cannot_be_used_is_one_sentence(toys: Path, spoil: Callable[[Path], object], sentence: str) -> None:
     spoil(toys)

@@ -151,7 +151,7 @@ class TestResume:
         mine.unlink()  # the run knows its recipe
         captured = capsys.readouterr()
         assert "7 of the 37 training images validate, a fifth, instead of 100." in captured.out
-        command = shlex.split(captured.err.removeprefix("Stopped and saved. To go on: "))
+        command = shlex.split(captured.err.partition("Stopped and saved. To go on: ")[2])
         ended = subprocess.run(
             command,
             cwd=subset.ROOT,
