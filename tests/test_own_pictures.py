@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import re
 import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,61 +27,79 @@ from training.__main__ import main
 LABELS = {"gulls": 190, "kites": 110}
 
 
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with 300 pictures of birds (red discs and blue bars), where commands are called."""
+NETWORKS = {
+    "mlp": ["--hidden=64", "--epochs=40"],
+    "conv": ["--network=conv", "--hidden=8", "--blocks=1", "--epochs=16"],
+}
+SMALL = ["--latent-dim=6", "--batch-size=20", "--checkpoint-every=40", "--prior-components=3"]
+
+
+@dataclass(frozen=True)
+class Place:
+    """The directory where the commands were called, and what they printed."""
+
+    path: Path
+    told: str
+
+    @property
+    def bundle(self) -> Path:
+        return self.path / "models" / "birds" / "1"
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """A directory with 300 pictures of birds (red discs and blue bars), where the README's command has trained on them.
+
+    The network is smaller than the recipe's.
+    """
+    path = tmp_path_factory.mktemp("birds")
+    write_pictures(path / "mine" / "birds", LABELS)
     torch.set_num_threads(1)
-    monkeypatch.setattr(classifier, "LEAST_STEPS", 100)
-    monkeypatch.chdir(tmp_path)
-    write_pictures(tmp_path / "mine" / "birds", LABELS)
-    return tmp_path
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as told:
+        patch.setattr(classifier, "LEAST_STEPS", 100)
+        patch.chdir(path)
+        assert main([*documented("README.md", "train"), *SMALL, *NETWORKS[request.param]]) == 0
+        yield Place(path, told.getvalue())
 
 
-def documented(document: Path, command: str) -> list[str]:
+def documented(document: str, command: str) -> list[str]:
     """The options of a documented command on the folder of birds, with the place of these pictures."""
-    found = re.findall(rf"^\.venv/bin/python -m training {command} (.*birds.*?)(?: +#.*)?$", document.read_text(), re.M)
+    found = re.findall(
+        rf"^\.venv/bin/python -m training {command} (.*birds.*?)(?: +#.*)?$", (ROOT / document).read_text(), re.M
+    )
     assert found, f"{document} has no such command"
     return [command, *shlex.split(found[0].replace("--data-dir DIR", "--data-dir mine"))]
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/models.md"])
-def test_the_documented_command_turns_300_pictures_into_a_bundle(
-    document: str, place: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    few = ["--epochs=100", "--checkpoint-every=100"]
-    assert main([*documented(ROOT / document, "train"), *few]) == 0
-    told = capsys.readouterr().out
-    assert "54 of the 270 training images validate, a fifth, instead of 5,000." in told
-    assert "There are only 30 test images, so all figures are rough" in told
-    bundle = place / "models" / "birds" / "1"
-    contract = json.loads((bundle / "model.json").read_text())
+def test_the_documents_agree() -> None:
+    assert documented("README.md", "train") == documented("docs/models.md", "train")
+
+
+def test_the_documented_command_turns_300_pictures_into_a_bundle(place: Place) -> None:
+    assert "54 of the 270 training images validate, a fifth, instead of 5,000." in place.told
+    assert "There are only 30 test images, so all figures are rough" in place.told
+    contract = json.loads((place.bundle / "model.json").read_text())
     assert (contract["dataset"], contract["image_shape"], contract["background"]) == ("folder:birds", list(SHAPE), 235)
     assert contract["label_names"] == ["gulls", "kites"]
     assert contract["metrics"]["test_images"] == 30
-    # The floor is as low as it is only if both labels are in both sets, as often in each.
+    # The floor is low only because training and test part have the same share of each label.
     assert contract["metrics"]["frechet_floor"] < contract["metrics"]["frechet_normal"] / 3
-    card = (bundle / "README.md").read_text()
+    card = (place.bundle / "README.md").read_text()
     assert "one row for each label (gulls, kites): " in card
     assert "**There are only 30 test images, so all figures are rough" in card
-    assert str(place) not in (bundle / "model.json").read_text() + card
+    assert str(place.path) not in (place.bundle / "model.json").read_text() + card
 
 
-def test_the_documented_command_measures_the_bundle_again(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A bundle of a convolutional network."""
-    conv = ["--network=conv", "--blocks=1", "--hidden=8", "--latent-dim=6", "--epochs=4", "--checkpoint-every=4"]
-    assert main([*documented(ROOT / "README.md", "train"), *conv, "--prior-components=3"]) == 0
-    capsys.readouterr()
-    assert main(documented(ROOT / "README.md", "evaluate")) == 0
+def test_the_documented_command_measures_the_bundle_again(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(documented("README.md", "evaluate")) == 0
     captured = capsys.readouterr()
-    assert json.loads(captured.out) == json.loads((place / "models/birds/1/model.json").read_text())["metrics"]
+    assert json.loads(captured.out) == json.loads((place.bundle / "model.json").read_text())["metrics"]
     assert captured.err.endswith("The figures of models/birds/1 are what was measured.\n")
 
 
-def test_the_bundle_is_served(place: Path) -> None:
-    small = ["--hidden=64", "--latent-dim=6", "--batch-size=20", "--epochs=40", "--checkpoint-every=40"]
-    assert main([*documented(ROOT / "README.md", "train"), *small, "--prior-components=3"]) == 0
+def test_the_bundle_is_served(place: Place) -> None:
     picture = toy(0, np.random.Generator(np.random.PCG64(1)))
-    with TestClient(create_app(Settings(models_dir=place / "models", default_model="birds"))) as client:
+    with TestClient(create_app(Settings(models_dir=place.path / "models", default_model="birds"))) as client:
         (model,) = client.get("/models").json()["models"]
         assert (model["id"], model["image_shape"]) == ("birds@1", list(SHAPE))
         assert (model["labels"], model["label_names"]) == ([0, 1], ["gulls", "kites"])

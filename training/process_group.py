@@ -107,6 +107,6 @@ def join(device: torch.device) -> Iterator[tuple[ProcessGroup, torch.device]]:
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield ProcessGroup(dist.get_rank(), dist.get_world_size()), device
-        dist.barrier()
+        dist.barrier(device_ids=[device.index] if device.type == "cuda" else None)
     finally:
         dist.destroy_process_group()

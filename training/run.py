@@ -54,7 +54,11 @@ def run(wanted: Wanted) -> int:
         with process_group.join(device) as (group, own):
             finished = _train(wanted, sets, notes, group, own)
     except KeyboardInterrupt:
-        print(f"Stopped at once. To go on from the last checkpoint: {commands.resume(name, chosen)}", file=sys.stderr)
+        saved = (chosen.runs_dir / name / CHECKPOINT).exists()
+        way = (
+            f"To go on from the last checkpoint: {commands.resume(name, chosen)}" if saved else "Nothing is saved yet."
+        )
+        print(f"Stopped at once. {way}", file=sys.stderr)
         return 130
     # The group has ended, and only its first process goes on: no other process can disturb the export.
     if not group.first:
@@ -107,6 +111,8 @@ def _train(wanted: Wanted, sets: Sets, notes: list[str], group: ProcessGroup, de
     if group.first:
         _announce(wanted, trained, state, notes, len(training), len(validation))
         _prepare(folder, trained, restart=chosen.restart)
+        if chosen.resume and trained != wanted.base:
+            checkpoint.save(folder / CHECKPOINT, trained, state)  # from now on this is the run's recipe
     try:
         train.fit(trained, state, training, validation, folder, group)
     except train.Interrupted:  # raised by all processes after the same epoch

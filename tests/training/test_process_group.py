@@ -80,7 +80,7 @@ def test_the_group_ends_for_all_at_once_and_not_after_an_error(monkeypatch: pyte
     calls: list[str] = []
     monkeypatch.setenv("WORLD_SIZE", "2")
     for name in ("init_process_group", "barrier", "destroy_process_group"):
-        monkeypatch.setattr(dist, name, lambda *_, name=name: calls.append(name))
+        monkeypatch.setattr(dist, name, lambda *_, name=name, **__: calls.append(name))
     monkeypatch.setattr(dist, "get_rank", lambda: 1)
     monkeypatch.setattr(dist, "get_world_size", lambda: 2)
     with process_group.join(CPU) as (group, _):

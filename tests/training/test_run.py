@@ -136,6 +136,13 @@ class TestResume:
         assert told.startswith("Stopped at once. To go on from the last checkpoint: ")
         assert " train --resume --name mnist-mlp " in told
 
+    def test_a_run_that_is_stopped_before_its_first_checkpoint_says_so(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        interrupt_epoch(monkeypatch, 1, signal.SIGINT, signal.SIGINT)
+        assert main(arguments(tmp_path)) == 130
+        assert capsys.readouterr().err.endswith("Stopped at once. Nothing is saved yet.\n")
+
     def test_a_run_of_my_own_recipe_and_pictures_goes_on_as_printed(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -185,6 +192,15 @@ class TestResume:
         )
         assert main(["--resume", "--name=birds", f"--runs-dir={tmp_path}"]) == 1
         assert capsys.readouterr().err == f"There is no checkpoint {tmp_path / 'birds' / 'checkpoint.pt'}.\n"
+
+    @pytest.mark.usefixtures("without_export")
+    def test_a_finished_run_can_get_another_prior(self, finished: Run, tmp_path: Path) -> None:
+        runs = again(finished, tmp_path)
+        path = runs / "mnist-mlp" / checkpoint.CHECKPOINT
+        before = weights(path)
+        assert main(["train", "--resume", "--prior-components=3", *arguments(runs)[-3:]]) == 0
+        assert checkpoint.recipe_of(path).prior_components == 3
+        assert all(torch.equal(weights(path)[name], before[name]) for name in before)
 
     @pytest.mark.usefixtures("without_export")
     def test_the_run_s_own_recipe_counts_and_a_file_that_differs_is_mentioned(
