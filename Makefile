@@ -35,11 +35,11 @@ gpu: .venv/serve.stamp ## Put the CUDA build of onnxruntime in its place; then V
 	$(RUN) -m pip uninstall --quiet --yes onnxruntime onnxruntime-gpu
 	$(PIP) --no-deps onnxruntime-gpu
 
-train: .venv/dev.stamp ## Train RECIPE (mnist-mlp) on DATA_DIR (else downloaded), evaluate, export into models/
-	$(RUN) -m training --recipe $(RECIPE) $(DATA) $(ARGS)
+train: .venv/dev.stamp ## Train RECIPE (mnist-mlp) on DATA_DIR (else downloaded), evaluate, export; any option in ARGS
+	$(RUN) -m training train --recipe $(RECIPE) $(DATA) $(ARGS)
 
-export: .venv/dev.stamp ## Export RECIPE's last checkpoint again
-	$(RUN) -m training.export runs/$(RECIPE)/checkpoint.pt $(DATA) $(ARGS)
+export: .venv/dev.stamp ## Evaluate and export RECIPE's finished run again; any option in ARGS
+	$(RUN) -m training export runs/$(RECIPE)/checkpoint.pt $(DATA) $(ARGS)
 
 bench: .venv/dev.stamp ## Measure start-up, training, and serving against its limits and other servers (half an hour)
 	$(RUN) -m bench.startup

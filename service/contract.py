@@ -60,7 +60,8 @@ class Contract:
     `identity` is the SHA-256 of the weights; both graphs carry it, so an encoder never meets a stranger's decoder.
     `image_shape` is (height, width) for grey or (height, width, 3) for colour images; `background` is the grey level
     (0 to 255) of empty paper in the data set. `files` maps each other file of the bundle to its SHA-256, and is empty
-    only while an exporter still writes them.
+    only while an exporter still writes them. `label_names` has a name for each label 0, 1, 2, ... in order; where the
+    labels have no names it is empty, and `model.json` leaves it out.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Contract:
     tools: dict[str, str]
     git_commit: str
     contract_version: int = CONTRACT_VERSION
+    label_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Raise ValueError, in one sentence, for a value that no bundle may have."""
@@ -94,6 +96,9 @@ class Contract:
                 re.fullmatch(r"[\w-][\w.-]*", name) and name != CONTRACT_FILE and _SHA256.fullmatch(digest)
                 for name, digest in self.files.items()
             ),
+            "label_names has an empty name or one twice": (
+                all(self.label_names) and len(set(self.label_names)) == len(self.label_names)
+            ),
         }
         for sentence, holds in checks.items():
             if not holds:
@@ -106,7 +111,10 @@ class Contract:
 
     def to_json(self) -> str:
         """The text of `model.json`: sorted keys, so that equal contracts are equal bytes."""
-        return json.dumps(asdict(self), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+        document = asdict(self)
+        if not self.label_names:
+            del document[_OPTIONAL]
+        return json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Contract:
@@ -123,6 +131,7 @@ class Contract:
             raise ValueError("not a JSON object")
         if (version := document.get("contract_version")) != CONTRACT_VERSION:
             raise ValueError(f"contract_version is {version!r}, and this code reads {CONTRACT_VERSION}")
+        document.setdefault(_OPTIONAL, [])
         known = {field.name for field in fields(cls)}
         if document.keys() != known:
             raise ValueError(f"missing or unknown keys: {', '.join(sorted(document.keys() ^ known))}")
@@ -131,13 +140,17 @@ class Contract:
                 raise ValueError(f"{key} is not a JSON {_KIND_WORDS[kind]}")
         if not all(type(side) is int for side in document["image_shape"]):
             raise ValueError("image_shape is not a list of integers")
+        if not all(type(name) is str for name in document[_OPTIONAL]):
+            raise ValueError(f"{_OPTIONAL} is not a list of strings")
         if not all(isinstance(digest, str) for digest in document["files"].values()):
             raise ValueError("files is not an object of strings")
         if not document["files"].keys() >= set(REQUIRED_FILES):
             raise ValueError(f"files lacks one of {', '.join(REQUIRED_FILES)}")
-        return cls(**document | {"image_shape": tuple(document["image_shape"])})
+        return cls(**document | {name: tuple(document[name]) for name in ("image_shape", _OPTIONAL)})
 
 
+# The one key that `model.json` may leave out. Bundles from before it was there are valid.
+_OPTIONAL: Final = "label_names"
 _KIND_WORDS: Final = {str: "string", int: "integer", list: "array", dict: "object"}
 _JSON_KINDS: Final[dict[str, type]] = {
     "name": str,
@@ -154,6 +167,7 @@ _JSON_KINDS: Final[dict[str, type]] = {
     "tools": dict,
     "git_commit": str,
     "contract_version": int,
+    "label_names": list,
 }
 
 

@@ -1,91 +1,120 @@
-"""From a folder of somebody's colour pictures to answers of the service, with nothing but the two programs."""
+"""From a folder of somebody's colour pictures to answers of the service, with nothing but the documented commands."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from fastapi.testclient import TestClient
-from PIL import Image
 
 from harness.digits import decoded, encoded
+from harness.paths import ROOT
 from service.app import create_app
 from service.settings import Settings
-from training import classifier, evaluate
+from tests.training.pictures import SHAPE, toy, write_pictures
+from training import classifier
 from training.__main__ import main
 
-SHAPE = (12, 18, 3)
+LABELS = {"gulls": 190, "kites": 110}
 
 
-def toy(kind: int, draw: np.random.Generator) -> Image.Image:
-    """A red disc or a blue bar, somewhere on a light ground."""
-    down, across = np.mgrid[: SHAPE[0], : SHAPE[1]]
-    centre = draw.uniform((4, 5), (8, 13))
-    far = np.hypot(down - centre[0], across - centre[1]) if kind == 0 else np.abs(across - centre[1]) * 1.5
-    picture = np.full(SHAPE, 235, np.uint8)
-    picture[far < 3] = ((200, 30, 30), (30, 30, 200))[kind]
-    return Image.fromarray(picture)
+NETWORKS = {
+    "mlp": ["--hidden=64", "--epochs=40"],
+    "conv": ["--network=conv", "--hidden=8", "--blocks=1", "--epochs=16"],
+}
+SMALL = ["--latent-dim=6", "--batch-size=20", "--checkpoint-every=40", "--prior-components=3"]
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    draw = np.random.Generator(np.random.PCG64(0))
-    for kind, name in enumerate(("balls", "bars")):
-        (tmp_path / "mine" / "toys" / name).mkdir(parents=True)
-        for index in range(100):
-            toy(kind, draw).save(tmp_path / "mine" / "toys" / name / f"{index:03}.png")
-    return tmp_path / "mine"
+@dataclass(frozen=True)
+class Place:
+    """The directory where the commands were called, and what they printed."""
+
+    path: Path
+    told: str
+
+    @property
+    def bundle(self) -> Path:
+        return self.path / "models" / "birds" / "1"
 
 
-@pytest.mark.parametrize("network", ["mlp", "conv"])
-def test_colour_pictures_of_another_size_are_trained_on_exported_and_served(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, network: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture(scope="module", params=NETWORKS)
+def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """A directory with 300 pictures of birds (red discs and blue bars), where the README's command has trained on them.
+
+    The network is smaller than the recipe's.
+    """
+    path = tmp_path_factory.mktemp("birds")
+    write_pictures(path / "mine" / "birds", LABELS)
     torch.set_num_threads(1)
-    monkeypatch.setattr(classifier, "LEAST_STEPS", 100)
-    arguments = {
-        "recipe": "mnist-mlp",
-        "name": "toys",
-        "version": 1,
-        "dataset": "folder:toys",
-        "data-dir": folder,
-        "validation-size": 20,
-        "network": network,
-        "blocks": 0 if network == "mlp" else 1,
-        "hidden": 64 if network == "mlp" else 8,
-        "latent-dim": 6,
-        "epochs": 60 if network == "mlp" else 20,
-        "batch-size": 20,
-        "checkpoint-every": 20,
-        "prior-components": 3,
-        "runs-dir": tmp_path / "runs",
-        "models-dir": tmp_path / "models",
-    }
-    assert main([f"--{name}={value}" for name, value in arguments.items()]) == 0
-    bundle = tmp_path / "models" / "toys" / "1"
-    assert evaluate.main([str(bundle), f"--data-dir={folder}"]) == 0
-    contract = json.loads((bundle / "model.json").read_text())
-    assert (contract["dataset"], contract["image_shape"], contract["background"]) == ("folder:toys", list(SHAPE), 235)
-    assert str(tmp_path) not in (bundle / "model.json").read_text() + (bundle / "README.md").read_text()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as told:
+        patch.setattr(classifier, "LEAST_STEPS", 100)
+        patch.chdir(path)
+        assert main([*documented("README.md", "train"), *SMALL, *NETWORKS[request.param]]) == 0
+        yield Place(path, told.getvalue())
 
+
+def documented(document: str, command: str) -> list[str]:
+    """The options of a documented command on the folder of birds, with the place of these pictures."""
+    found = re.findall(
+        rf"^\.venv/bin/python -m training {command} (.*birds.*?)(?: +#.*)?$", (ROOT / document).read_text(), re.M
+    )
+    assert found, f"{document} has no such command"
+    return [command, *shlex.split(found[0].replace("--data-dir DIR", "--data-dir mine"))]
+
+
+def test_the_documents_agree() -> None:
+    assert documented("README.md", "train") == documented("docs/models.md", "train")
+
+
+def test_the_documented_command_turns_300_pictures_into_a_bundle(place: Place) -> None:
+    assert "54 of the 270 training images validate, a fifth, instead of 5,000." in place.told
+    assert "There are only 30 test images, so all figures are rough" in place.told
+    contract = json.loads((place.bundle / "model.json").read_text())
+    assert (contract["dataset"], contract["image_shape"], contract["background"]) == ("folder:birds", list(SHAPE), 235)
+    assert contract["label_names"] == ["gulls", "kites"]
+    assert contract["metrics"]["test_images"] == 30
+    # The floor is low only because training and test part have the same share of each label.
+    assert contract["metrics"]["frechet_floor"] < contract["metrics"]["frechet_normal"] / 3
+    card = (place.bundle / "README.md").read_text()
+    assert "one row for each label (gulls, kites): " in card
+    assert "**There are only 30 test images, so all figures are rough" in card
+    assert str(place.path) not in (place.bundle / "model.json").read_text() + card
+
+
+def test_the_documented_command_measures_the_bundle_again(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(documented("README.md", "evaluate")) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out) == json.loads((place.bundle / "model.json").read_text())["metrics"]
+    assert captured.err.endswith("The figures of models/birds/1 are what was measured.\n")
+
+
+def test_the_bundle_is_served(place: Place) -> None:
     picture = toy(0, np.random.Generator(np.random.PCG64(1)))
-    with TestClient(create_app(Settings(models_dir=tmp_path / "models", default_model="toys"))) as client:
+    with TestClient(create_app(Settings(models_dir=place.path / "models", default_model="birds"))) as client:
         (model,) = client.get("/models").json()["models"]
-        assert (model["id"], model["image_shape"], model["labels"]) == ("toys@1", list(SHAPE), [0, 1])
+        assert (model["id"], model["image_shape"]) == ("birds@1", list(SHAPE))
+        assert (model["labels"], model["label_names"]) == ([0, 1], ["gulls", "kites"])
         headers = {"content-type": "image/png"}
         assert np.shape(client.post("/encode", content=encoded(picture), headers=headers).json()["mu"]) == (1, 6)
         reconstructed = client.post("/reconstruct", content=encoded(picture), headers=headers).json()
         assert decoded(reconstructed["images"][0]).shape == SHAPE
         assert reconstructed["mse"][0] < 0.03  # a blank ground has 0.05
-        balls, bars = (client.post("/sample", json={"n": 20, "seed": 1, "label": label}).json() for label in (0, 1))
-        assert balls["prior"] == "aggregate"
-        reddish = [np.mean([decoded(each)[..., 0] for each in drawn["images"]]) for drawn in (balls, bars)]
+        gulls, kites = (client.post("/sample", json={"n": 20, "seed": 1, "label": label}).json() for label in (0, 1))
+        assert gulls["prior"] == "aggregate"
+        assert client.post("/sample", json={"n": 20, "seed": 1, "label": "kites"}).json() == kites
+        reddish = [np.mean([decoded(each)[..., 0] for each in drawn["images"]]) for drawn in (gulls, kites)]
         assert reddish[0] > reddish[1]
-        again = client.post("/decode", json={"z": balls["z"]}).json()
-        assert again["images"] == balls["images"]
+        again = client.post("/decode", json={"z": gulls["z"]}).json()
+        assert again["images"] == gulls["images"]
         large = encoded(picture.resize((180, 120)))
         assert client.post("/encode", content=large, headers=headers).status_code == 200
         assert client.post("/encode?preprocess=none", content=large, headers=headers).status_code == 422

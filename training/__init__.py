@@ -1,9 +1,15 @@
-"""Training: from a data set to a model bundle that the service can serve. PyTorch lives here and nowhere else.
+"""Training: from a data set to a model bundle that the service can serve. Only this package uses PyTorch.
 
-    python -m training --recipe mnist-mlp --data-dir DIR
+    python -m training train --recipe mnist-mlp --data-dir DIR          (python -m training --help: all commands)
 
-One way through the rooms: `recipe` reads what is wanted, `data` the images, `networks` and `objective` say what is
-learned, `train` is the loop, `checkpoint` its memory, `score` its validation, `world` the processes that share it;
-`prior` fits what the service samples from, `evaluate` judges the exported graphs, with the `classifier` as its eye;
-`export` and `card` write the bundle, `compare` sets runs side by side.
+The modules, in the order in which a run uses them:
+
+- The command line: `__main__`, `options`, `commands` (commands that are printed), `run` (one run from data to bundle).
+- What is wanted and what there is: `recipe`, `data`, `folder`.
+- What is learned: `model`, `networks`, `objective`, `augment`.
+- The training: `train` (the loop), `checkpoint`, `score` (validation), `progress`, `process_group`.
+- What comes out: `onnx_model`, `onnx_graph`, `graphs`, `prior`, `mixture`.
+- How good it is: `evaluate`, `likelihood`, `similarity`, `linear`, `classifier`, `figures`; `parallel` and `steps` do
+  the work on all CPUs and show it.
+- The bundle: `export`, `versions`, `card`, `card_text`, `pictures`, `plots`, `provenance`. `compare` shows all runs.
 """

@@ -1,7 +1,7 @@
-"""More images than there are: each one turned, scaled, slanted and moved a little, as another hand might have drawn it.
+"""Data augmentation: images that are turned, scaled, slanted and moved a little at random.
 
-An encoder that has seen every training image a hundred times knows them better than it knows the test images; of warped
-images no two are alike (Simard et al. 2003, Best Practices for Convolutional Neural Networks, section 2, for digits).
+A network that sees each training image a hundred times overfits to them. Warped images are different each time (Simard
+et al. 2003, Best Practices for Convolutional Neural Networks, section 2, for digits).
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-TURN: Final = math.radians(10)  # at most, either way
-SCALE: Final = 0.08  # of the logarithm of each side
-SLANT: Final = 0.12
-MOVE: Final = 0.04  # of half a side
+TURN: Final = math.radians(10)  # at most, in both directions
+SCALE: Final = 0.08  # at most, of the logarithm of a side
+SLANT: Final = 0.12  # at most, of the shear
+MOVE: Final = 0.04  # at most, in halves of a side
 
 
 def warped(images: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """About this share of uint8 images [N, *image_shape], 0 to 1, warped at random; the others as they are.
+    """Uint8 images [N, *image_shape] of which about this share, 0 to 1, is warped at random.
 
-    Bicubic, so that lines stay sharp; what comes in from outside has the colour of the edge.
+    Interpolation is bicubic, so that lines stay sharp. Pixels from outside the image have the colour of its edge.
     """
     count = len(images)
     uniform = torch.rand(count, 7, generator=generator, device=generator.device).to(images.device)  # [N, 7]
@@ -32,7 +32,7 @@ def warped(images: Tensor, share: float, generator: torch.Generator) -> Tensor:
     turn, slant, tall, wide, across, down = (uniform[chosen, 1:] * 2 - 1).unbind(1)  # each [n], in [-1, 1]
     sine, cosine = torch.sin(TURN * turn), torch.cos(TURN * turn)
     wide, tall = torch.exp(SCALE * wide), torch.exp(SCALE * tall)
-    # Rows of the matrices that take a pixel's place to where its colour is found: slant, then scale, then turn.
+    # The matrices map a pixel's place to the place where its colour is read: slant, then scale, then turn.
     rows = [
         torch.stack([wide * cosine, (SLANT * slant - sine) * tall, MOVE * across], 1),
         torch.stack([wide * sine, cosine * tall, MOVE * down], 1),

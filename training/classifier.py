@@ -1,11 +1,11 @@
-"""The judge of samples: a small classifier, trained here, whose features tell how far two sets of images lie apart.
+"""A small classifier for each data set. Evaluation compares sets of images in its features.
 
     python -m training.classifier mnist --data-dir DIR        (writes training/classifiers/mnist.onnx)
 
-An ONNX file, so that one judge, known by its SHA-256, judges every model on any machine. The Frechet distance in its
-features follows Heusel et al. 2017, GANs Trained by a Two Time-Scale Update Rule, but it is not the FID: that is
-defined by the features of Inception-v3, which has never seen a digit. For a folder of pictures the judge is trained
-when it is needed.
+It is an ONNX file, so that every model on any machine is measured with the same one, known by its SHA-256. The Frechet
+distance in its features follows Heusel et al. 2017, GANs Trained by a Two Time-Scale Update Rule. It is not the FID,
+which is defined by the features of Inception-v3, a network for photographs. For a folder of pictures the classifier is
+trained when it is needed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,19 +23,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from training import data, onnx_graph
+from training import data, onnx_graph, parallel
 from training.errors import TrainingError
 from training.model import to_signal
+from training.steps import SILENT, Steps
 from training.train import prepare_cpu
 
 CLASSIFIERS: Final = Path(__file__).parent / "classifiers"
 
 FEATURES: Final = 64
 EPOCHS: Final = 12
-LEAST_STEPS: Final = 500  # a small data set is gone through more often
+LEAST_STEPS: Final = 500  # a small data set gets more epochs
 BATCH_SIZE: Final = 128
 LEARNING_RATE: Final = 2e-3
-SHIFT: Final = 2  # pixels that a batch is moved at most, up or down and sideways, while training
+SHIFT: Final = 2  # most pixels that a batch is moved while training, up or down and sideways
 SEED: Final = 0
 CHUNK: Final = 1_000  # images at a time
 
@@ -63,7 +64,7 @@ class Network(nn.Module):
         self.logits = nn.Linear(FEATURES, labels)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """The graph's work."""
+        """Features and logits of a batch."""
         x = to_signal(image)
         x = x.permute(0, 3, 1, 2) if x.ndim == 4 else x.unsqueeze(1)  # [N, 1 or 3, H, W]
         feature = F.relu(self.features(self.convolutions(x)))  # [N, 64]
@@ -71,43 +72,54 @@ class Network(nn.Module):
 
 
 class Classifier:
-    """A trained judge, by way of onnxruntime. `labels` are those it was trained on, in the order of its outputs."""
+    """A trained classifier in onnxruntime. `sha256` is that of its ONNX file."""
 
     def __init__(self, graph: bytes) -> None:
         self.sha256 = hashlib.sha256(graph).hexdigest()
         self._session = onnx_graph.session(graph)
 
-    def judge(self, images: Array) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    def classify(self, images: Array) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
         """Features float32 [N, 64] of uint8 images [N, *image_shape], and the label each is taken for, int64 [N]."""
-        chunks = [
-            self._session.run([FEATURE, LOGIT], {IMAGE: images[start : start + CHUNK]})
-            for start in range(0, len(images), CHUNK)
-        ]
+
+        def run(start: int) -> tuple[Array, Array]:
+            feature, logit = self._session.run([FEATURE, LOGIT], {IMAGE: images[start : start + CHUNK]})
+            return feature, logit
+
+        chunks = parallel.ordered(run, range(0, len(images), CHUNK))
         features, logits = (np.concatenate(arrays) for arrays in zip(*chunks, strict=True))
         return features, logits.argmax(1)
 
     def accuracy(self, images: Array, labels: Array) -> float:
-        """The share of uint8 images [N, *image_shape] that are taken for what they are, 0 to 1."""
-        return float((self.judge(images)[1] == labels).mean())
+        """The share of uint8 images [N, *image_shape] that are taken for their own label in `labels` [N], 0 to 1."""
+        return float((self.classify(images)[1] == labels).mean())
 
 
-def judge_of(dataset: str, images: Tensor, labels: Tensor) -> Classifier:
-    """The judge of a data set: the one in training/classifiers/, or else one trained on these training images now."""
+def classifier_of(dataset: str, images: Tensor, labels: Tensor, steps: Steps = SILENT) -> Classifier:
+    """The classifier of a data set: the file in training/classifiers/, or else one trained now on these images."""
     path = CLASSIFIERS / f"{dataset}.onnx"
-    return Classifier(path.read_bytes() if path.is_file() else train(images, labels))
+    if path.is_file():
+        return Classifier(path.read_bytes())
+    with steps.step("classifier of these pictures", epochs_of(len(images))) as advance:
+        return Classifier(train(images, labels, advance))
 
 
-def train(images: Tensor, labels: Tensor) -> bytes:
+def epochs_of(images: int) -> int:
+    """How often a classifier sees each of so many images."""
+    return max(EPOCHS, -(-LEAST_STEPS // -(-images // BATCH_SIZE)))
+
+
+def train(images: Tensor, labels: Tensor, advance: Callable[[int], None] = lambda _: None) -> bytes:
     """The ONNX graph of a classifier of uint8 images [N, *image_shape] with labels uint8 [N], 0 to the largest.
 
-    Adam under a one-cycle learning rate, each batch moved by up to two pixels; equal images give equal bytes.
+    Adam with a one-cycle learning rate, each batch moved by up to two pixels. Equal images give equal bytes. `advance`
+    is called with 1 after each epoch.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(SEED)  # of first weights and dropout, which take no generator
+        torch.manual_seed(SEED)  # for the first weights and for dropout, which take no generator
         network = Network(tuple(images.shape[1:]), int(labels.max()) + 1)
         order, shifts = (torch.Generator().manual_seed(SEED + stream) for stream in (1, 2))
         batches = -(-len(images) // BATCH_SIZE)
-        epochs = max(EPOCHS, -(-LEAST_STEPS // batches))
+        epochs = epochs_of(len(images))
         optimiser = torch.optim.Adam(network.parameters(), fused=True)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, total_steps=epochs * batches)
         for _ in range(epochs):
@@ -120,11 +132,12 @@ def train(images: Tensor, labels: Tensor) -> bytes:
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimiser.step()
                 schedule.step()
+            advance(1)
     return onnx_graph.graph(network.eval(), images[:2], inputs=[IMAGE], outputs=[FEATURE, LOGIT], metadata={})
 
 
 def frechet_distance(one: Array, other: Array) -> float:
-    """Between Gaussians with the moments of two sets of features, [N, F] and [M, F]; 0 for equal ones.
+    """The Frechet distance between Gaussians with the moments of two sets of features, [N, F] and [M, F].
 
     |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)) (Dowson & Landau 1982). The eigenvalues of C1 C2 are those of the
     symmetric C1^(1/2) C2 C1^(1/2), whose square roots are real.
@@ -139,7 +152,9 @@ def frechet_distance(one: Array, other: Array) -> float:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The program; returns its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m training.classifier", description="Train the judge of a data set.")
+    parser = argparse.ArgumentParser(
+        prog="python -m training.classifier", description="Train the classifier of a data set."
+    )
     parser.add_argument("dataset", choices=sorted(data.DATASETS))
     parser.add_argument("--data-dir", type=Path, help="directory of the data set's files; else they are downloaded")
     options = parser.parse_args(arguments)
@@ -152,8 +167,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     path = CLASSIFIERS / f"{options.dataset}.onnx"
     path.write_bytes(graph)
-    judge = Classifier(graph)
-    print(f"{path}: {judge.accuracy(images.numpy(), labels.numpy()):.2%} of the test images, SHA-256 {judge.sha256}")
+    classifier = Classifier(graph)
+    accuracy = classifier.accuracy(images.numpy(), labels.numpy())
+    print(f"{path}: right about {accuracy:.2%} of the test images, SHA-256 {classifier.sha256}")
     return 0
 
 

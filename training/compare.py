@@ -1,10 +1,10 @@
-"""Runs side by side: a table of what each came to, from the metrics.json that it left.
+"""Runs side by side: a table of the figures of each, read from its metrics.json.
 
     python -m training compare                  (the runs under runs/)
     python -m training compare --shipped        (the table of docs/models.md)
 
-With --shipped the rows are the notebook's own figures, the bundles under models/ and the runs that are recorded under
-docs/runs/.
+Each row has the command that trains the run again. With --shipped the rows are the notebook's own figures, the bundles
+under models/ and the runs that are recorded under docs/runs/.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from service.contract import CONTRACT_FILE
-from training.card import NOTEBOOK_BATCH, NOTEBOOK_PRINTED, RECORDED
-from training.recipe import Recipe, command
+from training import commands
+from training.card_text import NOTEBOOK_BATCH, NOTEBOOK_PRINTED, RECORDED
+from training.recipe import recorded
 
 COLUMNS: Final = {
     "total": ".2f",
@@ -38,7 +39,7 @@ COLUMNS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What a line of the table says: figures that are missing leave their cells empty."""
+    """A run or bundle: its name, its objective, the command that trains it, and its figures by name."""
 
     name: str
     objective: str
@@ -47,24 +48,24 @@ class Row:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The program; returns its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m training compare", description="A table of runs, in Markdown.")
+    """The program: print the table. Returns its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m training compare", description="Show runs side by side.")
     parser.add_argument("--runs-dir", type=Path, default=Path("runs"), help="where runs are (default: runs)")
     parser.add_argument("--models-dir", type=Path, default=Path("models"), help="where bundles are (default: models)")
     parser.add_argument("--shipped", action="store_true", help="bundles and recorded runs instead of runs/")
     options = parser.parse_args(arguments)
     if options.shipped:
         rows = [notebook()]
-        rows += [shipped(path) for path in sorted(options.models_dir.glob(f"*/*/{CONTRACT_FILE}"))]
-        rows += [recorded(path) for path in sorted(RECORDED.glob("*.json"))]
+        rows += [bundle(path) for path in sorted(options.models_dir.glob(f"*/*/{CONTRACT_FILE}"))]
+        rows += [run(path, commands.ANYWHERE) for path in sorted(RECORDED.glob("*.json"))]
     else:
-        rows = [recorded(path) for path in sorted(options.runs_dir.glob("*/metrics.json"))]
+        rows = [run(path, commands.training()) for path in sorted(options.runs_dir.glob("*/metrics.json"))]
     print(table(rows))
     return 0
 
 
 def notebook() -> Row:
-    """What the reference notebook printed, for single validation batches."""
+    """The figures that the reference notebook printed, for single validation batches."""
     printed = [batch / NOTEBOOK_BATCH for batch in NOTEBOOK_PRINTED]
     made_by = f"as printed, of single validation batches of {NOTEBOOK_BATCH} images"
     return Row(
@@ -72,19 +73,25 @@ def notebook() -> Row:
     )
 
 
-def shipped(path: Path) -> Row:
-    """A bundle, by its model.json."""
+def bundle(path: Path) -> Row:
+    """A bundle, from its model.json."""
     document = json.loads(path.read_text())
     name = f"[{document['name']}@{document['version']}](../models/{document['name']}/{document['version']}/README.md)"
-    made_by = f"`{command(Recipe.model_validate(document['recipe']))}`"
+    made_by = f"`{_command(document, commands.ANYWHERE)}`"
     return Row(name, document["objective"], made_by, document["metrics"])
 
 
-def recorded(path: Path) -> Row:
-    """A run, by its metrics.json."""
+def run(path: Path, training: str) -> Row:
+    """A run, from its metrics.json. `training` is how its command begins."""
     document = json.loads(path.read_text())
     recipe = document["recipe"]
-    return Row(f"run {recipe['name']}", recipe["objective"], f"`{document['command']}`", document["metrics"])
+    return Row(f"run {recipe['name']}", recipe["objective"], f"`{_command(document, training)}`", document["metrics"])
+
+
+def _command(document: dict[str, Any], training: str) -> str:
+    """The command that trains what a model.json or metrics.json describes."""
+    recipe = recorded(document["recipe"], "The recipe")
+    return commands.reproduce(recipe, document["tools"].get("device", "cpu"), training)
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -1,15 +1,11 @@
-"""Data sets, read whole into memory: MNIST and its like, and folders of pictures.
+"""Data sets, read whole into memory: MNIST and Fashion-MNIST, and folders of pictures.
 
-    images, labels = load("mnist", "train", Path("DIR"))         # uint8 [60000, 28, 28], uint8 [60000]
-    images, labels = load("folder:birds", "train", Path("DIR"))  # the pictures under DIR/birds, uint8 [N, H, W(, 3)]
+    load_both("mnist", Path("DIR"))         # uint8 [60000, 28, 28] to train, [10000, 28, 28] to test, with labels
+    load_both("folder:birds", Path("DIR"))  # the pictures under DIR/birds, uint8 [N, H, W] or [N, H, W, 3]
 
-MNIST and Fashion-MNIST are IDX files, trusted only after their SHA-256 agrees. Without a directory they are downloaded
-from public mirrors into the user's cache. Hashes are of the uncompressed bytes, so gzipped and plain files, from any
-mirror, are the same to us.
-
-A folder's pictures have one size; they count as grey when every one of them is. Its sub-folders, in the order of their
-names, are the labels 0, 1, 2, ...; a folder without any has the one label 0. Every tenth picture of a label is of the
-test part.
+MNIST and Fashion-MNIST are IDX files. They are used only when their SHA-256 is the known one. Without a directory they
+are downloaded from public mirrors into the user's cache. The hashes are those of the uncompressed bytes, so files may
+be gzipped or not, and may come from any mirror. Folders of pictures are in `training.folder`.
 """
 
 from __future__ import annotations
@@ -18,7 +14,7 @@ import gzip
 import hashlib
 import sys
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
@@ -26,21 +22,22 @@ import numpy as np
 import pooch  # type: ignore[import-untyped]
 import requests
 import torch
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from training import folder
 from training.errors import DataError
+from training.steps import SILENT, Steps
 
 Part = Literal["train", "test"]
 
 FOLDER: Final = "folder:"
-PICTURES: Final = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"})
-TEST_SHARE: Final = 10  # every so manieth picture of a folder is for testing
+# Images that only validate are at most one in so many of the training part.
+LEAST_PER_VALIDATION_IMAGE: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """A data set: its image and label file for each part, with hashes, and where they can be had.
+    """A data set: the image and label file of each part, their hashes, and the addresses to download them from.
 
     `background` is the grey level of empty paper, 0 to 255.
     """
@@ -91,13 +88,46 @@ DATASETS: Final = {
 }
 
 
-def load(name: str, part: Part, directory: Path | None = None) -> tuple[Tensor, Tensor]:
-    """Images, uint8 [N, *image_shape], and labels, uint8 [N], of one part of a data set.
+@dataclass(frozen=True, slots=True)
+class Sets:
+    """Both parts of a data set: images uint8 [N, *image_shape] with labels uint8 [N].
 
-    Raises DataError, in one sentence, for an unknown data set and for files that are missing, damaged or unreachable.
+    `label_names` has a name for each label 0, 1, 2, ..., or nothing where the labels have no names.
     """
+
+    train_images: Tensor
+    train_labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
+    label_names: tuple[str, ...] = ()
+
+    def first_of_test(self, count: int) -> Sets:
+        """The same with at most so many test images, the first ones."""
+        return replace(self, test_images=self.test_images[:count], test_labels=self.test_labels[:count])
+
+
+def load_both(name: str, directory: Path | None = None, steps: Steps = SILENT) -> Sets:
+    """Both parts of a data set.
+
+    Raises DataError, in one sentence, for an unknown data set and for files that are missing, damaged or cannot be
+    downloaded.
+    """
+    if not name.startswith(FOLDER):
+        return Sets(*load(name, "train", directory), *load(name, "test", directory))
+    place = (directory or Path()) / name.removeprefix(FOLDER)
+    pictures = folder.read(place, steps)
+    train, test = folder.split(pictures.labels)
+    if not len(train) or not len(test):
+        raise DataError(f"{place} has too few pictures ({len(pictures.labels)}) to train and to test.")
+    images, labels = pictures.images, pictures.labels
+    return Sets(images[train], labels[train], images[test], labels[test], pictures.names)
+
+
+def load(name: str, part: Part, directory: Path | None = None) -> tuple[Tensor, Tensor]:
+    """Images, uint8 [N, *image_shape], and labels, uint8 [N], of one part of a data set; raises as `load_both` does."""
     if name.startswith(FOLDER):
-        return _read_folder((directory or Path()) / name.removeprefix(FOLDER), part)
+        sets = load_both(name, directory)
+        return (sets.train_images, sets.train_labels) if part == "train" else (sets.test_images, sets.test_labels)
     if name not in DATASETS:
         raise DataError(f"There is no data set {name!r}; known are: {', '.join(sorted(DATASETS))}, {FOLDER}PATH.")
     dataset = DATASETS[name]
@@ -110,33 +140,23 @@ def load(name: str, part: Part, directory: Path | None = None) -> tuple[Tensor, 
     return images, labels
 
 
-@dataclass(frozen=True, slots=True)
-class Sets:
-    """Both parts of a data set: images uint8 [N, *image_shape] with labels uint8 [N]."""
-
-    train_images: Tensor
-    train_labels: Tensor
-    test_images: Tensor
-    test_labels: Tensor
-
-
-def load_both(name: str, directory: Path | None = None) -> Sets:
-    """Both parts of a data set; raises DataError as `load` does."""
-    return Sets(*load(name, "train", directory), *load(name, "test", directory))
+def validation_size(wanted: int, images: int) -> int:
+    """How many of the training part's images validate: as many as wanted, but at most a fifth, and at least one."""
+    return max(1, min(wanted, images // LEAST_PER_VALIDATION_IMAGE))
 
 
 def title(name: str) -> str:
-    """What a data set is called in prose: its own name, or its folder's."""
+    """The name of a data set in a text: its own, or that of its folder."""
     return name.removeprefix(FOLDER) if name.startswith(FOLDER) else DATASETS[name].title
 
 
 def published(name: str) -> str:
-    """A data set's name without the place where somebody keeps it: of a folder, only the last part of its path."""
+    """The name of a data set for others to read. Of a folder it has only the last part of the path."""
     return f"{FOLDER}{Path(name.removeprefix(FOLDER)).name}" if name.startswith(FOLDER) else name
 
 
 def background(name: str, images: Tensor) -> int:
-    """The grey level of empty paper, 0 to 255: of a folder, the median of its pictures' edges."""
+    """The grey level of empty paper, 0 to 255. For a folder it is the median of its pictures' edges."""
     if not name.startswith(FOLDER):
         return DATASETS[name].background
     edges = [images[:, 0], images[:, -1], images[:, :, 0], images[:, :, -1]]
@@ -155,53 +175,10 @@ def split(images: Tensor, validation_size: int) -> tuple[Tensor, Tensor]:
 
 
 def some_of_each_label(labels: Tensor, count: int) -> Tensor:
-    """Indices, int64 [count], of the first image of each label in order, then the second of each, and so on."""
+    """Indices, int64 [count]: the first image of each label in order, then the second of each, and so on."""
     by_label = [(labels == label).nonzero().flatten() for label in torch.unique(labels)]
     rounds = [indices[turn] for turn in range(max(map(len, by_label))) for indices in by_label if turn < len(indices)]
     return torch.stack(rounds[:count])
-
-
-def _read_folder(folder: Path, part: Part) -> tuple[Tensor, Tensor]:
-    """Every picture of one part of a folder, label by label, in the order of their names."""
-    if not folder.is_dir():
-        raise DataError(f"There is no folder {folder}.")
-    inside = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    if len(inside) > 256:
-        raise DataError(f"{folder} has {len(inside)} folders; there are at most 256 labels.")
-    pictures: list[Image.Image] = []
-    labels: list[int] = []
-    wanted: list[bool] = []
-    for label, place in enumerate(inside or [folder]):
-        paths = sorted(path for path in place.iterdir() if path.suffix.lower() in PICTURES)
-        pictures += [_read_picture(path) for path in paths]
-        labels += [label] * len(paths)
-        wanted += [(index % TEST_SHARE == 0) == (part == "test") for index in range(len(paths))]
-    if not any(wanted):
-        raise DataError(f"{folder} has too few pictures ({', '.join(sorted(PICTURES))}) for a {part} part.")
-    sizes = sorted({picture.size for picture in pictures})
-    if len(sizes) > 1:
-        found = ", ".join(f"{width}x{height}" for width, height in sizes[:3])
-        raise DataError(f"The pictures under {folder} have several sizes ({found}, ...); they must have one.")
-    mode = "L" if all(picture.mode == "L" for picture in pictures) else "RGB"
-    images = np.stack([np.asarray(picture.convert(mode)) for picture in pictures])[wanted]
-    return torch.from_numpy(images), torch.tensor(labels, dtype=torch.uint8)[torch.tensor(wanted)]
-
-
-def _read_picture(path: Path) -> Image.Image:
-    """A picture in mode L, where all its pixels are grey, or RGB; what is transparent shows black."""
-    try:
-        with Image.open(path) as picture:
-            if picture.has_transparency_data:
-                flat = Image.new("RGBA", picture.size, (0, 0, 0, 255))
-                flat.alpha_composite(picture.convert("RGBA"))
-                colour = flat.convert("RGB")
-            else:
-                colour = picture.convert("RGB")
-    except (OSError, UnidentifiedImageError) as error:
-        raise DataError(f"{path} is not a picture that can be read.") from error
-    levels = np.asarray(colour)
-    grey = (levels == levels[:, :, :1]).all()
-    return Image.fromarray(levels[:, :, 0]) if grey else colour
 
 
 def _find(dataset: Dataset, directory: Path, file: str) -> Path:
@@ -212,12 +189,12 @@ def _find(dataset: Dataset, directory: Path, file: str) -> Path:
 
 
 def _download(name: str, dataset: Dataset, file: str) -> Tensor:
-    """The array of a file in the user's cache, where the first mirror that has the right bytes fills it."""
+    """The array of a file in the user's cache. The first mirror that has the right bytes fills it."""
     cache = Path(pooch.os_cache("vae-service")) / name
     path = cache / f"{file}.gz"
     reason = "no mirror is known"
-    pooch.get_logger().setLevel("WARNING")  # it would ask for a hash; ours is of the uncompressed bytes
-    for mirror in (None, *dataset.mirrors):  # None: what an earlier call left there
+    pooch.get_logger().setLevel("WARNING")  # it asks for a hash, and ours is that of the uncompressed bytes
+    for mirror in (None, *dataset.mirrors):  # None: a file that an earlier call left in the cache
         try:
             if mirror:
                 print(f"Downloading {mirror}{path.name}", file=sys.stderr)

@@ -1,11 +1,11 @@
-"""Export: from a checkpoint to a model bundle, models/<name>/<version>/, that the service will accept.
+"""Export: from a checkpoint to a model bundle, models/<name>/<version>/, that the service accepts.
 
-    python -m training.export runs/mnist-mlp/checkpoint.pt --data-dir DIR
+    python -m training export runs/mnist-mlp/checkpoint.pt --data-dir DIR       (also: python -m training.export ...)
 
-Two ONNX graphs with grey levels at their doors, proved against PyTorch on real test images before anything is
-written; the prior that was fitted to the codes (prior.npz); a few test images with the outputs PyTorch gave
-(golden.npz); the contract (model.json); the card with its figures, which are measured on those graphs. The bundle
-appears whole, by one rename, and the same checkpoint gives the same bytes.
+A bundle has two ONNX graphs with grey levels as input and output, which are compared with PyTorch on real test images
+before anything is written; the prior that is fitted to the codes (prior.npz); a few test images with the outputs
+PyTorch gave (golden.npz); the contract (model.json); and the card with its figures, which are measured on those graphs.
+The bundle appears whole, by one rename. The same checkpoint gives the same bytes.
 """
 
 from __future__ import annotations
@@ -14,233 +14,163 @@ import argparse
 import dataclasses
 import hashlib
 import io
-import os
-import platform
-import shutil
-import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
-from importlib.metadata import version
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from service import contract
 from service.contract import Contract
-from training import card, checkpoint, classifier, data, onnx_graph
+from training import card, checkpoint, data, figures, onnx_graph, onnx_model, provenance, versions
 from training.checkpoint import Trained
+from training.classifier import classifier_of
 from training.data import Sets
-from training.errors import ExportError, TrainingError
-from training.evaluate import Graphs, evaluate
+from training.errors import ExportError, RecipeError, TrainingError, VersionTaken
+from training.evaluate import evaluate
+from training.figures import FULL, QUICK, Effort
+from training.graphs import Graphs
 from training.model import VAE, to_image, to_signal
 from training.objective import reparametrise
 from training.prior import Prior
-from training.recipe import Recipe, validated
+from training.steps import SILENT, Steps
 
-PARITY_BATCHES: Final = (1, 2, 7, 64)
 GOLDEN_IMAGES: Final = 16
 GOLDEN_SEED: Final = 0
-ROOT: Final = Path(__file__).resolve().parent.parent
-
-Array = npt.NDArray[Any]
 
 
-class Encoder(nn.Module):
-    """image uint8 [N, *image_shape] -> mu, logvar float32 [N, L]."""
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a bundle is made of: the contract with its figures, both graphs as files and as sessions, and the prior."""
 
-    def __init__(self, model: VAE) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """The graph's work."""
-        return self.model.encode(to_signal(image))
-
-
-class Decoder(nn.Module):
-    """z float32 [N, L] -> image uint8 [N, *image_shape], x_hat float32 of the same shape in [-1, 1]."""
-
-    def __init__(self, model: VAE) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """The graph's work."""
-        x_hat = self.model.decode(z)
-        return to_image(x_hat), x_hat
+    bundle: Contract
+    encoder: bytes
+    decoder: bytes
+    graphs: Graphs
+    prior: Prior
 
 
-def export(run: Trained, sets: Sets, models_dir: Path, *, overwrite: bool = False) -> tuple[Path, Contract]:
-    """Write the bundle of a finished run; return its folder and what its model.json says.
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """Where a bundle is, what was measured for it, and whether it is `new` or was there before."""
 
-    Parity is proved and quality measured on the test set; the prior is fitted to the codes of the training images. A
-    bundle of equal bytes is left as it is. Raises ExportError, in one sentence, when the graphs do not agree with
-    PyTorch or another bundle is in the way and not to be overwritten.
+    folder: Path
+    bundle: Contract
+    new: bool
+
+    @property
+    def sentence(self) -> str:
+        """What has become of the bundle."""
+        if not self.new:
+            return f"{self.folder} is this very bundle already, with the same weights and figures; it is left as it is."
+        return f"{self.folder} is the new bundle {self.bundle.id}; its card is {self.folder / contract.CARD_FILE}."
+
+
+def export(
+    run: Trained,
+    sets: Sets,
+    models_dir: Path,
+    *,
+    version: int | None = None,
+    overwrite: bool = False,
+    steps: Steps = SILENT,
+) -> Exported:
+    """Write the bundle of a finished run.
+
+    Without `version` a bundle that is the same is left as it is, and any other becomes the next free version. With
+    `version`, raises VersionTaken, before any work, when there is such a version and `overwrite` is not set. Raises
+    ExportError, in one sentence, when the graphs do not agree with PyTorch.
     """
-    # Where somebody keeps a folder of pictures is nobody else's business.
+    place = models_dir / run.recipe.name
+    if version is not None and not overwrite:
+        versions.refuse_taken(place / str(version))
+    measured = measure(run, sets, version or versions.next_free(place), steps=steps)
+    while True:
+        bundle = measured.bundle
+        if version is None and (same := versions.find_same(place, bundle, measured.encoder, measured.decoder)):
+            return Exported(same, dataclasses.replace(bundle, version=int(same.name)), new=False)
+        with steps.step("card and pictures"):
+            bundle, files = _files(measured, run, sets)
+        try:
+            versions.publish(files, place / str(bundle.version), overwrite=overwrite)
+        except VersionTaken:
+            if version is not None:
+                raise
+            measured = _renumbered(measured, versions.next_free(place))  # another export was faster
+        else:
+            return Exported(place / str(bundle.version), bundle, new=True)
+
+
+def measure(run: Trained, sets: Sets, version: int, *, effort: Effort = FULL, steps: Steps = SILENT) -> Measured:
+    """The graphs, the prior and the figures of a finished run.
+
+    Raises ExportError, in one sentence, when the graphs do not agree with PyTorch.
+    """
+    # The path of a folder of pictures is not for others to read.
     recipe = run.recipe.model_copy(update={"dataset": data.published(run.recipe.dataset)})
-    model = run.model
-    judge = classifier.judge_of(recipe.dataset, sets.train_images, sets.train_labels)
+    classifier = classifier_of(recipe.dataset, sets.train_images, sets.train_labels, steps)
     bundle = Contract(
         name=recipe.name,
-        version=recipe.version,
-        identity=identity(model),
+        version=version,
+        identity=onnx_model.identity(run.model),
         dataset=recipe.dataset,
-        image_shape=model.architecture.image_shape,
+        image_shape=run.model.architecture.image_shape,
         background=data.background(recipe.dataset, sets.train_images),
         latent_dim=recipe.latent_dim,
         objective=recipe.objective,
         recipe=recipe.model_dump(),
         metrics={},
         files={},
-        tools=tools() | {"classifier": f"sha256:{judge.sha256}"},
-        git_commit=git_commit(),
+        tools=provenance.tools()
+        | {"classifier": f"sha256:{classifier.sha256}"}
+        | ({"device": run.device} if run.device != "cpu" else {}),
+        git_commit=provenance.git_commit(),
+        label_names=sets.label_names,
     )
-    metadata = contract.graph_metadata(bundle)
-    encoder = onnx_graph.graph(
-        Encoder(model),
-        sets.test_images[:2],
-        inputs=[contract.IMAGE],
-        outputs=[contract.MU, contract.LOGVAR],
-        metadata=metadata,
-    )
-    decoder = onnx_graph.graph(
-        Decoder(model),
-        torch.zeros(2, recipe.latent_dim),
-        inputs=[contract.Z],
-        outputs=[contract.IMAGE, contract.X_HAT],
-        metadata=metadata,
-    )
-    prove_parity(model, encoder, decoder, sets.test_images)
+    with steps.step("graphs, compared with PyTorch"):
+        encoder, decoder = onnx_model.graphs(run.model, sets.test_images, contract.graph_metadata(bundle))
+        onnx_model.prove_parity(run.model, encoder, decoder, sets.test_images)
+        graphs = Graphs(encoder, decoder)
+    with steps.step("prior of each label", len(torch.unique(sets.train_labels))) as advance:
+        mu, _ = graphs.encode(sets.train_images)
+        prior = Prior.fit(mu.numpy(), sets.train_labels.numpy(), recipe.prior_components, advance)
+    found = evaluate(graphs, recipe, prior, sets, classifier, effort=effort, steps=steps)
+    return Measured(dataclasses.replace(bundle, metrics=found), encoder, decoder, graphs, prior)
 
-    graphs = Graphs(encoder, decoder)
-    prior = fit_prior(graphs, recipe, sets)
-    bundle = dataclasses.replace(bundle, metrics=evaluate(graphs, recipe, prior, sets, judge))
+
+def _renumbered(measured: Measured, version: int) -> Measured:
+    """The same under another version, which is written into the graphs' metadata."""
+    bundle = dataclasses.replace(measured.bundle, version=version)
+    metadata = contract.graph_metadata(bundle)
+    encoder, decoder = (onnx_graph.with_metadata(graph, metadata) for graph in (measured.encoder, measured.decoder))
+    bundle = dataclasses.replace(bundle, metrics=bundle.metrics | {"onnx_bytes": float(len(encoder) + len(decoder))})
+    return dataclasses.replace(measured, bundle=bundle, encoder=encoder, decoder=decoder)
+
+
+def _files(measured: Measured, run: Trained, sets: Sets) -> tuple[Contract, dict[str, bytes]]:
+    """The contract of a bundle with the hashes of its files, and all files of the bundle by name."""
     files = {
-        contract.ENCODER_FILE: encoder,
-        contract.DECODER_FILE: decoder,
-        contract.PRIOR_FILE: prior.to_bytes(),
-        contract.GOLDEN_FILE: _golden(model, sets.test_images, sets.test_labels),
+        contract.ENCODER_FILE: measured.encoder,
+        contract.DECODER_FILE: measured.decoder,
+        contract.PRIOR_FILE: measured.prior.to_bytes(),
+        contract.GOLDEN_FILE: _golden(run.model, sets.test_images, sets.test_labels),
     }
-    files |= card.write(bundle, graphs, prior, sets, run.history)
-    bundle = dataclasses.replace(
-        bundle, files={name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())}
-    )
+    files |= card.write(measured.bundle, measured.graphs, measured.prior, sets, run.history)
+    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())}
+    bundle = dataclasses.replace(measured.bundle, files=hashes)
     files[contract.CONTRACT_FILE] = bundle.to_json().encode()
     if Contract.from_json(files[contract.CONTRACT_FILE]) != bundle:
         raise ExportError(f"{contract.CONTRACT_FILE} does not read back as it was written.")
-    folder = models_dir / recipe.name / str(recipe.version)
-    publish(files, folder, overwrite=overwrite)
-    return folder, bundle
-
-
-def fit_prior(graphs: Graphs, recipe: Recipe, sets: Sets) -> Prior:
-    """The mixtures of the training images' codes, as the encoder's graph gives them."""
-    mu, _ = graphs.encode(sets.train_images)
-    return Prior.fit(mu.numpy(), sets.train_labels.numpy(), recipe.prior_components)
-
-
-def identity(model: VAE) -> str:
-    """The SHA-256 of a model's weights: each tensor's name, shape and float32 bytes, little-endian, by name."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name} {list(tensor.shape)}\n".encode())
-        digest.update(tensor.numpy().astype("<f4").tobytes())
-    return digest.hexdigest()
-
-
-def tools() -> dict[str, str]:
-    """The versions of what made the numbers."""
-    packages = ("numpy", "onnx", "onnxruntime", "onnxscript", "scikit-learn", "torch")
-    return {"python": platform.python_version()} | {name: version(name) for name in packages}
-
-
-def git_commit() -> str:
-    """The last commit that changed what makes bundles; "-dirty" when it differs now; "unknown" outside a checkout.
-
-    Not the commit that is checked out: one elsewhere in the repository must not make another bundle of equal weights.
-    """
-    code = ("training", "service/contract.py", str(card.NOTEBOOK_RUN.relative_to(card.RECORDED.parent.parent)))
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(ROOT), *arguments]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()  # noqa: S603
-
-    try:
-        if Path(git("rev-parse", "--show-toplevel")).resolve() != ROOT:  # installed inside somebody else's checkout
-            return "unknown"
-        commit = git("log", "-1", "--format=%H", "--", *code)
-        changed = git("status", "--porcelain", "--untracked-files=no", "--", *code)
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return f"{commit}-dirty" if changed else commit
-
-
-@torch.no_grad()
-def prove_parity(model: VAE, encoder: bytes, decoder: bytes, images: Tensor) -> None:
-    """Raise ExportError unless onnxruntime gives what PyTorch gives, on real images, at several batch sizes."""
-    encode, decode = onnx_graph.session(encoder), onnx_graph.session(decoder)
-    for batch in PARITY_BATCHES:
-        image = images[:batch]
-        mu, logvar = model.encode(to_signal(image))
-        found = encode.run([contract.MU, contract.LOGVAR], {contract.IMAGE: image.numpy()})
-        for name, wanted, got in zip((contract.MU, contract.LOGVAR), (mu, logvar), found, strict=True):
-            _agree(f"{name} at batch {batch}", wanted.numpy(), got, contract.EXPORT_TOLERANCE)
-        x_hat = model.decode(mu)
-        found = decode.run([contract.IMAGE, contract.X_HAT], {contract.Z: mu.numpy()})
-        _agree(f"image at batch {batch}", to_image(x_hat).numpy(), found[0], contract.GREY_LEVEL_TOLERANCE)
-        _agree(f"x_hat at batch {batch}", x_hat.numpy(), found[1], contract.EXPORT_TOLERANCE)
-
-
-def publish(files: dict[str, bytes], folder: Path, *, overwrite: bool) -> None:
-    """Make `folder` hold exactly these files, at once or not at all.
-
-    Equal bytes are left alone. Raises ExportError when the folder holds anything else and `overwrite` is not set;
-    with it the old folder makes way by one rename and the new one takes its place by the next.
-    """
-    if folder.exists():
-        present = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
-        if present == files:
-            print(f"{folder} already holds this very bundle; it is left as it is.")
-            return
-        if not overwrite:
-            raise ExportError(
-                f"{folder} holds another bundle: `python -m training.export CHECKPOINT` replaces it with --overwrite, "
-                "and writes beside it with --version N."
-            )
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    # In the same file system, and with a name that nobody takes for a version.
-    workshop = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        new, old = workshop / "new", workshop / "old"
-        new.mkdir()
-        for name, content in files.items():
-            with (new / name).open("xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-        checkpoint.sync_directory(new)
-        if folder.exists():
-            folder.rename(old)
-        try:
-            new.rename(folder)
-        except BaseException:
-            if old.exists():
-                old.rename(folder)
-            raise
-        checkpoint.sync_directory(folder.parent)
-    finally:
-        shutil.rmtree(workshop)
+    return bundle, files
 
 
 @torch.no_grad()
 def _golden(model: VAE, images: Tensor, labels: Tensor) -> bytes:
-    """golden.npz: real test images, one or two of each label, with what PyTorch makes of them."""
+    """golden.npz: real test images, one or two of each label, with the outputs that PyTorch gives for them."""
     image = images[data.some_of_each_label(labels, GOLDEN_IMAGES)]
     mu, logvar = model.encode(to_signal(image))
     z = reparametrise(mu, logvar, torch.Generator().manual_seed(GOLDEN_SEED))
@@ -256,39 +186,67 @@ def _golden(model: VAE, images: Tensor, labels: Tensor) -> bytes:
     return file.getvalue()
 
 
-def _agree(what: str, wanted: Array, got: Array, tolerance: float) -> None:
-    apart = float(np.abs(wanted.astype(np.float64) - got.astype(np.float64)).max())
-    if not apart <= tolerance:  # so that NaN is a disagreement too
-        raise ExportError(f"No bundle is written: {what} is {apart:.2g} from PyTorch's, and {tolerance:g} is allowed.")
+def finish(
+    run: Trained, sets: Sets, models_dir: Path, report: Path, *, version: int | None = None, overwrite: bool = False
+) -> None:
+    """Export a finished run, write its `report`, and print its figures and where everything is; raises as `export`."""
+    with Steps() as steps:
+        exported = export(run, sets, models_dir, version=version, overwrite=overwrite, steps=steps)
+    card.report(run, exported.bundle, report)
+    print(card.summary(run.recipe, exported.bundle.metrics, len(sets.test_images)))
+    print(exported.sentence)
+    print(f"The figures are also in {report}.")
+
+
+def look(run: Trained, sets: Sets) -> None:
+    """Print the figures of a quick look at a finished run. Nothing is written."""
+    with Steps() as steps:
+        found = measure(run, sets, version=1, effort=QUICK, steps=steps).bundle.metrics
+    print(card.summary(run.recipe, found, len(QUICK.of(sets).test_images)))
+    print(f"{figures.look(sets, run.recipe)} No bundle is written.")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The program's options."""
+    found = argparse.ArgumentParser(
+        prog="python -m training export", description="Evaluate a finished run and export it as a model bundle."
+    )
+    found.add_argument("checkpoint", type=Path, help="a finished run's checkpoint.pt")
+    found.add_argument(
+        "--data-dir", type=Path, help="directory of the data set's files; without it they are downloaded"
+    )
+    found.add_argument(
+        "--models-dir", type=Path, default=Path("models"), help="where the bundle goes (default: models)"
+    )
+    found.add_argument("--version", type=int, help="version of the bundle (default: the next one that is not taken)")
+    found.add_argument("--overwrite", action="store_true", help="replace the bundle of this --version")
+    found.add_argument(
+        "--quick", action="store_true", help="measure on fewer images and draws, for a first look; write nothing"
+    )
+    return found
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The program; returns its exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m training.export", description="Export a checkpoint as a model bundle."
-    )
-    parser.add_argument("checkpoint", type=Path, help="a finished run's checkpoint.pt")
-    parser.add_argument(
-        "--data-dir", type=Path, help="directory of the data set's files; without it they are downloaded"
-    )
-    parser.add_argument(
-        "--models-dir", type=Path, default=Path("models"), help="where the bundle goes (default: models)"
-    )
-    parser.add_argument("--version", type=int, help="version of the bundle (default: the recipe's)")
-    parser.add_argument("--overwrite", action="store_true", help="replace a bundle of this name and version")
-    options = parser.parse_args(arguments)
+    """The program. Returns its exit status."""
+    options = parser().parse_args(arguments)
     try:
+        if options.version is not None and options.version < 1:
+            raise RecipeError(f"--version is {options.version}, and versions begin with 1.")
+        if options.overwrite and options.version is None:
+            raise RecipeError("--overwrite replaces the bundle of a --version: say which one.")
         run = checkpoint.trained(options.checkpoint)
-        if options.version is not None:
-            recipe = validated(run.recipe.model_dump() | {"version": options.version}, "The bundle's recipe")
-            run = dataclasses.replace(run, recipe=recipe)
-        sets = data.load_both(run.recipe.dataset, options.data_dir)
-        folder, bundle = export(run, sets, options.models_dir, overwrite=options.overwrite)
-        card.report(run, bundle, options.checkpoint.with_name(card.REPORT))
+        if options.version is not None and not options.overwrite:
+            versions.refuse_taken(options.models_dir / run.recipe.name / str(options.version))
+        with Steps() as steps:
+            sets = data.load_both(run.recipe.dataset, options.data_dir, steps)
+        if options.quick:
+            look(run, sets)
+        else:
+            report = options.checkpoint.with_name(checkpoint.REPORT)
+            finish(run, sets, options.models_dir, report, version=options.version, overwrite=options.overwrite)
     except TrainingError as error:
         print(error, file=sys.stderr)
-        return 1
-    print(f"{folder} scores {bundle.metrics['total']:.2f} per image on the test set.")
+        return 2 if isinstance(error, RecipeError) else 1
     return 0
 
 

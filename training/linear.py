@@ -1,4 +1,4 @@
-"""The best linear model under the notebook's objective, in closed form: an oracle for loss code and networks alike."""
+"""The best linear model under the notebook's objective, in closed form: a reference for the loss and for networks."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from training import parallel
 from training.model import to_signal
 from training.objective import distortion, rate
 from training.score import CHUNK, Score
@@ -16,9 +17,9 @@ from training.score import CHUNK, Score
 class LinearVAE:
     """The optimum of the squared-error objective among linear models.
 
-    A VAE whose encoder and decoder are linear is at its optimum probabilistic PCA (Tipping & Bishop 1999; Lucas et
-    al. 2019), here with that objective's fixed variance of 1/2. With the eigenvalues l of the images' covariance, k of
-    the largest, those that exceed 1/2, as latents, and U_k their eigenvectors:
+    The optimum of a VAE with a linear encoder and a linear decoder is probabilistic PCA (Tipping & Bishop 1999; Lucas
+    et al. 2019), here with that objective's fixed variance of 1/2. Let l be the eigenvalues of the images' covariance.
+    The latents belong to the k largest of those above 1/2, and U_k are their eigenvectors:
 
         x_hat = mean + U_k (l_k - 1/2)^(1/2) z,    q(z|x) = N(l_k^-1 (l_k - 1/2)^(1/2) U_k' (x - mean), 1 / (2 l_k))
         total = sum of the other l + 1/2 sum over the k (1 + log 2 l_k)
@@ -38,9 +39,13 @@ class LinearVAE:
         chunks = [chunk.cpu() for chunk in torch.split(images.flatten(1), CHUNK)]
         mean = sum(to_signal(chunk).double().sum(0) for chunk in chunks) / torch.tensor(len(images))  # [D]
         scatter = torch.zeros(len(mean), len(mean), dtype=torch.float64)  # [D, D]
-        for chunk in chunks:
+
+        def scatter_of(chunk: Tensor) -> Tensor:
             centred = to_signal(chunk).double() - mean  # [n, D]
-            scatter += centred.T @ centred
+            return centred.T @ centred
+
+        for one in parallel.ordered(scatter_of, chunks):
+            scatter += one
         values, vectors = torch.linalg.eigh(scatter / len(images))  # rising order
         kept = values > 0.5
         kept[:-latent_dim] = False

@@ -1,6 +1,6 @@
-"""What every network is to the rest of training, and the one place where grey levels become its signal and back.
+"""The interface of every network, and the conversion between grey levels and the networks' signal.
 
-The networks themselves are in `training/networks/`, one file each. N is the batch, L the latent dimension.
+The networks are in `training/networks/`, one file each. N is the batch, L the latent dimension.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def to_image(x_hat: Tensor) -> Tensor:
 
 
 class Architecture(Protocol):
-    """What a network is: two with equal architectures can exchange weights. Each network has a dataclass of its own."""
+    """The sizes of a network, for each kind a dataclass. Networks of equal architecture can exchange weights."""
 
     @property
     def image_shape(self) -> tuple[int, ...]:
@@ -34,7 +34,7 @@ class Architecture(Protocol):
 
 
 class VAE(nn.Module):
-    """An encoder and a decoder; `encode` and `activation` are a network's own."""
+    """An encoder and a decoder. Each network defines `encode` and `activation`."""
 
     architecture: Architecture
 
@@ -45,8 +45,8 @@ class VAE(nn.Module):
     def activation(self, z: Tensor) -> Tensor:
         """The decoder of z, float32 [N, L], up to its last layer, float32 [N, *image_shape], unbounded.
 
-        The mean image is its tanh. As grey levels on [0, 1] that is (1 + tanh a) / 2 = sigmoid(2 a): the log-odds of a
-        pixel that is black or white are twice the activation.
+        The mean image is its tanh. On [0, 1] that is (1 + tanh a) / 2 = sigmoid(2 a), so for a pixel that is black or
+        white, the log-odds of white are twice the activation.
         """
         raise NotImplementedError
 

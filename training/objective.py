@@ -1,20 +1,20 @@
-"""What is learned: distortion + rate, the negative evidence lower bound, or a tighter bound of several draws.
+"""The objective: distortion + rate, the negative evidence lower bound, or a tighter bound of several draws.
 
 For one image x of D pixels in [-1, 1] and q(z|x) = N(mu, diag exp(logvar)), p(z) = N(0, I):
 
     -ELBO = E_q[-log p(x|z)] + KL(q(z|x) || p(z)) = distortion + rate
 
-Sums run over pixels and latents, never over images: figures are per image, in nats, and do not change with the size of
-a batch. The likelihoods p(x|z), x_hat(z) = tanh(a(z)) being the decoder's mean image:
+Sums are over pixels and latents, never over images: figures are per image, in nats, and do not depend on the size of a
+batch. With x_hat(z) = tanh(a(z)), the decoder's mean image, the likelihoods p(x|z) are:
 
 - "squared-error", the notebook's: N(x_hat, I/2). Its distortion is the squared error: (D/2) log pi is left out.
 - "calibrated": N(x_hat, s^2 I), s^2 the mean squared error, which is the variance of highest likelihood (Rybkin et al.
   2021, Simple and Effective VAE Training with Calibrated Decoders, https://arxiv.org/abs/2006.13202, equation 5).
-- "bernoulli": pixels that are black or white, drawn anew each time with the grey level as probability (Salakhutdinov &
-  Murray 2008), Bernoulli((1 + x_hat) / 2).
+- "bernoulli": Bernoulli((1 + x_hat) / 2) for pixels that are black or white. They are drawn in every step, with the
+  grey level as the probability of white (Salakhutdinov & Murray 2008).
 
 Source: Kingma & Welling, Auto-Encoding Variational Bayes, 2014 (https://arxiv.org/abs/1312.6114), equations 3 and 10,
-appendix B. Of several draws: Burda et al., Importance Weighted Autoencoders, 2016 (https://arxiv.org/abs/1509.00519),
+appendix B. The bound of several draws: Burda et al., Importance Weighted Autoencoders, 2016 (https://arxiv.org/abs/1509.00519),
 equation 8, with the gradient of Tucker et al. 2019, Doubly Reparameterized Gradient Estimators
 (https://arxiv.org/abs/1810.04152), equation 8.
 """
@@ -30,10 +30,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from training.model import VAE, to_signal
+from training.process_group import ALONE, ProcessGroup
 from training.recipe import Recipe
-from training.world import ALONE, World
 
-# A variance below this would be finer than the grey levels themselves: a 255th of the signal's width of 2, squared.
+# The square of one grey level in the signal, which is 2 wide. A smaller variance has no meaning.
 LEAST_VARIANCE: Final = (2 / 255) ** 2
 
 
@@ -48,13 +48,13 @@ def distortion(x_hat: Tensor, x: Tensor) -> Tensor:
 def gaussian_distortion(squared_error: Tensor, variance: Tensor, pixels: int) -> Tensor:
     """-log N(x; x_hat, variance I) of each image, from its squared error [N] over `pixels` values: [N], in nats.
 
-    A density's, so it may be negative. `variance` is one number for all.
+    It belongs to a density, so it may be negative. `variance` is one number for all images.
     """
     return 0.5 * (squared_error / variance + pixels * (2 * math.pi * variance).log())
 
 
 def bernoulli_distortion(activation: Tensor, x: Tensor) -> Tensor:
-    """-log Bernoulli(x; sigmoid(2 activation)) of each image, x being -1 or 1: [N], in nats.
+    """-log Bernoulli(x; sigmoid(2 activation)) of each image, where x is -1 or 1: [N], in nats.
 
     Both [N, ...]: sum_d log(1 + exp(-2 a_d x_d)).
     """
@@ -75,9 +75,9 @@ def _rates(mu: Tensor, logvar: Tensor) -> Tensor:
 
 
 def reparametrise(mu: Tensor, logvar: Tensor, generator: torch.Generator) -> Tensor:
-    """A draw from the posterior of each image: z = mu + exp(logvar / 2) * eps, eps ~ N(0, I) for every image anew.
+    """A draw from the posterior of each image: z = mu + exp(logvar / 2) * eps, with its own eps ~ N(0, I).
 
-    Both float32 [N, L]; the noise is drawn where `generator` lives and moved to where `mu` is.
+    Both are float32 [N, L]. The noise is drawn on the generator's device and moved to that of `mu`.
     """
     return _draw(mu, logvar, _normal(mu.shape, generator).to(mu.device))
 
@@ -89,16 +89,19 @@ def binarise(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def log_weights(mu: Tensor, logvar: Tensor, z: Tensor, distortions: Tensor) -> Tensor:
-    """Log of p(x|z) p(z) / q(z|x) for draws z [k, N, L] from the posterior [N, L]: [k, N], as the distortions are."""
+    """Log of p(x|z) p(z) / q(z|x), [k, N], for draws z [k, N, L] from the posterior [N, L].
+
+    `distortions`, [k, N], are those of the draws.
+    """
     log_prior_ratio = 0.5 * ((z - mu).square() / logvar.exp() + logvar - z.square()).sum(2)
     return log_prior_ratio - distortions
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What a batch comes to: `loss`, one number, to be made small, and of each image distortion and rate, [N].
+    """The terms of a batch: `loss`, one number to be minimised, and distortion and rate of each image, [N].
 
-    Where several processes share a batch, `loss` is this one's part of the sum.
+    Where several processes share a batch, `loss` is this process's part of the sum.
     """
 
     loss: Tensor
@@ -109,12 +112,12 @@ class Terms:
 class Objective:
     """A recipe's objective."""
 
-    def __init__(self, recipe: Recipe, world: World = ALONE) -> None:
+    def __init__(self, recipe: Recipe, group: ProcessGroup = ALONE) -> None:
         self._recipe = recipe
-        self._world = world
+        self._group = group
 
     def signal(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """What the network is shown of uint8 images [N, *image_shape]: float32 of the same shape in [-1, 1]."""
+        """The network's input for uint8 images [N, *image_shape]: float32 of the same shape in [-1, 1]."""
         return binarise(images, generator) if self._recipe.objective == "bernoulli" else to_signal(images)
 
     def terms(self, model: VAE, x: Tensor, noise: Tensor, progress: float) -> Terms:
@@ -132,13 +135,13 @@ class Objective:
         per_image = rates.sum(1)  # [N]
         beta = self._beta(progress)
         if self._recipe.free_bits:
-            # Of each latent's mean over the whole batch only what exceeds the free bits is paid for (Kingma et al.
-            # 2016, Improved Variational Inference with Inverse Autoregressive Flow, equation 15).
-            paid = self._world.mean(rates.detach()) > self._recipe.free_bits  # [L]
-            loss = self._world.part(distortions + beta * (rates * paid).sum(1))
-            loss = loss + beta * self._recipe.free_bits * (~paid).sum() / self._world.size
+            # A latent adds to the loss only while its mean rate over the whole batch exceeds the free bits (Kingma et
+            # al. 2016, Improved Variational Inference with Inverse Autoregressive Flow, equation 15).
+            paid = self._group.mean(rates.detach()) > self._recipe.free_bits  # [L]
+            loss = self._group.part(distortions + beta * (rates * paid).sum(1))
+            loss = loss + beta * self._recipe.free_bits * (~paid).sum() / self._group.size
         else:
-            loss = self._world.part(distortions + beta * per_image)
+            loss = self._group.part(distortions + beta * per_image)
         return Terms(loss, distortions.detach(), per_image.detach())
 
     def _distortion(self, activation: Tensor, x: Tensor) -> Tensor:
@@ -149,8 +152,8 @@ class Objective:
         if self._recipe.objective == "squared-error":
             return squared_error
         pixels = x[0].numel()
-        # At its best value the variance has no gradient of its own, so a constant will do.
-        variance = (self._world.mean(squared_error.detach()) / pixels).clamp(min=LEAST_VARIANCE)
+        # At the variance of highest likelihood the gradient by the variance is 0, so it can be a constant.
+        variance = (self._group.mean(squared_error.detach()) / pixels).clamp(min=LEAST_VARIANCE)
         return gaussian_distortion(squared_error, variance, pixels)
 
     def _beta(self, progress: float) -> float:
@@ -158,17 +161,17 @@ class Objective:
         return self._recipe.beta * (min(1.0, progress / warmup) if warmup else 1.0)
 
     def _importance_weighted(self, model: VAE, x: Tensor, mu: Tensor, logvar: Tensor, noise: Tensor) -> Terms:
-        """-log mean_k w_k, with a gradient for the encoder whose noise does not grow with k."""
+        """-log mean_k w_k. The noise of the encoder's gradient does not grow with k."""
         z = _draw(mu, logvar, noise)  # [k, N, L]
         activation = model.activation(z.flatten(0, 1))  # [k N, *image_shape]
         repeated = x.expand(len(z), *x.shape).flatten(0, 1)
         distortions = self._distortion(activation, repeated).view(len(z), len(x))  # [k, N]
-        # The encoder is reached through z alone, where its gradient is to be weighted a second time.
+        # Gradients reach the encoder through z alone. There they are weighted a second time.
         log_w = log_weights(mu.detach(), logvar.detach(), z, distortions)  # [k, N]
         weights = log_w.detach().softmax(0)
         if z.requires_grad:
             z.register_hook(lambda gradient: gradient * weights.unsqueeze(2))  # type: ignore[no-untyped-call]
-        loss = self._world.part(-(weights * log_w).sum(0))
+        loss = self._group.part(-(weights * log_w).sum(0))
         return Terms(loss, distortions.detach().mean(0), rate(mu, logvar).detach())
 
 

@@ -1,4 +1,4 @@
-"""Pictures of what a model does, as arrays: inputs beside reconstructions, and grids of samples."""
+"""Pictures of a model's inputs and outputs, as arrays: inputs with reconstructions, and grids of samples."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ Pixels = npt.NDArray[np.uint8]
 
 @torch.no_grad()
 def reconstructed(model: VAE, images: Tensor) -> tuple[Pixels, Pixels]:
-    """uint8 images [N, *image_shape] and what the model makes of them by way of mu, as arrays of the same shape."""
+    """Uint8 images [N, *image_shape] and their reconstructions from mu, as arrays of the same shape."""
     mu, _ = model.encode(to_signal(images))
     return images.cpu().numpy(), to_image(model.decode(mu)).cpu().numpy()
 
 
 def grid(images: Pixels, columns: int) -> Pixels:
-    """Images [N, H, W] or [N, H, W, 3] in rows of `columns` as one picture; N is a multiple of `columns`."""
+    """One picture of images [N, H, W] or [N, H, W, 3], in rows of `columns`. N is a multiple of `columns`."""
     return np.concatenate([np.concatenate(list(row), axis=1) for row in images.reshape(-1, columns, *images.shape[1:])])
 
 
 def beside(images: Pixels, reconstructions: Pixels) -> Pixels:
-    """Each image with its reconstruction at its right, one pair below the other, as in the notebook's panels."""
+    """Each image with its reconstruction on the right, one pair below the other, as in the notebook's panels."""
     return grid(np.stack([images, reconstructions], axis=1).reshape(-1, *images.shape[1:]), columns=2)
 
 
 def above(images: Pixels, reconstructions: Pixels, columns: int) -> Pixels:
-    """Rows of `columns` images, each row above that of its reconstructions."""
+    """Rows of `columns` images, each row above the row of its reconstructions."""
     rows = [each.reshape(-1, columns, *each.shape[1:]) for each in (images, reconstructions)]
     return grid(np.stack(rows, axis=1).reshape(-1, *images.shape[1:]), columns)
 

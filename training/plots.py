@@ -1,4 +1,4 @@
-"""The card's drawings: loss curves and the map of the latents. Equal numbers give equal bytes."""
+"""The diagrams of the card: loss curves and the map of the latents. Equal numbers give equal bytes."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 def curves(history: Sequence[tuple[float, float, float, float]]) -> bytes:
     """Distortion, rate and total over epochs, in training and on the validation images, as a PNG file.
 
-    `history` has of each epoch: distortion and rate met in training, then those of the averaged weights in validation.
-    The axis leaves the first epochs out where they would flatten the rest.
+    `history` has for each epoch: distortion and rate in training, then those of the averaged weights in validation. The
+    vertical axis does not show the high values of the first epochs, so that the others can be told apart.
     """
     met = np.array(history, np.float64).reshape(-1, 4)  # [E, 4]
     epochs = np.arange(1, len(met) + 1)
@@ -35,12 +35,15 @@ def curves(history: Sequence[tuple[float, float, float, float]]) -> bytes:
     return _png(figure)
 
 
-def latent_map(mu: npt.NDArray[np.float32], labels: npt.NDArray[np.uint8]) -> bytes:
-    """Images in the plane of the two directions in which their mu [N, L] varies most, coloured by label [N]: a PNG."""
+def latent_map(mu: npt.NDArray[np.float32], labels: npt.NDArray[np.uint8], names: Sequence[str] = ()) -> bytes:
+    """A map of images as a PNG file: the plane of the two directions in which their mu [N, L] varies most.
+
+    Each label in `labels` [N] has its colour. `names` are the names of the labels 0, 1, 2, ..., if they have any.
+    """
     centred = mu.astype(np.float64) - mu.mean(0, dtype=np.float64)
     _, vectors = np.linalg.eigh(centred.T @ centred)  # rising order
     plane = vectors[:, ::-1][:, :2]
-    # Of an eigenvector and its opposite, the one whose largest entry is positive.
+    # An eigenvector and its opposite are equally right: take the one whose largest entry is positive.
     plane *= np.sign(plane[np.abs(plane).argmax(0), range(plane.shape[1])])
     places = centred @ plane  # [N, 2], or [N, 1] of a single latent
     across, up = places[:, 0], places[:, -1]
@@ -48,7 +51,14 @@ def latent_map(mu: npt.NDArray[np.float32], labels: npt.NDArray[np.uint8]) -> by
     axes = figure.subplots()
     for label in np.unique(labels):
         chosen = labels == label
-        axes.scatter(across[chosen], up[chosen], s=3, linewidths=0, color=f"C{label % 10}", label=str(label))
+        axes.scatter(
+            across[chosen],
+            up[chosen],
+            s=3,
+            linewidths=0,
+            color=f"C{label % 10}",
+            label=names[label] if names else str(label),
+        )
     axes.set_xlabel("first principal direction of mu")
     axes.set_ylabel("second")
     axes.legend(markerscale=4, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5), ncols=1 + labels.max() // 20)

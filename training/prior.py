@@ -1,32 +1,32 @@
-"""The aggregate prior: where the codes of the training images lie, as a mixture of Gaussians for each label.
+"""The aggregate prior: a mixture of Gaussians for each label, fitted to the codes of the training images.
 
-N(0, I) is only what the codes were drawn towards; where they really lie is what the decoder has learned to read
-(Hoffman & Johnson 2016, ELBO surgery; Tomczak & Welling 2018, VAE with a VampPrior). After the training a mixture is
-fitted to the mu of the training images (Ghosh et al. 2020, From Variational to Deterministic Autoencoders, section 4).
-Not to draws from their posteriors: what `/reconstruct` decodes is mu, and noise that goes into the fit comes out again
-in the samples.
+Training pulls the codes towards N(0, I), but they do not fill it evenly. The decoder has learned to decode the places
+where codes are (Hoffman & Johnson 2016, ELBO surgery; Tomczak & Welling 2018, VAE with a VampPrior). Therefore a
+mixture is fitted to the mu of the training images after the training (Ghosh et al. 2020, From Variational to
+Deterministic Autoencoders, section 4). It is fitted to mu and not to draws from the posteriors, because
+`/reconstruct` decodes mu, and noise in the fitted codes would become noise in the samples.
 
-The service reads the result, `prior.npz`, and samples in NumPy; so does evaluation, by the same two streams of random
-numbers: a test holds one against the other.
+The service reads the result, `prior.npz`, and samples in NumPy. Evaluation samples by the same two streams of random
+numbers. A test compares the two.
 """
 
 from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.mixture import GaussianMixture
 
 from service import contract
+from training import mixture, parallel
 
 FIT_SEED: Final = 0
-ITERATIONS: Final = 100
-# Added to each variance: codes that hardly differ in a direction, of a latent not in use, still make a Gaussian.
+# Added to each variance. Codes that are equal in a direction, as in a latent that is not in use, still make a Gaussian.
 LEAST_VARIANCE: Final = 1e-4
 
 Array = npt.NDArray[Any]
@@ -36,7 +36,7 @@ Array = npt.NDArray[Any]
 class Prior:
     """A mixture of K Gaussians over L latents for each of G labels.
 
-    `labels` int64 [G]; `shares` [G], each label's part of the images; `weights` [G, K], `means` [G, K, L] and
+    `labels` int64 [G]; `shares` [G], each label's share of the images; `weights` [G, K], `means` [G, K, L] and
     `cholesky` [G, K, L, L], lower triangular, float32.
     """
 
@@ -47,18 +47,25 @@ class Prior:
     cholesky: npt.NDArray[np.float32]
 
     @classmethod
-    def fit(cls, z: Array, labels: Array, components: int) -> Prior:
-        """The mixtures of highest likelihood, by expectation maximisation, for codes z [N, L] with their labels [N].
+    def fit(cls, z: Array, labels: Array, components: int, advance: Callable[[int], None] = lambda _: None) -> Prior:
+        """Fit a mixture of `components` Gaussians to the codes z [N, L] of each label in labels [N].
 
-        A label with fewer codes than `components` gets a Gaussian for each code at most, the others without weight.
+        A label with fewer codes than `components` gets one Gaussian for each code, and the other Gaussians get weight
+        0. `advance` is called with 1 for each label that is done.
         """
         known, counts = np.unique(labels, return_counts=True)
-        fitted = [_fit_one(z[labels == label].astype(np.float64), components) for label in known]
+        codes = (z[labels == label].astype(np.float64) for label in known)
+        fitted = []
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # of k-means, where points are equal
+            for one in parallel.ordered(lambda each: _fit_one(each, components), codes):
+                fitted.append(one)
+                advance(1)
         weights, means, cholesky = (np.stack(arrays).astype(np.float32) for arrays in zip(*fitted, strict=True))
         return cls(known.astype(np.int64), (counts / counts.sum()).astype(np.float32), weights, means, cholesky)
 
     def draw(self, count: int, seed: int, label: int | None = None) -> npt.NDArray[np.float32]:
-        """Draws from the mixture of all labels, or of one: float32 [count, L], the same as the service's."""
+        """Draws from the mixture of one label, or of all: float32 [count, L], equal to the service's draws."""
         if label is None:
             weights, means, cholesky = (self.shares[:, None] * self.weights), self.means, self.cholesky
         else:
@@ -88,7 +95,7 @@ class Prior:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Prior:
-        """What `to_bytes` wrote."""
+        """The prior that `to_bytes` wrote."""
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
             return cls(*(file[name] for name in contract.PRIOR_ARRAYS))
 
@@ -96,23 +103,13 @@ class Prior:
 def _fit_one(z: npt.NDArray[np.float64], components: int) -> tuple[Array, Array, Array]:
     """Weights [K], means [K, L] and Cholesky factors [K, L, L] for the codes of one label, float64 [N, L]."""
     fitted = min(components, len(z))
-    mixture = GaussianMixture(
-        fitted,
-        covariance_type="full",
-        reg_covar=LEAST_VARIANCE,
-        max_iter=ITERATIONS,
-        random_state=FIT_SEED,
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # its last steps change nothing that can be seen
-        if len(z) > 1:
-            mixture.fit(z)
-            weights, means, covariances = mixture.weights_, mixture.means_, mixture.covariances_
-        else:
-            weights, means, covariances = np.ones(1), z, LEAST_VARIANCE * np.eye(z.shape[1])[None]
+    if len(z) > 1:
+        found = mixture.fit(z, fitted, LEAST_VARIANCE, FIT_SEED)
+    else:
+        found = mixture.Mixture(np.ones(1), z, LEAST_VARIANCE * np.eye(z.shape[1])[None])
     missing = components - fitted
     return (
-        np.pad(weights, (0, missing)),
-        np.pad(means, ((0, missing), (0, 0))),
-        np.pad(np.linalg.cholesky(covariances), ((0, missing), (0, 0), (0, 0))),
+        np.pad(found.weights, (0, missing)),
+        np.pad(found.means, ((0, missing), (0, 0))),
+        np.pad(np.linalg.cholesky(found.covariances), ((0, missing), (0, 0), (0, 0))),
     )

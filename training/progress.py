@@ -1,4 +1,4 @@
-"""How far a run is: a line an epoch, on a terminal a bar below them, and TensorBoard's log."""
+"""The progress of a training: a line for each epoch, on a terminal also a bar, and TensorBoard's log."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from training.score import Score
 class Progress:
     """A context that shows epoch, distortion, rate and total on validation, images per second and time left.
 
-    The lines also go to the end of `file`, where one is given; where `silent`, they go nowhere.
+    The lines are also appended to `file`. With `silent` there are none.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Progress:
             TimeRemainingColumn(),
             console=self._console,
             expand=True,
-            refresh_per_second=4,  # a thread that draws takes its time from the one that trains
+            refresh_per_second=4,  # drawing takes time from the training
             disable=silent or not self._console.is_terminal,
         )
         self._task = self._bar.add_task(
@@ -60,7 +60,7 @@ class Progress:
         self._bar.advance(self._task, images)
 
     def epoch_done(self, epoch: int, validated: Score, images_per_second: float) -> None:
-        """Show what the epoch came to."""
+        """Show the figures of an epoch."""
         left = (time.monotonic() - self._began) / (epoch - self._first) * (self._epochs - epoch)
         minutes, seconds = divmod(round(left), 60)
         line = (
@@ -76,7 +76,7 @@ class Progress:
 
 
 class Log:
-    """A context that writes a run's curves and panels for TensorBoard; where `silent`, it writes nothing."""
+    """A context that writes a run's curves and panels for TensorBoard. With `silent` it writes nothing."""
 
     def __init__(self, folder: Path, epochs_done: int, *, silent: bool) -> None:
         self._writer = None if silent else SummaryWriter(folder, purge_step=epochs_done + 1)
@@ -91,7 +91,7 @@ class Log:
             self._writer.close()
 
     def epoch_done(self, state: State, met: Score, validated: Score, images_per_second: float) -> None:
-        """Write what the epoch came to."""
+        """Write the figures of an epoch."""
         if not self._writer:
             return
         for part, terms in (("train", met), ("validation", validated)):
@@ -102,7 +102,7 @@ class Log:
         self._writer.add_scalar("images_per_second", images_per_second, state.epoch)
 
     def panels(self, state: State, **images: Tensor) -> None:
-        """Draw uint8 images [N, *image_shape] of each part beside what the averaged model makes of them."""
+        """Write a panel for each part: uint8 images [N, *image_shape] beside the averaged model's reconstructions."""
         if not self._writer:
             return
         for part, shown in images.items():

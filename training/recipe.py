@@ -1,39 +1,40 @@
-"""Recipes: every number of a training run in one TOML file, and the command line that may change any of them.
+"""Recipes: every number of a training run in one TOML file.
 
-A recipe is named by its file under training/recipes/ ("mnist-mlp") or by a path ("mine.toml"). The file's own name is
-the recipe's name: its run goes to runs/<name>/ and its bundle to models/<name>/<version>/.
+A recipe is found by the name of its file under training/recipes/ ("mnist-mlp") or by a path ("mine.toml"). The name of
+the file is the name of the recipe. The run goes to runs/<name>/ and the bundle to models/<name>/<version>/. The command
+line can change every value: see `training.options`.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import tomllib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from service.contract import NAME_PATTERN
 from training.errors import RecipeError
 
 RECIPES: Final = Path(__file__).parent / "recipes"
+# Not a value that a recipe file or the command line can set.
+HISTORY: Final = "extended_from"
 
 
 class Recipe(BaseModel):
-    """Everything that decides what is trained and how; equal recipes, on the same machine, give equal weights."""
+    """All values that decide the weights. Equal recipes and equal data on the same machine give equal weights."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: str = Field(pattern=f"^{NAME_PATTERN}$", description="name of the run and of the bundle (the file's own)")
-    version: int = Field(ge=1, description="version of the bundle")
 
     dataset: str = Field(description="data set: mnist, fashion-mnist, or folder:PATH of pictures")
-    validation_size: int = Field(ge=1, description="images at the end of the training part that only validate")
+    validation_size: int = Field(
+        ge=1, description="images at the end of the training part that only validate; at most a fifth of it"
+    )
     augmentation: float = Field(
-        0.0, ge=0, le=1, description="share of the training images that are turned, scaled, slanted a little at random"
+        0.0, ge=0, le=1, description="share of the training images that are turned, scaled and slanted at random"
     )
 
     network: Literal["mlp", "resmlp", "conv"] = Field(
@@ -45,7 +46,7 @@ class Recipe(BaseModel):
 
     objective: Literal["squared-error", "calibrated", "bernoulli"] = Field(
         description="distortion, summed over pixels on [-1,1]: squared-error; calibrated, a Gaussian whose variance is "
-        "the mean squared error; bernoulli, on pixels drawn black or white anew each time"
+        "the mean squared error; bernoulli, on pixels drawn black or white in every step"
     )
     importance_samples: int = Field(1, ge=1, description="draws of z for each image; more than 1: the tighter bound")
     beta: float = Field(1.0, ge=0, description="weight of the rate")
@@ -75,6 +76,10 @@ class Recipe(BaseModel):
         50, ge=1, description="Gaussians in the mixture that is fitted to the codes of each label's training images"
     )
 
+    extended_from: list[int] = Field(
+        default_factory=list, description="earlier totals of epochs, where --resume extended a finished run"
+    )
+
     @model_validator(mode="after")
     def _numbers_belong_together(self) -> Self:
         if self.schedule == "constant" and (self.warmup, self.initial_factor, self.final_factor) != (0.0, 1.0, 1.0):
@@ -88,109 +93,70 @@ class Recipe(BaseModel):
         return self
 
 
-class Options(BaseSettings):
-    """Train a variational autoencoder, evaluate it once on the test set, and export it as a bundle.
-
-    Every number of the recipe can be changed here; what is not said is as the recipe's file has it.
-    """
-
-    model_config = SettingsConfigDict(cli_kebab_case=True, cli_implicit_flags="toggle", cli_hide_none_type=True)
-
-    recipe: str = Field("mnist-mlp", description="a name under training/recipes/, or the path of a TOML file")
-    data_dir: Path | None = Field(None, description="directory of the data set's files; without it they are downloaded")
-    device: Literal["cpu", "cuda"] = Field("cpu", description="where to train")
-    resume: bool = Field(False, description="go on from the run's last checkpoint")
-    overwrite: bool = Field(False, description="replace a bundle of this name and version that is another")
-    models_dir: Path = Field(Path("models"), description="where the bundle goes")
-    runs_dir: Path = Field(Path("runs"), description="where checkpoints, metrics and TensorBoard's log go")
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Only the command line counts, which comes first by itself; a stray EPOCHS in the environment does not."""
-        return (init_settings,)
-
-
 def read(recipe: str) -> Recipe:
     """The recipe of this name or path.
 
-    Raises RecipeError, in one sentence, when there is none or it is not one.
+    Raises RecipeError, in one sentence, when there is no such file or it is not a recipe.
     """
     path = Path(recipe) if recipe.endswith(".toml") else RECIPES / f"{recipe}.toml"
     try:
         document = tomllib.loads(path.read_text())
     except FileNotFoundError as error:
-        known = ", ".join(sorted(file.stem for file in RECIPES.glob("*.toml")))
         raise RecipeError(
-            f"There is no recipe {recipe}; known are {known}, or give the path of a .toml file."
+            f"There is no recipe {recipe}; known are {', '.join(known())}, or give the path of a .toml file."
         ) from error
     except (OSError, ValueError) as error:
         raise RecipeError(f"Recipe {recipe} cannot be read: {error}.") from error
+    if "version" in document:
+        raise RecipeError(
+            f"Recipe {recipe} has a version, which is no part of a recipe: remove the line and give --version, or "
+            "none for the next free one."
+        )
+    if HISTORY in document:
+        raise RecipeError(f"Recipe {recipe} has {HISTORY}, which only --resume sets.")
     return validated({"name": path.stem} | document, f"Recipe {recipe}")
 
 
-def parse(arguments: Sequence[str]) -> tuple[Options, Recipe]:
-    """The program's options, and the recipe they name with the command line's changes.
+def known() -> list[str]:
+    """The names of the recipes under training/recipes/, sorted."""
+    return sorted(file.stem for file in RECIPES.glob("*.toml"))
 
-    Raises RecipeError, in one sentence; exits, as argparse does, after `--help` (0) and for an unknown option (2).
+
+def recorded(document: dict[str, Any], whose: str) -> Recipe:
+    """The recipe in a bundle, a checkpoint or a report. Older ones also have a `version`, which is left out.
+
+    Raises RecipeError, in one sentence that begins with `whose`.
     """
-    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    finder.add_argument("--recipe", default=Options.model_fields["recipe"].default)
-    recipe = read(finder.parse_known_args(arguments)[0].recipe)
-    # An option for each of the recipe's fields, with the recipe's value as default: --help shows what would be trained.
-    fields: dict[str, Any] = {
-        name: (field.annotation, Field(getattr(recipe, name), description=field.description))
-        for name, field in Recipe.model_fields.items()
-    }
-    command_line = create_model("CommandLine", __base__=Options, __doc__=Options.__doc__, **fields)
-    try:
-        options = command_line(_cli_parse_args=list(arguments), _cli_prog_name="python -m training")
-    except ValidationError as error:
-        raise RecipeError(f"The command line asks for the impossible: {_sentence(error)}.") from error
-    return options, validated(
-        {name: getattr(options, name) for name in fields}, "The recipe, as the command line changes it,"
-    )
-
-
-def command(recipe: Recipe) -> str:
-    """The command line that trains this recipe, with what it changes of the file of its name.
-
-    A recipe that has no file under training/recipes/ is named by its file's name alone.
-    """
-    try:
-        shipped = read(recipe.name)
-    except RecipeError:
-        return f"python -m training --recipe {recipe.name}.toml"
-    changes = [
-        f" --{name.replace('_', '-')} {value}"
-        for name, value in recipe.model_dump().items()
-        if value != getattr(shipped, name) and name != "version"  # the version names the bundle, not the training
-    ]
-    return f"python -m training --recipe {recipe.name}{''.join(changes)}"
-
-
-def to_toml(recipe: Recipe) -> str:
-    """The recipe as the text of a TOML file that reads back as it was; its name is the file's own."""
-    values = recipe.model_dump(exclude={"name"})
-    # Names, whole and decimal numbers: JSON spells all of them as TOML does.
-    return "".join(f"{name} = {json.dumps(value)}\n" for name, value in values.items())
+    return validated({key: value for key, value in document.items() if key != "version"}, whose)
 
 
 def validated(document: dict[str, Any], whose: str) -> Recipe:
-    """The recipe that a document describes; raises RecipeError, in one sentence that begins with `whose`."""
+    """The recipe with these values; raises RecipeError, in one sentence that begins with `whose`."""
     try:
         return Recipe.model_validate(document)
     except ValidationError as error:
-        raise RecipeError(f"{whose} is not valid: {_sentence(error)}.") from error
+        raise RecipeError(f"{whose} is not valid: {sentence(error)}.") from error
 
 
-def _sentence(error: ValidationError) -> str:
+def differing(one: Recipe, other: Recipe) -> list[str]:
+    """The names of the values in which two recipes differ, in the order of the fields."""
+    return [name for name in Recipe.model_fields if getattr(one, name) != getattr(other, name)]
+
+
+def total_matters(recipe: Recipe) -> bool:
+    """Whether a step depends on the total of epochs: in a schedule or a warm-up that is a share of all steps."""
+    return recipe.schedule != "constant" or recipe.kl_warmup > 0
+
+
+def to_toml(recipe: Recipe) -> str:
+    """The recipe as the text of a TOML file. The name is left out, because it is the name of the file."""
+    values = recipe.model_dump(exclude={"name", HISTORY})
+    # JSON and TOML write names, whole numbers and decimal numbers in the same way.
+    return "".join(f"{name} = {json.dumps(value)}\n" for name, value in values.items())
+
+
+def sentence(error: ValidationError) -> str:
+    """What is wrong with a document, in one line."""
     words = {"extra_forbidden": "unknown key", "missing": "missing"}
     problems = []
     for one in error.errors():

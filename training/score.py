@@ -1,7 +1,7 @@
-"""The objective on images that are not being trained on: what validation shows while a run goes on.
+"""Validation: the objective on images that are not trained on, after each epoch.
 
-Figures are means over images. Noise comes from a generator of its own with a fixed seed, so that judging never moves
-the training's random numbers, and the same model always scores the same.
+Figures are means over images. Noise comes from a separate generator with a fixed seed. So validation does not change
+the random numbers of the training, and equal models have equal scores.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from torch import Tensor
 
 from training.model import VAE
 from training.objective import Objective
+from training.process_group import ALONE, ProcessGroup
 from training.recipe import Recipe
-from training.world import ALONE, World
 
 SCORE_SEED: Final = 0
 CHUNK: Final = 1_000  # images at a time: a few megabytes, whatever the set's size
@@ -30,22 +30,23 @@ class Score:
 
     @property
     def total(self) -> float:
-        """The loss: the negative evidence lower bound, for squared-error but for a constant."""
+        """The loss: the negative evidence lower bound, for squared-error without a constant."""
         return self.distortion + self.rate
 
 
 @torch.no_grad()
-def score(recipe: Recipe, model: VAE, images: Tensor, world: World = ALONE) -> Score:
+def score(recipe: Recipe, model: VAE, images: Tensor, group: ProcessGroup = ALONE) -> Score:
     """The objective on uint8 images [N, *image_shape], with one draw from each posterior.
 
-    Several processes take a share each; all get the score of the whole. A calibrated variance is that of each chunk.
+    Each of several processes works on its share, and all get the score of the whole. A calibrated variance is that of
+    each chunk.
     """
-    objective = Objective(recipe, world)
+    objective = Objective(recipe, group)
     generator = torch.Generator().manual_seed(SCORE_SEED)
     terms = torch.zeros(2, dtype=torch.float64)
     for chunk in torch.split(images, CHUNK):
-        x = world.share(objective.signal(chunk, generator))
+        x = group.share(objective.signal(chunk, generator))
         noise = torch.randn(1, len(chunk), recipe.latent_dim, generator=generator).to(images.device)
-        found = objective.terms(model, x, world.share(noise, axis=1), progress=1.0)
+        found = objective.terms(model, x, group.share(noise, axis=1), progress=1.0)
         terms += torch.stack([found.distortion.sum(), found.rate.sum()]).cpu()
-    return Score(*(world.sum(terms.to(images.device)) / len(images)).tolist())
+    return Score(*(group.sum(terms.to(images.device)) / len(images)).tolist())

@@ -1,8 +1,8 @@
-"""The loop: images in, trained weights out.
+"""The training loop: images in, trained weights out.
 
-The data set is one uint8 tensor that a step draws its batch from; there is no loader, no worker, no copy of the set.
-`epoch` is the whole of training; `fit` repeats it with what a run needs around it: validation, progress, log,
-checkpoints, Ctrl-C. Several processes can share both (`training.world`).
+The data set is one uint8 tensor, from which each step takes its batch. There is no loader, no worker process and no
+copy of the set. `epoch` trains once on every image. `fit` repeats it, with validation, progress, log, checkpoints and
+Ctrl-C. Several processes can share the work (`training.process_group`).
 """
 
 from __future__ import annotations
@@ -22,24 +22,25 @@ from training import augment, checkpoint
 from training.checkpoint import State
 from training.errors import TrainingError
 from training.objective import Objective
+from training.process_group import ALONE, ProcessGroup
 from training.progress import Log, Progress
 from training.recipe import Recipe
 from training.score import Score, score
-from training.world import ALONE, World
 
 PANEL_IMAGES: Final = 8
 LOG: Final = "log.txt"
+TENSORBOARD: Final = "tensorboard"
 
 
 class Interrupted(Exception):
-    """The user asked to stop; everything is saved up to the end of the running epoch."""
+    """The user asked to stop. The run is saved as it was at the end of the epoch."""
 
 
 def learning_rate(recipe: Recipe, progress: float) -> float:
-    """The step size when this share, 0 to 1, of all steps is done.
+    """The step size when `progress`, 0 to 1, is the share of all steps that are done.
 
     "one-cycle" rises from `initial_factor` to the full rate during `warmup`, then falls to `final_factor`, both along
-    half a cosine (Smith & Topin 2018, as in torch's OneCycleLR); "constant" does neither.
+    half a cosine (Smith & Topin 2018, as in torch's OneCycleLR). "constant" does not change.
     """
     if recipe.schedule == "constant":
         return recipe.learning_rate
@@ -50,85 +51,93 @@ def learning_rate(recipe: Recipe, progress: float) -> float:
     return recipe.learning_rate * (end + (begin - end) * (1 + math.cos(math.pi * share)) / 2)
 
 
-def epoch(recipe: Recipe, state: State, images: Tensor, advance: Callable[[int], None], world: World = ALONE) -> Score:
-    """Take a step for each batch of uint8 images [N, *image_shape], in a new order; `advance` hears each batch's size.
+def epoch(
+    recipe: Recipe, state: State, images: Tensor, advance: Callable[[int], None], group: ProcessGroup = ALONE
+) -> Score:
+    """Take a step for each batch of uint8 images [N, *image_shape], in a new random order.
 
-    Returns the objective as it was met on the way, with the weights of the moment. Raises TrainingError when it is no
-    longer finite.
+    `advance` is called with the size of each batch. Returns the mean objective over the epoch, each batch with the
+    weights of its step. Raises TrainingError when it is no longer finite.
     """
-    model, optimiser, objective = state.model, state.optimiser, Objective(recipe, world)
-    weights: list[Tensor] = list(model.parameters())
+    weights: list[Tensor] = list(state.model.parameters())
     averaged: list[Tensor] = list(state.average.parameters())
+    objective = Objective(recipe, group)
     steps = recipe.epochs * math.ceil(len(images) / recipe.batch_size)
     met = torch.zeros(2, device=images.device)  # distortion and rate, summed over images
 
     order = torch.randperm(len(images), generator=state.order).to(images.device)
     for indices in torch.split(order, recipe.batch_size):
-        # Every process draws for the whole batch, [B, ...] and [k, B, L], and works on its share.
-        batch = images.index_select(0, indices)
-        if recipe.augmentation:
-            batch = augment.warped(batch, recipe.augmentation, state.noise)
-        x = world.share(objective.signal(batch, state.noise))
-        noise = world.share(
-            torch.randn(
-                (recipe.importance_samples, len(indices), recipe.latent_dim),
-                generator=state.noise,
-                device=state.noise.device,
-            ),
-            axis=1,
-        )
+        x, noise = _share(recipe, state, objective, images.index_select(0, indices), group)
         with torch.autocast(images.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
-            terms = objective.terms(model, x, noise, state.step / steps)
-
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate(recipe, state.step / steps)
-        optimiser.zero_grad()
+            terms = objective.terms(state.model, x, noise, state.step / steps)
+        for options in state.optimiser.param_groups:
+            options["lr"] = learning_rate(recipe, state.step / steps)
+        state.optimiser.zero_grad()
         terms.loss.backward()  # type: ignore[no-untyped-call]
-        world.sum_gradients(weights)
-        # A gradient that overflowed says nothing of the way down: no step then, where gradients are guarded.
+        group.sum_gradients(weights)
+        # Where gradients are limited, a step whose gradient overflowed is left out: its direction means nothing.
         if not recipe.gradient_limit or torch.nn.utils.clip_grad_norm_(weights, recipe.gradient_limit).isfinite():
-            optimiser.step()
+            state.optimiser.step()
         state.step += 1
-
         if recipe.averaging_decay:
-            # The average begins short, so that it forgets the first, random weights.
-            decay = min(recipe.averaging_decay, state.step / (state.step + 10))
-            with torch.no_grad():
-                torch._foreach_lerp_(averaged, weights, 1 - decay)
+            _average(averaged, weights, recipe.averaging_decay, state.step)
         met += torch.stack([terms.distortion.sum(), terms.rate.sum()])
         advance(len(indices))
 
-    result = Score(*(world.sum(met) / len(images)).tolist())
+    result = Score(*(group.sum(met) / len(images)).tolist())
     if not math.isfinite(result.total):
         raise TrainingError(f"The loss is no longer finite in epoch {state.epoch + 1}: try a smaller --learning-rate.")
     return result
 
 
-def fit(recipe: Recipe, state: State, training: Tensor, validation: Tensor, folder: Path, world: World = ALONE) -> None:
+def _share(
+    recipe: Recipe, state: State, objective: Objective, batch: Tensor, group: ProcessGroup
+) -> tuple[Tensor, Tensor]:
+    """One process's share of the network's input, [B, ...], and of the noise, [k, B, L], for uint8 images [B, ...].
+
+    Every process draws the random numbers of the whole batch, so that all generators stay equal.
+    """
+    if recipe.augmentation:
+        batch = augment.warped(batch, recipe.augmentation, state.noise)
+    x = objective.signal(batch, state.noise)
+    shape = (recipe.importance_samples, len(batch), recipe.latent_dim)
+    noise = torch.randn(shape, generator=state.noise, device=state.noise.device)
+    return group.share(x), group.share(noise, axis=1)
+
+
+@torch.no_grad()
+def _average(averaged: list[Tensor], weights: list[Tensor], decay: float, step: int) -> None:
+    """Update the moving average of the weights. It begins short, so that it forgets the random first weights."""
+    torch._foreach_lerp_(averaged, weights, 1 - min(decay, step / (step + 10)))
+
+
+def fit(
+    recipe: Recipe, state: State, training: Tensor, validation: Tensor, folder: Path, group: ProcessGroup = ALONE
+) -> None:
     """Train from `state` to the recipe's last epoch, with checkpoints and TensorBoard's log in `folder`.
 
-    `training` and `validation` are uint8 [N, *image_shape], where the model is. Raises Interrupted after the first
-    SIGINT or SIGTERM, at the end of the running epoch and with a checkpoint written; a second one stops at once.
+    `training` and `validation` are uint8 [N, *image_shape], on the model's device. After the first SIGINT or SIGTERM
+    the running epoch ends, a checkpoint is written, and Interrupted is raised. A second signal stops at once.
     """
     with (
-        Log(folder / "tensorboard", state.epoch, silent=not world.first) as log,
-        Progress(recipe.epochs, len(training), state.epoch, folder / LOG, silent=not world.first) as progress,
+        Log(folder / TENSORBOARD, state.epoch, silent=not group.first) as log,
+        Progress(recipe.epochs, len(training), state.epoch, folder / LOG, silent=not group.first) as progress,
         Stop() as stop,
     ):
         while state.epoch < recipe.epochs:
             began = time.perf_counter()
-            met = epoch(recipe, state, training, progress.advance, world)
+            met = epoch(recipe, state, training, progress.advance, group)
             seconds = time.perf_counter() - began
             state.epoch += 1
             state.seconds += seconds
 
-            validated = score(recipe, state.average, validation, world)
+            validated = score(recipe, state.average, validation, group)
             state.history.append((met.distortion, met.rate, validated.distortion, validated.rate))
             progress.epoch_done(state.epoch, validated, len(training) / seconds)
             log.epoch_done(state, met, validated, len(training) / seconds)
 
-            stopping = world.any(stop.requested)
-            if world.first and (stopping or state.epoch % recipe.checkpoint_every == 0 or state.epoch == recipe.epochs):
+            stopping = group.any(stop.requested)
+            if group.first and (stopping or state.epoch % recipe.checkpoint_every == 0 or state.epoch == recipe.epochs):
                 checkpoint.save(folder / checkpoint.CHECKPOINT, recipe, state)
                 log.panels(state, train=training[:PANEL_IMAGES], validation=validation[:PANEL_IMAGES])
             if stopping:
@@ -136,19 +145,21 @@ def fit(recipe: Recipe, state: State, training: Tensor, validation: Tensor, fold
 
 
 def prepare_cpu() -> None:
-    """Set two switches of the process that make training on a CPU faster; to be called before the first tensor is made.
+    """Make training on a CPU faster, for this process. To be called before the first tensor is made.
 
-    Adam's moments of weights without a gradient fade into denormal numbers, which are slow: they become zero instead.
-    And malloc keeps the megabyte of each gradient instead of giving it back to the kernel at every step, which costs
-    page faults: when a block of up to 32 MiB is freed, glibc raises the size from which it asks the kernel anew
-    (mallopt(3), M_MMAP_THRESHOLD).
+    Numbers that are too small for float32's normal range are slow to compute with. Adam's moments become such numbers
+    where a weight has no gradient. So they are rounded to zero.
+
+    malloc would take the memory of each gradient from the kernel and give it back at every step, which costs page
+    faults. When a block of up to 32 MiB is freed, glibc keeps blocks of that size from then on (mallopt(3),
+    M_MMAP_THRESHOLD).
     """
-    torch.set_flush_denormal(True)  # for this thread and those it starts, which is why it comes first
+    torch.set_flush_denormal(True)  # for this thread and for those that it starts later
     torch.empty(31 << 20, dtype=torch.uint8)
 
 
 class Stop:
-    """A context in which the first SIGINT or SIGTERM only sets `requested`; the second has its usual effect."""
+    """A context in which the first SIGINT or SIGTERM only sets `requested`. The second one has its usual effect."""
 
     _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 

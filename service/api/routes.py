@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from fastapi import APIRouter, Request, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -117,14 +119,19 @@ async def get_model(request: Request, name: str) -> ModelInfo:
     return _info(request.state.app_state.registry.find(name))
 
 
+# Fields of the contract that `/models` does not show as they are.
+_OWN_FORM: Final = ("image_shape", "label_names")
+
+
 def _info(model: Model) -> ModelInfo:
     contract = model.engine.contract
     return ModelInfo(
-        **{field: getattr(contract, field) for field in contract.__slots__ if field != "image_shape"},
+        **{field: getattr(contract, field) for field in contract.__slots__ if field not in _OWN_FORM},
         id=contract.id,
         image_shape=list(contract.image_shape),
         priors=model.autoencoder.priors,
         labels=model.autoencoder.labels,
+        label_names=model.autoencoder.label_names,
         provider=model.engine.provider,
         card=model.engine.card,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final
 
-from pydantic import MISSING, BaseModel, ConfigDict, FailFast, Field
+from pydantic import MISSING, BaseModel, ConfigDict, FailFast, Field, PlainValidator, WithJsonSchema
 
 from service.images.preprocess import Preprocess
 from service.inference.autoencoder import SEED_LIMIT, Prior
@@ -18,6 +18,23 @@ Seed = Annotated[
     Field(
         None, ge=0, lt=SEED_LIMIT, description="Seed of the noise. Same request, same seed, same answer, bit for bit."
     ),
+]
+
+
+def _label(value: object) -> int | str:
+    """A label's number or name. One validator, so that a wrong value is one fault and not one for each of two types."""
+    if type(value) is int and value >= 0:
+        return value
+    if isinstance(value, str) and len(value) <= _LONGEST_NAME:
+        return value
+    raise ValueError(f"Neither a label's number nor a name of at most {_LONGEST_NAME} characters.")
+
+
+_LONGEST_NAME: Final = 255
+Label = Annotated[
+    int | str,
+    PlainValidator(_label),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "maxLength": _LONGEST_NAME}]}),
 ]
 Png = Annotated[
     str,
@@ -74,7 +91,9 @@ class SampleRequest(_Request):
         le=100,
         description="Factor on the standard deviation of z. 0 gives the means, 1 the prior itself.",
     )
-    label: int | None = Field(None, ge=0, description="Draw from the aggregate prior of this label only.")
+    label: Label | None = Field(
+        None, description="Draw from the aggregate prior of this label only: its number, or its name as in `/models`."
+    )
     prior: Prior | None = Field(
         None,
         description="normal: N(0, I). aggregate: a mixture of Gaussians fitted to the latents of the training images; "
@@ -151,6 +170,7 @@ class ModelInfo(BaseModel):
     contract_version: int
     priors: list[Prior] = Field(description="The priors that `/sample` can draw from. The last one is the default.")
     labels: list[int] = Field(description="Labels that `/sample` can draw.")
+    label_names: list[str] = Field(description="Names of these labels, in the same order; empty where they have none.")
     provider: str = Field(description="The onnxruntime execution provider that it runs on.")
     card: str = Field(description="The model card, in Markdown.")
 

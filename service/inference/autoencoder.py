@@ -97,6 +97,21 @@ class Autoencoder:
         """The labels that `sample` can draw, in ascending order."""
         return [] if self._prior is None else sorted(self._prior.by_label)
 
+    @property
+    def label_names(self) -> list[str]:
+        """The names of these labels, in the same order; nothing where the bundle names none."""
+        names = self.contract.label_names
+        return [names[label] for label in self.labels] if names else []
+
+    def label_of(self, name: str) -> int:
+        """The label of this name, or whose number this is; raises Unknown where the model has none such."""
+        if name in self.contract.label_names:
+            return self.contract.label_names.index(name)
+        if name.isascii() and name.isdigit():
+            return int(name)
+        known = ", ".join(self.label_names)
+        raise Unknown(f"{self.id} has no label {name!r}; {f'it has {known}' if known else 'its labels have no names'}.")
+
     async def encode(self, images: Images, job: Job, *, sample: bool = False, seed: int | None = None) -> Posterior:
         """The posterior of images, uint8 [N, *image_shape]; with `sample`, also a draw from it.
 
@@ -141,15 +156,17 @@ class Autoencoder:
         seed: int | None = None,
         temperature: float = 1.0,
         prior: Prior | None = None,
-        label: int | None = None,
+        label: int | str | None = None,
     ) -> Sample:
         """Decode `n` draws from a prior: N(0, I), or the bundle's mixture of Gaussians, for all images or one label.
 
         The default is the aggregate prior if the bundle has one, otherwise N(0, I). `temperature` scales the distance
         of a draw from its mean: the mean of N(0, I), or of the mixture's Gaussian. With the same seed, the first rows
-        of a longer sample equal those of a shorter one. Raises Unknown for a prior or a label that the model does not
-        have, and RuntimeFailed.
+        of a longer sample equal those of a shorter one. `label` is a label's number or its name. Raises Unknown for a
+        prior or a label that the model does not have, and RuntimeFailed.
         """
+        if isinstance(label, str):
+            label = self.label_of(label)
         if prior is None:
             prior = "normal" if self._prior is None and label is None else "aggregate"
         seed = new_seed() if seed is None else seed

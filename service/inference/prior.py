@@ -83,6 +83,8 @@ def read_prior(place: str, data: bytes, contract: Contract) -> AggregatePrior:
     )
     if not whole:
         raise refused
+    if contract.label_names and not all(0 <= label < len(contract.label_names) for label in labels.tolist()):
+        raise BundleRefused(f"{place}: {names.PRIOR_FILE} has labels beyond the {len(contract.label_names)} names.")
     overall = Mixture(
         (shares[:, None] * weights).reshape(-1),
         means.reshape(-1, latents),

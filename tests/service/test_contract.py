@@ -15,6 +15,13 @@ def test_the_shipped_contract_survives_reading_and_writing() -> None:
     assert Contract.from_json(SHIPPED).to_json() == SHIPPED
 
 
+def test_names_of_labels_are_optional() -> None:
+    assert Contract.from_json(SHIPPED).label_names == ()
+    named = Contract.from_json(json.dumps(json.loads(SHIPPED) | {"label_names": ["dog", "cat"]}))
+    assert named.label_names == ("dog", "cat")
+    assert Contract.from_json(named.to_json()) == named
+
+
 def test_the_metadata_of_the_graphs_has_only_strings() -> None:
     metadata = graph_metadata(Contract.from_json(SHIPPED))
     assert metadata["vae.name"] == "mnist-mlp"
@@ -39,6 +46,10 @@ def test_the_metadata_of_the_graphs_has_only_strings() -> None:
         ({"background": 256}, "background 256 is not a grey level"),
         ({"latent_dim": 0}, "latent_dim 0 is not a positive integer"),
         ({"files": {}}, "files lacks one of encoder.onnx"),
+        ({"label_names": "cat"}, "label_names is not a JSON array"),
+        ({"label_names": [1]}, "label_names is not a list of strings"),
+        ({"label_names": ["cat", "cat"]}, "label_names has an empty name or one twice"),
+        ({"label_names": [""]}, "label_names has an empty name or one twice"),
         ({"files": {"encoder.onnx": 7}}, "files is not an object of strings"),
     ],
 )

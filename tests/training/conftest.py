@@ -22,7 +22,7 @@ Program = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> Iterator[None]:
-    """Small networks gain nothing by more threads, which on a busy machine wait for each other."""
+    """Small networks are no faster with more threads, and on a busy machine threads wait for each other."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -68,7 +68,7 @@ def program() -> Program:
 
 @dataclass(frozen=True)
 class Run:
-    """What one call of the program left."""
+    """The output and the files of one call of the program."""
 
     output: str
     runs: Path
@@ -84,7 +84,7 @@ class Run:
 
     @property
     def bundle(self) -> Path:
-        return self.models / "mnist-mlp" / "2"
+        return self.models / "mnist-mlp" / "1"
 
 
 @pytest.fixture(scope="session")

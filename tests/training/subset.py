@@ -21,7 +21,7 @@ from training.recipe import Recipe
 
 ROOT: Final = Path(__file__).parents[2]
 DIRECTORY: Final = ROOT / "tests" / "data" / "mnist"
-FULL: Final = Path(os.environ.get("VAE_MNIST_DIR", ROOT.parent / "shared" / "data" / "mnist"))  # where it is at hand
+FULL: Final = Path(os.environ.get("VAE_MNIST_DIR", ROOT.parent / "shared" / "data" / "mnist"))  # where it is
 SUBSET: Final = dataclasses.replace(
     data.DATASETS["mnist"],
     sha256={
@@ -31,7 +31,7 @@ SUBSET: Final = dataclasses.replace(
         "t10k-labels-idx1-ubyte": "181dda88fbf8032cf747bf0766ad9d035b6bb747997214d834eb8d2f33a72210",
     },
 )
-# What makes the shipped recipe fit the subset and a test's patience.
+# Changes of the shipped recipe that make a run on the subset take seconds.
 SMALL: Final = {
     "epochs": 4,
     "batch_size": 64,

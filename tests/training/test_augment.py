@@ -22,7 +22,7 @@ def test_a_warped_digit_is_still_much_like_itself_and_no_two_are_alike(images: T
     strangers = (images.float() - images.float().roll(1, 0)).square().mean((1, 2)).sqrt()
     assert apart.mean() < 0.6 * strangers.mean()
     assert (first != second).flatten(1).any(1).all()
-    # Neither fatter nor paler: as much ink as before, within a few hundredths.
+    # As much ink as before, within a few hundredths.
     assert abs(first.mean() / images.float().mean() - 1) < 0.03
 
 

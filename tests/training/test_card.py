@@ -9,9 +9,9 @@ import numpy as np
 from PIL import Image
 
 from service.contract import CARD_FILE, Contract
-from training import card, pictures
+from training import card, card_text, commands, pictures
 from training.classifier import CLASSIFIERS
-from training.recipe import Recipe, command
+from training.recipe import Recipe
 
 from .conftest import Run
 
@@ -23,16 +23,16 @@ def bundle(run: Run) -> Contract:
 def test_the_card_has_the_numbers_of_model_json(finished: Run) -> None:
     contract = bundle(finished)
     written = (finished.bundle / CARD_FILE).read_text()
-    assert written == card.text(contract)
+    assert written == card_text.text(contract)
     figures = contract.metrics
     row = (
-        f"| **mnist-mlp@2** | {figures['distortion']:.2f} | {figures['rate']:.2f} | {figures['total']:.2f} | "
+        f"| **mnist-mlp@1** | {figures['distortion']:.2f} | {figures['rate']:.2f} | {figures['total']:.2f} | "
         f"{figures['mse']:.5f} | {figures['psnr']:.2f} | {figures['ssim']:.3f} | {figures['active_units']:.0f} |"
     )
     assert row in written
     assert f"| {figures['linear_total']:.2f} |" in written
     assert "| 67.9 to 76.1 |" in written
-    made_by = command(Recipe.model_validate(contract.recipe))
+    made_by = commands.reproduce(Recipe.model_validate(contract.recipe))
     assert "--epochs 4" in made_by
     assert f"    {made_by}\n" in written
 
@@ -49,18 +49,18 @@ def test_the_card_and_metrics_json_agree_with_model_json(finished: Run) -> None:
 
 
 def test_the_notebook_run_stands_beside(finished: Run) -> None:
-    report = json.loads((card.RECORDED / "mnist-mlp-notebook.json").read_text())
+    report = json.loads((card_text.RECORDED / "mnist-mlp-notebook.json").read_text())
     assert report["recipe"]["name"] == "mnist-mlp-notebook"
     assert f"| {report['metrics']['total']:.2f} |" in (finished.bundle / CARD_FILE).read_text()
 
 
 def test_pictures_show_pairs_of_rows_and_a_grid(finished: Run) -> None:
     for name, size in (
-        (card.RECONSTRUCTIONS, (10, 4)),
-        (card.SAMPLES_NORMAL, (10, 10)),
-        (card.SAMPLES_AGGREGATE, (10, 10)),
-        (card.SAMPLES_LABELS, (10, 10)),
-        (card.TRAVERSALS, (10, 8)),  # a row for each of the 8 latents
+        (card_text.RECONSTRUCTIONS, (10, 4)),
+        (card_text.SAMPLES_NORMAL, (10, 10)),
+        (card_text.SAMPLES_AGGREGATE, (10, 10)),
+        (card_text.SAMPLES_LABELS, (10, 10)),
+        (card_text.TRAVERSALS, (10, 8)),  # a row for each of the 8 latents
     ):
         with Image.open(finished.bundle / name) as picture:
             assert picture.mode == "L"
@@ -76,10 +76,10 @@ def test_every_picture_of_the_card_is_in_the_bundle_and_shown(finished: Run) -> 
             assert picture.text == {}  # type: ignore[attr-defined]  # not the version of what drew it
 
 
-def test_the_card_names_the_judge_and_its_floor(finished: Run) -> None:
+def test_the_card_names_the_classifier_and_the_floor(finished: Run) -> None:
     contract, written = bundle(finished), (finished.bundle / CARD_FILE).read_text()
-    judge = (CLASSIFIERS / "mnist.onnx").read_bytes()
-    assert f"`{hashlib.sha256(judge).hexdigest()}`" in written
+    classifier = (CLASSIFIERS / "mnist.onnx").read_bytes()
+    assert f"`{hashlib.sha256(classifier).hexdigest()}`" in written
     for figure in ("frechet_aggregate", "frechet_normal", "frechet_floor"):
         assert f"{contract.metrics[figure]:.2f}" in written
     assert f"**{contract.metrics['label_accuracy']:.2%}**" in written

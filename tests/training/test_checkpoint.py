@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from training import checkpoint, data, train
+from service.contract import Contract
+from training import card_text, checkpoint, data, run, train
 from training.__main__ import main
 from training.errors import CheckpointError
 from training.recipe import RECIPES, Recipe
@@ -33,31 +34,10 @@ def test_a_run_killed_and_resumed_ends_bit_identical(
     assert killed.returncode == -signal.SIGKILL, killed.stderr
 
     training, validation = data.split(images, small.validation_size)
-    state = checkpoint.resume(tmp_path / small.name / checkpoint.CHECKPOINT, small, CPU)
+    state = checkpoint.resume(tmp_path / small.name / checkpoint.CHECKPOINT, small, CPU).state
     assert (state.epoch, len(state.history)) == (2, 2)
     train.fit(small, state, training, validation, tmp_path / "resumed")
     assert equal(state, weights_after(small, training, tmp_path))
-
-
-def test_resuming_a_finished_run_trains_no_further(finished: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    before = finished.checkpoint.read_bytes()
-    arguments = [*subset.SMALL_ARGUMENTS, f"--data-dir={subset.DIRECTORY}", "--resume"]
-    assert main([*arguments, f"--runs-dir={finished.runs}", f"--models-dir={finished.models}"]) == 0
-    told = capsys.readouterr().out
-    assert "all 4 epochs are trained" in told
-    assert "left as it is" in told
-    assert finished.checkpoint.read_bytes() == before
-
-
-def test_a_checkpoint_of_another_recipe_is_refused(finished: Run, small: Recipe) -> None:
-    other = small.model_copy(update={"epochs": 5, "hidden": 7})
-    with pytest.raises(CheckpointError, match="another recipe, which differs in hidden, epochs; resume with that one"):
-        checkpoint.resume(finished.checkpoint, other, CPU)
-
-
-def test_there_must_be_a_checkpoint_to_resume(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--resume", f"--runs-dir={tmp_path}"]) == 1
-    assert capsys.readouterr().err == f"There is no checkpoint {tmp_path / 'mnist-mlp' / 'checkpoint.pt'}.\n"
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 not really", b"x" * 1000])
@@ -85,6 +65,10 @@ def test_an_unfinished_run_is_not_exported(tmp_path: Path, small: Recipe) -> Non
 class TestStartFrom:
     """Beginning with the weights of another run."""
 
+    @pytest.fixture(autouse=True)
+    def _without_export(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(run, "_export", lambda *_: None)
+
     def arguments(self, finished: Run, tmp_path: Path) -> list[str]:
         mine = tmp_path / "second.toml"
         mine.write_text((RECIPES / "mnist-mlp.toml").read_text())
@@ -99,9 +83,10 @@ class TestStartFrom:
             for name in ("mnist-mlp", "second")
         )
         assert sum(second[0][2:]) < sum(first[-1][2:]) < sum(first[0][2:])
-        assert (
-            "From the weights of the run `mnist-mlp`: 1 epochs" in (tmp_path / "second" / "2" / "README.md").read_text()
-        )
+        recipe = checkpoint.recipe_of(tmp_path / "runs" / "second" / checkpoint.CHECKPOINT)
+        bundle = Contract.from_json((finished.bundle / "model.json").read_bytes())
+        card = card_text.training(bundle, recipe, has_curves=True)
+        assert "From the weights of the run `mnist-mlp`: 1 epochs" in card
 
     def test_another_network_s_weights_are_refused(
         self, finished: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]

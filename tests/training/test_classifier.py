@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from training import classifier, data
-from training.classifier import Classifier, frechet_distance, judge_of
+from training.classifier import Classifier, classifier_of, frechet_distance
 from training.data import Sets
 
 from . import subset
@@ -20,29 +20,31 @@ def sets() -> Sets:
         return data.load_both("mnist", subset.DIRECTORY)
 
 
-def test_the_committed_judge_knows_digits(sets: Sets) -> None:
-    judge = judge_of("mnist", sets.train_images, sets.train_labels)
-    assert judge.accuracy(sets.test_images.numpy(), sets.test_labels.numpy()) >= 0.98
-    features, labels = judge.judge(sets.test_images.numpy())
+def test_the_committed_classifier_knows_digits(sets: Sets) -> None:
+    committed = classifier_of("mnist", sets.train_images, sets.train_labels)
+    assert committed.accuracy(sets.test_images.numpy(), sets.test_labels.numpy()) >= 0.98
+    features, labels = committed.classify(sets.test_images.numpy())
     assert features.dtype == np.float32
     assert features.shape == (200, classifier.FEATURES)
     assert labels[:10].tolist() == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
 
 
-def test_a_judge_of_unknown_pictures_is_trained_alike_every_time(sets: Sets, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_classifier_of_unknown_pictures_is_trained_alike_every_time(
+    sets: Sets, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(classifier, "LEAST_STEPS", 120)
     before = torch.get_rng_state()
-    one, other = (judge_of("folder:digits", sets.train_images, sets.train_labels) for _ in range(2))
+    one, other = (classifier_of("folder:digits", sets.train_images, sets.train_labels) for _ in range(2))
     assert one.sha256 == other.sha256
     assert torch.equal(torch.get_rng_state(), before)
     assert one.accuracy(sets.test_images.numpy(), sets.test_labels.numpy()) > 0.5
 
 
-def test_colour_pictures_of_any_size_are_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_colour_pictures_of_any_size_are_classified(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(classifier, "LEAST_STEPS", 1)
     images = torch.randint(0, 256, (20, 9, 14, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    judge = Classifier(classifier.train(images, torch.arange(20) % 2))
-    assert judge.judge(images.numpy())[0].shape == (20, classifier.FEATURES)
+    trained = Classifier(classifier.train(images, torch.arange(20) % 2))
+    assert trained.classify(images.numpy())[0].shape == (20, classifier.FEATURES)
 
 
 class TestFrechetDistance:

@@ -6,15 +6,13 @@ import http.server
 import shutil
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pooch  # type: ignore[import-untyped]
 import pytest
 import torch
-from PIL import Image
 
 from training import data
 from training.__main__ import main
@@ -96,7 +94,7 @@ def test_some_of_each_label_takes_labels_in_turn() -> None:
 
 def test_a_missing_file_is_named(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (copy / "train-labels-idx1-ubyte.gz").unlink()
-    assert main([f"--data-dir={copy}"]) == 1
+    assert main([f"--data-dir={copy}", f"--runs-dir={copy}"]) == 1
     assert capsys.readouterr().err == (
         f"{copy} has neither train-labels-idx1-ubyte nor train-labels-idx1-ubyte.gz, which MNIST needs.\n"
     )
@@ -143,10 +141,10 @@ def test_a_damaged_download_is_fetched_again(cache: Path, mirror: str, monkeypat
 
 @pytest.mark.usefixtures("cache")
 def test_without_a_network_one_sentence_says_what_to_put_where(
-    nowhere: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    nowhere: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     mirrors(monkeypatch, nowhere)
-    assert main([]) == 1
+    assert main([f"--runs-dir={tmp_path}"]) == 1
     told = capsys.readouterr().err.splitlines()[-1]
     assert told == (
         f"MNIST could not be downloaded: {nowhere} cannot be reached (ConnectionError); put "
@@ -155,71 +153,8 @@ def test_without_a_network_one_sentence_says_what_to_put_where(
     )
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Two labels of twenty colour pictures each, 6 wide and 4 high, on a light ground."""
-    draw = np.random.Generator(np.random.PCG64(0))
-    for name, colour in (("red", (200, 10, 10)), ("blue", (10, 10, 200))):
-        (tmp_path / "toys" / name).mkdir(parents=True)
-        for index in range(20):
-            picture = np.full((4, 6, 3), 240, np.uint8)
-            picture[1:3, 2:4] = np.array(colour) + draw.integers(0, 10, 3)
-            Image.fromarray(picture).save(tmp_path / "toys" / name / f"{index:02}.png")
-    return tmp_path / "toys"
-
-
-class TestFolder:
-    """A folder of pictures as a data set."""
-
-    def test_sub_folders_are_labels_in_the_order_of_their_names(self, folder: Path) -> None:
-        images, labels = data.load("folder:toys", "train", folder.parent)
-        assert (images.shape, images.dtype) == ((36, 4, 6, 3), torch.uint8)
-        assert labels.tolist() == [0] * 18 + [1] * 18
-        assert images[0, 1, 2, 2] > 190  # blue
-        assert images[-1, 1, 2, 0] > 190  # red
-
-    def test_every_tenth_picture_is_for_testing_and_no_other(self, folder: Path) -> None:
-        images, labels = data.load("folder:toys", "test", folder.parent)
-        assert labels.tolist() == [0, 0, 1, 1]
-        training = data.load("folder:toys", "train", folder.parent)[0]
-        assert not any(torch.equal(one, other) for one in images for other in training)
-        expected = np.asarray(Image.open(folder / "blue" / "10.png"))
-        np.testing.assert_array_equal(images[1].numpy(), expected)
-
-    def test_a_folder_without_sub_folders_has_one_label(self, folder: Path) -> None:
-        assert set(data.load(f"folder:{folder / 'red'}", "train")[1].tolist()) == {0}
-
-    def test_pictures_that_are_all_grey_have_no_colour_axis(self, folder: Path) -> None:
-        for path in folder.rglob("*.png"):
-            Image.open(path).convert("L").convert("RGB").save(path)
-        assert data.load(f"folder:{folder}", "test")[0].shape == (4, 4, 6)
-
-    def test_the_background_is_what_the_edges_show(self, folder: Path) -> None:
-        name = f"folder:{folder}"
-        assert data.background(name, data.load(name, "train")[0]) == 240
-        assert data.background("mnist", data.load("mnist", "train", subset.DIRECTORY)[0]) == 0
-
-    def test_its_published_name_does_not_say_where_it_lies(self, folder: Path) -> None:
-        assert data.published(f"folder:{folder}") == "folder:toys"
-        assert data.title("folder:toys") == "toys"
-        assert data.published("mnist") == "mnist"
-
-    @pytest.mark.parametrize(
-        ("spoil", "sentence"),
-        [
-            (lambda folder: shutil.rmtree(folder), "There is no folder"),
-            (lambda folder: (folder / "red" / "03.png").write_bytes(b"no"), "03.png is not a picture that can be read"),
-            (
-                lambda folder: Image.new("RGB", (5, 5)).save(folder / "red" / "03.png"),
-                r"have several sizes \(5x5, 6x4, ...\); they must have one",
-            ),
-            (lambda folder: [path.unlink() for path in folder.rglob("*.png")], "has too few pictures"),
-        ],
-        ids=["missing", "broken", "sizes", "empty"],
-    )
-    def test_what_cannot_be_used_is_one_sentence(
-        self, folder: Path, spoil: Callable[[Path], object], sentence: str
-    ) -> None:
-        spoil(folder)
-        with pytest.raises(DataError, match=sentence):
-            data.load(f"folder:{folder}", "train")
+@pytest.mark.parametrize(
+    ("wanted", "images", "size"), [(5_000, 60_000, 5_000), (5_000, 270, 54), (100, 600, 100), (1, 3, 1)]
+)
+def test_no_more_than_a_fifth_of_the_images_validate(wanted: int, images: int, size: int) -> None:
+    assert data.validation_size(wanted, images) == size

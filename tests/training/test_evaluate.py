@@ -11,15 +11,16 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal
 
 from service import contract
-from training import checkpoint, data, evaluate, export
-from training.classifier import Classifier, judge_of
+from training import checkpoint, data, evaluate, onnx_model, versions
 from training.data import Sets
-from training.evaluate import Graphs, Likelihood, nearest, structural_similarity
+from training.graphs import Graphs
+from training.likelihood import LEAST_PROBABILITY, Likelihood
 from training.model import to_signal
 from training.networks.mlp import MLP
 from training.objective import distortion, rate
-from training.prior import Prior
 from training.recipe import Recipe
+from training.similarity import nearest, structural_similarity
+from training.steps import SILENT
 
 from . import subset
 from .conftest import Run
@@ -33,16 +34,6 @@ def sets() -> Sets:
 @pytest.fixture
 def graphs(finished: Run) -> Graphs:
     return read(finished.bundle)
-
-
-@pytest.fixture
-def prior(finished: Run) -> Prior:
-    return Prior.from_bytes((finished.bundle / contract.PRIOR_FILE).read_bytes())
-
-
-@pytest.fixture
-def judge(sets: Sets) -> Classifier:
-    return judge_of("mnist", sets.train_images, sets.train_labels)
 
 
 def read(bundle: Path) -> Graphs:
@@ -98,24 +89,23 @@ def test_a_bundle_that_claims_something_else_is_found_out(
     document = json.loads(files[contract.CONTRACT_FILE])
     document["metrics"]["total"] -= 10
     files[contract.CONTRACT_FILE] = json.dumps(document).encode()
-    export.publish(files, tmp_path / "1", overwrite=False)
+    versions.publish(files, tmp_path / "1", overwrite=False)
     assert evaluate.main([str(tmp_path / "1"), f"--data-dir={subset.DIRECTORY}"]) == 1
-    assert capsys.readouterr().err == f"{tmp_path / '1'} says something else of total.\n"
+    assert capsys.readouterr().err.endswith(f"{tmp_path / '1'} has other figures: total.\n")
 
 
 def test_what_is_no_bundle_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluate.main([str(tmp_path)]) == 1
-    assert capsys.readouterr().err.startswith(f"{tmp_path} is not a bundle that can be judged: ")
+    assert capsys.readouterr().err.startswith(f"{tmp_path} is not a bundle that can be evaluated: ")
 
 
-def test_a_latent_that_says_nothing_is_not_in_use(
-    finished: Run, small: Recipe, sets: Sets, prior: Prior, judge: Classifier, tmp_path: Path
-) -> None:
-    run = checkpoint.trained(finished.checkpoint)
-    assert isinstance(run.model, MLP)
-    run.model.posterior.weight[3] = 0
-    _, bundle = export.export(run, sets, tmp_path)
-    assert bundle.metrics["active_units"] == figures(finished.bundle)["active_units"] - 1
+def test_a_latent_that_says_nothing_is_not_in_use(finished: Run, sets: Sets) -> None:
+    model = checkpoint.trained(finished.checkpoint).model
+    assert isinstance(model, MLP)
+    model.posterior.weight[3] = 0
+    silenced = Graphs(*onnx_model.graphs(model, sets.test_images, {}))
+    found = evaluate.reconstruction_figures(silenced, sets, SILENT)
+    assert found["active_units"] == figures(finished.bundle)["active_units"] - 1
 
 
 class TestLogLikelihood:
@@ -152,11 +142,11 @@ class TestLogLikelihood:
         assert bounds == sorted(bounds)
         assert bounds[1] > elbo
 
-    def test_black_and_white_pixels_are_judged_by_their_probability(self) -> None:
+    def test_black_and_white_pixels_have_their_probability(self) -> None:
         recipe = Recipe.model_validate({**_PLAIN, "objective": "bernoulli"})
         x_hat = torch.tensor([[0.5, -0.5, 1.0, -1.0]])
         x = torch.tensor([[1.0, 1.0, 1.0, 1.0]])
-        expected = -math.log(0.75) - math.log(0.25) - 0 - math.log(evaluate.LEAST_PROBABILITY)
+        expected = -math.log(0.75) - math.log(0.25) - 0 - math.log(LEAST_PROBABILITY)
         assert Likelihood(recipe).distortion(x_hat, x).item() == pytest.approx(expected, rel=1e-5)
 
     def test_a_calibrated_variance_is_that_of_the_training_images(self, graphs: Graphs, sets: Sets) -> None:
@@ -208,7 +198,6 @@ def test_distortion_and_rate_of_the_graphs_are_the_loss_code_s(graphs: Graphs, s
 
 _PLAIN = {
     "name": "plain",
-    "version": 1,
     "dataset": "mnist",
     "validation_size": 1,
     "network": "mlp",

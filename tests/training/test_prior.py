@@ -11,7 +11,7 @@ Floats = npt.NDArray[np.float64]
 
 @pytest.fixture
 def codes() -> tuple[Floats, npt.NDArray[np.int64]]:
-    """Of label 3 two clouds, of label 8 one, three times as many codes; in three latents."""
+    """Codes in three latents: 1,000 of label 3 in two clouds, and 3,000 of label 8 in one."""
     draw = np.random.Generator(np.random.PCG64(0)).standard_normal
     clouds = [draw((500, 3)) * [1, 0.2, 0.5] - 6, draw((500, 3)) * 0.3 + 6, draw((3_000, 3)) @ np.tril(np.ones((3, 3)))]
     return np.concatenate(clouds), np.repeat([3, 8], [1_000, 3_000])

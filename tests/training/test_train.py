@@ -10,8 +10,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 from torch import Tensor
 
-from training import checkpoint, data, train
-from training.__main__ import main
+from training import train
 from training.checkpoint import State, start
 from training.errors import TrainingError
 from training.networks.mlp import MLP
@@ -174,53 +173,6 @@ def test_progress_off_a_terminal_is_a_line_an_epoch(finished: Run) -> None:
     assert len(lines) == subset.SMALL["epochs"]
     for word in ("distortion", "rate", "total", "images/s", "left"):
         assert word in lines[0]
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_saves_and_says_how_to_go_on(
-    number: signal.Signals,
-    small: Recipe,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    recipe = small.model_copy(update={"checkpoint_every": 4})
-    interrupt_epoch(monkeypatch, 2, number)
-    arguments = [
-        *subset.SMALL_ARGUMENTS,
-        "--checkpoint-every=4",
-        f"--data-dir={subset.DIRECTORY}",
-        f"--runs-dir={tmp_path}",
-    ]
-    before = signal.getsignal(number)
-    assert main(arguments) == 130
-    assert signal.getsignal(number) == before
-    told = capsys.readouterr().err
-    assert told.startswith("Stopped and saved. To go on: python -m training --epochs=4")
-    assert told.endswith("--resume\n")
-
-    monkeypatch.undo()
-    monkeypatch.setitem(data.DATASETS, "mnist", subset.SUBSET)
-    images, validation = data.split(data.load("mnist", "train", subset.DIRECTORY)[0], recipe.validation_size)
-    resumed = checkpoint.resume(tmp_path / recipe.name / checkpoint.CHECKPOINT, recipe, CPU)
-    assert resumed.epoch == 2
-    train.fit(recipe, resumed, images, validation, tmp_path / "resumed")
-    assert equal(resumed, weights_after(recipe, images, tmp_path))
-
-
-def test_a_second_ctrl_c_stops_at_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    interrupt_epoch(monkeypatch, 2, signal.SIGINT, signal.SIGINT)
-    arguments = [*subset.SMALL_ARGUMENTS, f"--data-dir={subset.DIRECTORY}", f"--runs-dir={tmp_path}"]
-    assert main(arguments) == 130
-    assert capsys.readouterr().err == "Stopped at once; --resume goes on from the last checkpoint.\n"
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
-def test_a_device_that_is_not_there_is_never_replaced_by_another(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--device=cuda"]) == 2
-    assert capsys.readouterr().err == "There is no CUDA device that this PyTorch can use; train with --device cpu.\n"
 
 
 def interrupt_epoch(monkeypatch: pytest.MonkeyPatch, number: int, *signals: signal.Signals) -> None:

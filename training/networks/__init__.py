@@ -1,4 +1,4 @@
-"""The networks: one file each, with one dataclass that says which of its kind it is."""
+"""The networks: one file each, with one dataclass for the sizes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from training.recipe import Recipe
 
 
 def build(recipe: Recipe, image_shape: tuple[int, ...], generator: torch.Generator | None = None) -> VAE:
-    """The network that a recipe wants for images of this shape, its first weights drawn from `generator`."""
+    """The network of a recipe for images of this shape. Its first weights are drawn from `generator`."""
     match recipe.network:
         case "mlp":
             return mlp.MLP(mlp.Architecture(image_shape, recipe.hidden, recipe.latent_dim), generator)

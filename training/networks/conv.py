@@ -1,9 +1,9 @@
-"""A small residual convolutional network: two halvings of the picture, blocks at a quarter of its side, and back.
+"""A small residual convolutional network: two halvings of the image, then residual blocks.
 
-A block adds to what it is given: h + conv2(relu(conv1(relu(h)))) (He et al. 2016, Identity Mappings in Deep Residual
-Networks), conv2 starting at zero, so that every block starts as the identity and needs no normalisation (Zhang et al.
-2019, Fixup). Sides that four does not divide are padded on the way in and cropped on the way out. N is the batch, L the
-latent dimension, C the channels at half size; at a quarter there are 2 C.
+A block is h + conv2(relu(conv1(relu(h)))) (He et al. 2016, Identity Mappings in Deep Residual Networks). conv2 starts
+at zero, so every block starts as the identity and needs no normalisation (Zhang et al. 2019, Fixup). Sides that are no
+multiple of four are padded before the encoder and cropped after the decoder. N is the batch, L the latent dimension, C
+the channels at half size; at a quarter there are 2 C.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Block(nn.Module):
         nn.init.zeros_(self.second.weight)
 
     def forward(self, h: Tensor) -> Tensor:
-        """What comes in, and what two layers make of it."""
+        """The input plus the output of two layers."""
         added: Tensor = self.second(F.relu(self.first(F.relu(h))))
         return h + added
 
@@ -90,7 +90,7 @@ Layer = TypeVar("Layer", nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 
 
 def _started(layer: Layer, generator: torch.Generator | None) -> Layer:
-    """The layer, Glorot-uniform, its biases at zero."""
+    """The layer with Glorot-uniform weights and zero biases."""
     nn.init.xavier_uniform_(layer.weight, generator=generator)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)

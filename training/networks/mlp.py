@@ -27,7 +27,7 @@ class Architecture:
 class MLP(VAE):
     """Encoder and decoder with one hidden layer each.
 
-    Weights start Glorot-uniform and biases at zero, as in the notebook (TF-Slim's defaults), drawn from `generator`.
+    First weights are Glorot-uniform and biases zero, as in the notebook (TF-Slim's defaults).
     """
 
     def __init__(self, architecture: Architecture, generator: torch.Generator | None = None) -> None:
@@ -41,7 +41,7 @@ class MLP(VAE):
         for layer in (self.encoder_hidden, self.posterior, self.decoder_hidden, self.pixels):
             nn.init.zeros_(layer.bias)
         nn.init.xavier_uniform_(self.encoder_hidden.weight, generator=generator)
-        # The notebook has two heads of its own; together they must start as wide as each would alone.
+        # The notebook has a layer for mu and one for logvar. Here both are one layer, so each half is drawn on its own.
         nn.init.xavier_uniform_(self.posterior.weight[: architecture.latent_dim], generator=generator)
         nn.init.xavier_uniform_(self.posterior.weight[architecture.latent_dim :], generator=generator)
         nn.init.xavier_uniform_(self.decoder_hidden.weight, generator=generator)

@@ -1,8 +1,8 @@
 """A residual multilayer perceptron: pre-norm blocks between an input and an output layer, on each side.
 
-A block adds to what it is given: h + W2 gelu(W1 norm(h)) (He et al. 2016, Identity Mappings in Deep Residual Networks,
-with LayerNorm before the layers as in Xiong et al. 2020). W2 starts at zero, so that every block starts as the identity
-(Zhang et al. 2019, Fixup). N is the batch, L the latent dimension, H the width.
+A block is h + W2 gelu(W1 norm(h)) (He et al. 2016, Identity Mappings in Deep Residual Networks, with LayerNorm before
+the layers as in Xiong et al. 2020). W2 starts at zero, so every block starts as the identity (Zhang et al. 2019,
+Fixup). N is the batch, L the latent dimension, H the width.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ class Block(nn.Module):
         nn.init.zeros_(self.second.weight)
 
     def forward(self, h: Tensor) -> Tensor:
-        """What comes in, and what two layers make of it."""
+        """The input plus the output of two layers."""
         added: Tensor = self.second(F.gelu(self.first(self.norm(h))))
         return h + added
 
 
 class ResMLP(VAE):
-    """Encoder and decoder of `blocks` residual blocks each; first weights, but for the blocks' ends, Glorot-uniform."""
+    """Encoder and decoder of `blocks` residual blocks each. First weights are Glorot-uniform, except each W2."""
 
     def __init__(self, architecture: Architecture, generator: torch.Generator | None = None) -> None:
         super().__init__()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from harness.digits import decoded, digits, labels
 from service.api.schemas import SampleAnswer
 from service.images.codec import npy_bytes as npy
 from service.inference.autoencoder import noise
+from tests.bundles import seal, write_bundle
 
 
 def test_the_default_is_sixteen_images(client: TestClient) -> None:
@@ -69,6 +71,8 @@ def test_npy_is_the_images(client: TestClient) -> None:
         ({"prior": "uniform"}, "/prior"),
         ({"label": -1}, "/label"),
         ({"label": True}, "/label"),
+        ({"label": 1.5}, "/label"),
+        ({"label": "x" * 256}, "/label"),
         ({"count": 3}, "/count"),
         ({"model": 7}, "/model"),
     ],
@@ -93,6 +97,8 @@ def test_temperatures_that_are_not_finite_are_refused(client: TestClient, text: 
         ({"model": "mnist-mlp@1", "label": 7}, "mnist-mlp@1 has no aggregate prior for label 7."),
         ({"label": 10}, "mnist-mlp@2 has no aggregate prior for label 10."),
         ({"label": 7, "prior": "normal"}, "mnist-mlp@2 has no normal prior for label 7."),
+        ({"label": "10"}, "mnist-mlp@2 has no aggregate prior for label 10."),
+        ({"label": "seven"}, "mnist-mlp@2 has no label 'seven'; its labels have no names."),
     ],
 )
 def test_a_prior_or_a_label_that_the_model_does_not_have_is_404(
@@ -101,6 +107,19 @@ def test_a_prior_or_a_label_that_the_model_does_not_have_is_404(
     answer = client.post("/sample", json=body)
     assert answer.status_code == 404
     assert answer.json()["detail"] == reason
+
+
+def test_a_label_can_be_asked_for_by_its_name(start: Callable[..., TestClient], tmp_path: Path) -> None:
+    """Labels 1 and 4, whose names are numbers of other labels or words; a name counts before a number."""
+    seal(write_bundle(tmp_path, prior=True), label_names=["none", "4", "two", "three", "cats"])
+    client = start(models_dir=tmp_path)
+    (model,) = client.get("/models").json()["models"]
+    assert (model["labels"], model["label_names"]) == ([1, 4], ["4", "cats"])
+    one, four = (client.post("/sample", json={"label": label, "seed": 1}).json()["z"] for label in (1, 4))
+    for label, z in (("4", one), ("cats", four), ("1", one)):
+        assert client.post("/sample", json={"label": label, "seed": 1}).json()["z"] == z
+    answer = client.post("/sample", json={"label": "dogs"})
+    assert (answer.status_code, answer.json()["detail"]) == (404, "tiny@1 has no label 'dogs'; it has 4, cats.")
 
 
 def test_a_bundle_without_a_prior_samples_from_the_normal_prior(client: TestClient) -> None:

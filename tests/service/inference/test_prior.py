@@ -102,6 +102,13 @@ def test_arrays_that_are_not_a_mixture_over_the_latents_refuse_the_bundle(
         read_bundle(folder)
 
 
+def test_labels_beyond_their_names_refuse_the_bundle(tmp_path: Path) -> None:
+    folder = write_bundle(tmp_path, prior=True)
+    seal(folder, label_names=["zero", "one", "two", "three"])
+    with pytest.raises(BundleRefused, match=r"tiny/1: prior\.npz has labels beyond the 4 names\."):
+        read_bundle(folder)
+
+
 def test_a_missing_array_refuses_the_bundle(tmp_path: Path) -> None:
     folder = write_bundle(tmp_path, prior=True)
     arrays = mixtures(3)

@@ -1,10 +1,11 @@
-"""The processes that train together, and what they tell each other; by far most often one, which tells nobody.
+"""The processes that train together. Most runs have one process, which needs no messages.
 
-    torchrun --nproc-per-node 2 -m training --recipe mnist-mlp --data-dir DIR
+    torchrun --nproc-per-node 2 -m training train --recipe mnist-mlp --data-dir DIR
 
-torchrun starts a process for each GPU (or, on CPUs, as many as it is told) on one machine or several and says to each
-which it is. All draw the same batch and the same noise and take every size-th image of it; gradients are summed before
-the step. So the weights are the same in all, and those that one process alone would reach, but for the order of sums.
+torchrun starts one process for each GPU, or on CPUs as many as it is told, on one machine or several. It gives each
+process its rank. All processes draw the same batch and the same noise. Each works on its share: every size-th image.
+Gradients are summed before the step. So all processes have the same weights, and these differ from the weights of one
+process only by the order of sums.
 """
 
 from __future__ import annotations
@@ -20,45 +21,45 @@ from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)
-class World:
-    """Which process it is, `rank`, of `size`."""
+class ProcessGroup:
+    """One process of a group: its number, `rank`, and the number of processes, `size`."""
 
     rank: int = 0
     size: int = 1
 
     @property
     def first(self) -> bool:
-        """Whether this is the process that writes and speaks for all."""
+        """Whether this is the process that writes files and prints."""
         return self.rank == 0
 
     def share(self, rows: Tensor, axis: int = 0) -> Tensor:
-        """Of what all have drawn alike the part of one process: every size-th row, from its rank on."""
+        """The share of one process in rows that all processes have: every size-th row along `axis`, from `rank` on."""
         if self.size == 1:
             return rows
         index = [slice(None)] * axis + [slice(self.rank, None, self.size)]
         return rows[tuple(index)]
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """The sum of every process's tensor, in place; all processes have to call it."""
+        """The sum of all processes' tensors, in place. Every process has to call it."""
         if self.size > 1:
             dist.all_reduce(tensor)
         return tensor
 
     def mean(self, rows: Tensor) -> Tensor:
-        """The mean over all processes' rows, [N, ...] -> [...]. No gradient passes."""
+        """The mean over all processes' rows, [N, ...] -> [...], without a gradient."""
         if self.size == 1:
             return rows.mean(0)
         total = self.sum(rows.sum(0))
         return total / self._count(rows)
 
     def part(self, per_image: Tensor) -> Tensor:
-        """What one process adds to the mean of [N] over the images of all: its sum, divided by their number."""
+        """One process's part of the mean over all images: its sum of [N], divided by the number of all images."""
         if self.size == 1:
             return per_image.mean()
         return per_image.sum() / self._count(per_image)
 
     def sum_gradients(self, parameters: list[Tensor]) -> None:
-        """Put the sum of every process's gradients in the place of this one's, in one message."""
+        """Replace each gradient by the sum over all processes. One message carries all gradients."""
         if self.size == 1:
             return
         gradients = [each.grad if each.grad is not None else torch.zeros_like(each) for each in parameters]
@@ -69,7 +70,7 @@ class World:
             parameter.grad = piece.view_as(parameter)
 
     def any(self, flag: bool) -> bool:
-        """Whether any process says so; all have to ask."""
+        """Whether the flag is set in any process. Every process has to call it."""
         if self.size == 1:
             return flag
         device = "cuda" if dist.get_backend() == "nccl" else "cpu"
@@ -79,14 +80,23 @@ class World:
         return self.sum(torch.tensor(float(len(rows)), device=rows.device))
 
 
-ALONE = World()
+ALONE = ProcessGroup()
+
+
+def is_first() -> bool:
+    """Whether this is the first process, or the only one, before it has joined the group."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 @contextmanager
-def join(device: torch.device) -> Iterator[tuple[World, torch.device]]:
-    """The world that torchrun says this process belongs to, and the device that is its own there.
+def join(device: torch.device) -> Iterator[tuple[ProcessGroup, torch.device]]:
+    """The group that torchrun puts this process into, and this process's own device.
 
-    Without torchrun a process is alone. Messages go by NCCL between GPUs and by Gloo between CPUs.
+    Without torchrun the group has this process alone. Messages go by NCCL between GPUs and by Gloo between CPUs.
+
+    All processes leave the group together: the context ends only when each of them has reached its end. Otherwise a
+    process that closes its connections early makes the message threads of another one fail, which aborts it (SIGABRT).
+    After an error there is no waiting, because the others may never get here.
     """
     if "WORLD_SIZE" not in os.environ:
         yield ALONE, device
@@ -96,6 +106,7 @@ def join(device: torch.device) -> Iterator[tuple[World, torch.device]]:
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
-        yield World(dist.get_rank(), dist.get_world_size()), device
+        yield ProcessGroup(dist.get_rank(), dist.get_world_size()), device
+        dist.barrier(device_ids=[device.index] if device.type == "cuda" else None)
     finally:
         dist.destroy_process_group()

@@ -1,0 +1,64 @@
+"""The two ONNX graphs of a bundle in onnxruntime, as the service runs them. Every figure is measured on them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import torch
+from torch import Tensor
+
+from service import contract
+from training import onnx_graph, parallel
+
+CHUNK: Final = 1_000  # images in one run: a few megabytes for small images
+
+Array = npt.NDArray[Any]
+
+
+class Graphs:
+    """Encoder and decoder of a bundle, on the CPU.
+
+    `bytes` is the size of both files together; `weights` is how many numbers both have learned.
+    """
+
+    def __init__(self, encoder: bytes, decoder: bytes) -> None:
+        self.bytes = len(encoder) + len(decoder)
+        self.weights = _weights(encoder) + _weights(decoder)
+        self._encoder = onnx_graph.session(encoder)
+        self._decoder = onnx_graph.session(decoder)
+
+    def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The posteriors of uint8 images [N, *image_shape]: mu and logvar, float32 [N, L]."""
+
+        def run(chunk: Tensor) -> tuple[Array, Array]:
+            mu, logvar = self._encoder.run([contract.MU, contract.LOGVAR], {contract.IMAGE: chunk.numpy()})
+            return mu, logvar
+
+        chunks = parallel.ordered(run, torch.split(images, CHUNK))
+        mu, logvar = (torch.from_numpy(np.concatenate(arrays)) for arrays in zip(*chunks, strict=True))
+        return mu, logvar
+
+    def mean_image(self, z: Tensor) -> Tensor:
+        """The decoder's mean images of z [N, L]: float32 [N, *image_shape] in [-1, 1]."""
+        (x_hat,) = self._decoder.run([contract.X_HAT], {contract.Z: z.numpy()})
+        return torch.from_numpy(x_hat)
+
+    def images(self, z: Array) -> npt.NDArray[np.uint8]:
+        """The decoder's images of z [N, L] in grey levels: uint8 [N, *image_shape]."""
+
+        def run(start: int) -> Array:
+            (image,) = self._decoder.run([contract.IMAGE], {contract.Z: z[start : start + CHUNK]})
+            result: Array = image
+            return result
+
+        return np.concatenate(list(parallel.ordered(run, range(0, len(z), CHUNK))))
+
+
+def _weights(graph: bytes) -> int:
+    """How many numbers a graph has learned: those in its constant vectors and matrices of float32."""
+    constants = onnx.load_from_string(graph).graph.initializer
+    return sum(math.prod(each.dims) for each in constants if each.dims and each.data_type == onnx.TensorProto.FLOAT)
