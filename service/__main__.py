@@ -22,7 +22,7 @@ from uvicorn.supervisors import Multiprocess
 from service.api.wire import Protocol
 from service.app import create_app
 from service.errors import VaeError
-from service.lifecycle import Server
+from service.lifecycle import Server, give_large_blocks_back
 from service.settings import Settings
 from service.telemetry import logs
 from service.telemetry.cells import shared_directory
@@ -35,6 +35,7 @@ DIRECTORY = "_VAE_METRICS_DIRECTORY"
 
 def main() -> None:
     """Serve until a signal. Exits with 1 and one sentence when it cannot start."""
+    give_large_blocks_back()
     try:
         settings = Settings()
     except ValidationError as error:
@@ -82,6 +83,7 @@ def configuration(settings: Settings, app: ASGIApp | str, **options: Any) -> uvi
 
 def worker() -> FastAPI:
     """The application of one worker process; what is wrong at start-up stops the supervisor, too."""
+    give_large_blocks_back()
     settings = Settings()
     sink = logs.configure(settings.log_level, settings.log_format)
     try:
