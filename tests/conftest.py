@@ -1,0 +1,16 @@
+"""What every test leaves as it found it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def processor_state() -> Iterator[None]:
+    """Have this thread's processor compute with denormal numbers again: training switches that off for its thread."""
+    yield
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_flush_denormal(False)
