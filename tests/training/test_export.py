@@ -273,6 +273,17 @@ class TestVersions:
         assert contents(place / "1") == {"model.json": b"{}"}
         assert read(place / "2").id == "mnist-mlp@2"
 
+    def test_a_quick_look_writes_nothing(
+        self, finished: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        before = contents(finished.folder).keys(), (finished.folder / "metrics.json").stat()
+        assert main([*arguments(finished, tmp_path), "--quick"]) == 0
+        told = capsys.readouterr().out
+        assert "a quick look: 200 of 200 test images, 10 draws of each image" in told
+        assert "No bundle is written." in told
+        assert not any(tmp_path.iterdir())
+        assert (contents(finished.folder).keys(), (finished.folder / "metrics.json").stat()) == before
+
 
 @pytest.mark.parametrize("wrong", [["--version=0"], ["--overwrite"]])
 def test_options_that_make_no_sense_are_refused(
@@ -281,16 +292,6 @@ def test_options_that_make_no_sense_are_refused(
     assert main([*arguments(finished, tmp_path), *wrong]) == 2
     assert capsys.readouterr().err.startswith(wrong[0].partition("=")[0])
     assert not any(tmp_path.iterdir())
-
-
-def test_a_quick_look_writes_nothing(finished: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    before = contents(finished.folder).keys(), (finished.folder / "metrics.json").stat()
-    assert main([*arguments(finished, tmp_path), "--quick"]) == 0
-    told = capsys.readouterr().out
-    assert "a quick look: 200 of 200 test images, 10 draws of each image" in told
-    assert "No bundle is written." in told
-    assert not any(tmp_path.iterdir())
-    assert (contents(finished.folder).keys(), (finished.folder / "metrics.json").stat()) == before
 
 
 @pytest.mark.parametrize("name", ["write", "rename"])

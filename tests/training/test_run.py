@@ -91,14 +91,11 @@ def test_changed_epochs_give_a_new_version(finished: Run, tmp_path: Path, capsys
 class TestResume:
     """Going on with a run."""
 
-    def test_a_finished_run_trains_no_further_and_is_the_same_bundle(
-        self, finished: Run, capsys: pytest.CaptureFixture[str]
-    ) -> None:
+    @pytest.mark.usefixtures("without_export")
+    def test_a_finished_run_trains_no_further(self, finished: Run, capsys: pytest.CaptureFixture[str]) -> None:
         before = finished.checkpoint.read_bytes()
         assert main(["train", "--resume", *arguments(finished.runs, models=finished.models)[-3:]]) == 0
-        told = capsys.readouterr().out
-        assert "all 4 epochs are trained" in told
-        assert f"{finished.bundle} is this very bundle already" in told
+        assert "all 4 epochs are trained" in capsys.readouterr().out
         assert finished.checkpoint.read_bytes() == before
 
     @pytest.mark.usefixtures("without_export")
