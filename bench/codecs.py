@@ -68,7 +68,7 @@ def deflate(library: Any, level: int) -> Callable[[bytes], bytes] | None:
 
 
 def row(task: str, library: str, items: list[Any], work: Callable[[Any], Any] | None) -> None:
-    """Print one line: what one item takes, and how long the result is where it is bytes."""
+    """Print one row: the time of one item and, if the result is bytes, their number."""
     if work is None:
         print(f"| {task} | {library} | not installed | |")
         return

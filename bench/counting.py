@@ -2,8 +2,8 @@
 
     python -m bench.counting
 
-A request is two counters and five histograms. "In a loop": the least of many repeats of nothing else. "Busy": between
-two runs of the encoder, which leave the caches cold; the median. prometheus-client's children are looked up beforehand,
+A request adds to two counters and five histograms. "In a loop" is the fastest of many repeats. "Busy" is the median of
+calls between two runs of the encoder, which empty the caches. prometheus-client's children are looked up beforehand,
 which is its best case.
 """
 

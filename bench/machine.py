@@ -1,4 +1,4 @@
-"""The machine that a benchmark ran on, in words: without it a figure means nothing."""
+"""The machine that a benchmark ran on, in words. Figures of different machines cannot be compared."""
 
 from __future__ import annotations
 

@@ -37,8 +37,8 @@ from service.inference.engine import Engine
 from service.settings import Settings
 
 TOGETHER: Final = 32
-AGAIN: Final = 16  # in one turn, so that the caches are its own
-SECONDS: Final = 15  # long enough to meet a shared machine at its own pace
+AGAIN: Final = 16  # times in one turn, so that the stage runs with its own data in the caches
+SECONDS: Final = 15  # long enough for some rounds that no other process disturbs
 PICTURE: Final = DIGIT.read_bytes()
 TEXT: Final = base64.b64encode(PICTURE).decode()
 BODY: Final = orjson.dumps({"images": [TEXT]})
@@ -48,7 +48,7 @@ def main() -> None:
     """Measure and print."""
     print("| stage | us a request |\n|---|---|")
     for name, microseconds in uvloop.run(measure()).items():
-        # What the fastest tenth keeps below: what neighbours on the machine take is not ours.
+        # The first decile: slower rounds were disturbed by other processes on the machine.
         print(f"| {name} | {statistics.quantiles(microseconds, n=10)[0]:.1f} |")
 
 
@@ -122,12 +122,12 @@ class Exchange:
 
 
 class Wire(asyncio.Transport):
-    """A transport that goes nowhere, and counts the answers on all of its kind."""
+    """A transport without a socket. It counts the answers of all connections."""
 
     answers = 0
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Count an answer by its head; uvicorn's own protocol writes the body apart."""
+        """Count an answer by its head. uvicorn's own protocol writes the body separately."""
         if bytes(data[:9]) == b"HTTP/1.1 ":
             assert bytes(data[9:12]) == b"200"
             Wire.answers += 1

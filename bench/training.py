@@ -8,8 +8,7 @@ machine is busy for all of them:
 - the training loop itself (`training.train.epoch`), with its schedule, averaging of weights and progress;
 - the matrix products of its forward and backward passes, and nothing else;
 - the same network fed in the style of pytorch/examples' vae/main.py: a DataLoader over images that become tensors one
-by
-  one, as torchvision makes them, and Adam as it comes.
+  by one, as torchvision makes them, and Adam as it comes.
 
 Prints a Markdown table; takes one to three minutes.
 """
@@ -74,7 +73,7 @@ def matrix_products(wanted: Recipe, images: Tensor) -> Callable[[], None]:
             for index in reversed(range(len(layers))):
                 (x, w, dy), (_, dw, dx) = tensors[index], out[index]
                 torch.mm(dy.T, x, out=dw)
-                if index:  # nobody needs the gradient of the images
+                if index:  # the gradient of the images is not needed
                     torch.mm(dy, w, out=dx)
 
         return run
@@ -93,7 +92,7 @@ def matrix_products(wanted: Recipe, images: Tensor) -> Callable[[], None]:
 
 
 class SingleImages(Dataset[tuple[Tensor, int]]):
-    """MNIST as torchvision's data set, ToTensor and Normalize((0.5,), (0.5,)) hand it out, written out step by step."""
+    """MNIST as torchvision's data set, ToTensor and Normalize((0.5,), (0.5,)) give it, step by step."""
 
     def __init__(self, images: Tensor, labels: Tensor) -> None:
         self.images, self.labels = images, labels

@@ -1,4 +1,4 @@
-"""Small random bundles of any shape, for what the shipped one cannot show: sizes, colour, corruption, versions."""
+"""Small random bundles of any shape, for tests of sizes, colour, corruption and versions."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def write_bundle(
 
 
 def mixtures(latent_dim: int, seed: int = 0) -> dict[str, npt.NDArray[Any]]:
-    """The arrays of a prior.npz: far apart, so that it can be told which Gaussian a draw is from."""
+    """The arrays of a prior.npz: Gaussians so far apart that a draw shows which of them it is from."""
     draw = np.random.Generator(np.random.PCG64(seed + 2)).standard_normal
     return {
         names.PRIOR_LABELS: np.array([1, 4]),
@@ -89,7 +89,7 @@ def mixtures(latent_dim: int, seed: int = 0) -> dict[str, npt.NDArray[Any]]:
 
 
 def seal(folder: Path, contract: Contract | None = None, **claims: Any) -> None:
-    """Write `model.json` with the hashes of the files as they now are, and with `claims` in place of its own fields."""
+    """Write `model.json` with the present hashes of the files. `claims` replace its own fields."""
     path = folder / names.CONTRACT_FILE
     document = json.loads(path.read_text()) if contract is None else asdict(contract)
     files = sorted(file.name for file in folder.iterdir() if file.name != names.CONTRACT_FILE)

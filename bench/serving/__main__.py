@@ -50,7 +50,7 @@ def main() -> int:
     )
     options = parser.parse_args()
     closed.wrk()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # servers are not left behind
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the servers are stopped, too
     plan = QUICK if options.quick else FULL
     if options.only is not None:
         parts = [part.strip().lower() for part in options.only.split(",") if part.strip()]
@@ -69,7 +69,7 @@ def main() -> int:
         )
         bench.prepare()
         progress.update(task, total=plan.rounds * len(bench.visits()))
-        with contextlib.suppress(KeyboardInterrupt):  # what there is by then is worth printing
+        with contextlib.suppress(KeyboardInterrupt):  # what has been measured by then is printed
             bench.run(lambda: progress.advance(task))
     print(report.markdown(bench.results, plan, time.monotonic() - began))
     if options.json:

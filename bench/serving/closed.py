@@ -55,7 +55,7 @@ def wrk() -> str:
 def closed(
     server: Server, request: Request, connections: int, seconds: int, meanwhile: Callable[[], None] = lambda: None
 ) -> Load:
-    """Load `server` for so many seconds. `meanwhile` is called once the load is on, and should end before it does."""
+    """Load `server` for so many seconds. `meanwhile` is called when the load has begun, and ends before it."""
     target = f"http://127.0.0.1:{server.port}{request.path}"
     command = [wrk(), "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s", "-s", str(SCRIPT), target, "--"]
     command += [request.content_type, request.accept]
@@ -107,12 +107,12 @@ def _body_file(body: bytes) -> str:
 
 
 def _children_cpu_seconds() -> float:
-    """Processor time of children that have ended: between two calls that is wrk alone, for servers still run."""
+    """Processor time of children that have ended. Between two calls only wrk ends; the servers go on running."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
 
 def _busy_seconds() -> float:
-    """Processor time that the whole machine was not idle for."""
+    """Processor time that the whole machine has used."""
     times = psutil.cpu_times()
     return sum(getattr(times, kind, 0.0) for kind in ("user", "nice", "system", "irq", "softirq", "steal"))

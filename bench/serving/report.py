@@ -53,7 +53,7 @@ RECONSTRUCT_JSON: Final = ENCODE_JSON.replace("encode", "reconstruct")
 
 @dataclass(frozen=True)
 class Bar:
-    """One thing that was promised. `measured` is None where it could not be measured."""
+    """One promise. `measured` is None where it could not be measured."""
 
     sentence: str
     wanted: float
@@ -93,23 +93,23 @@ class Figures:
         return self.middle(lambda r: r.load.rate / r.bare_rate, SERVICE.name, what)
 
     def beside(self, name: str) -> float | None:
-        """Another's rate in terms of the service's own: the median of pairs taken in turns."""
+        """Another server's rate divided by the service's: the median of pairs that were measured in turns."""
         of = [record for record in self.results.records if record.what == f"beside {name}"]
         ours, theirs = ([r.load.rate for r in of if r.server == one] for one in (SERVICE.name, name))
         return _median(other / one for one, other in zip(ours, theirs, strict=False))
 
     def times(self, others: Iterable[Program]) -> float | None:
-        """How many times the service's rate is that of the best of others, each with the connections it likes best."""
+        """The service's rate divided by the best rate of others, each with the connections that suit it best."""
         found = [share for other in others if (share := self.beside(other.name))]
         return 1 / max(found) if found else None
 
     def of_json(self, verb: str, sent: str) -> float | None:
-        """The rate of raw requests in terms of JSON ones: the median of pairs taken in turns."""
+        """The rate of raw requests divided by that of JSON requests: the median of pairs measured in turns."""
         json, raw = (self.of(SERVICE.name, f"/{verb} {form} to JSON, {TURNS}", AT) for form in ("JSON", sent))
         return _median(other.load.rate / one.load.rate for one, other in zip(json, raw, strict=False))
 
     def of_tight(self, kind: str) -> float | None:
-        """Images per second in batches, in terms of the tight loop's of the same round."""
+        """Images per second in batches, divided by the tight loop's of the same round."""
         ours = self.of(SERVICE.name, kind, BATCH_CONNECTIONS)
         pairs = zip(ours, self.results.tight, strict=False)
         return _median(record.load.images_rate / tight[kind]["images_rate"] for record, tight in pairs)
@@ -316,7 +316,7 @@ def _probes(results: Results) -> str:
 
 
 def _generators(figures: Figures) -> str:
-    """How far the load generators are from being what was measured."""
+    """Whether the load generators were fast enough: how much of their cores they used."""
     lines = []
     pace = figures.middle(lambda r: r.load.rate / r.load.generator_cores, TRIVIAL.name)
     reached = figures.middle(lambda r: r.load.rate, TRIVIAL.name)
@@ -345,7 +345,7 @@ def _generators(figures: Figures) -> str:
 
 
 def _noise(results: Results) -> str:
-    """What else the machine did: it takes more from the bare server, which keeps wrk busiest, than from slower ones."""
+    """How busy other processes were. They slow the bare server most, because wrk needs most of a core for it."""
     others = sorted(record.load.other_cores for record in results.records)
     if not others:
         return ""
@@ -355,7 +355,7 @@ def _noise(results: Results) -> str:
 
 
 def _room(figures: Figures) -> list[str]:
-    """Whether wrk left two workers the cores to be twice as fast: from the processor time of each, per request."""
+    """How fast two workers could be beside wrk, by the processor time of a request in each."""
     what, (request, connections) = f"beside {TWO_WORKERS.name}", PAIR_LOADS[TWO_WORKERS.name]
     one = figures.middle(lambda r: r.load.rate, SERVICE.name, what, connections)
     server = figures.middle(lambda r: r.load.server_cores / r.load.rate, SERVICE.name, what, connections)
@@ -381,7 +381,7 @@ def _median(values: Iterable[float]) -> float | None:
 
 
 def _number(value: float | None) -> str:
-    """Three figures, and no more digits than that before a thousand."""
+    """A number with three significant figures; from 100 on, a whole number."""
     if value is None:
         return ""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

@@ -1,4 +1,4 @@
-"""What is measured, in which order: everything once a round, the servers in turns, so that noise meets them all alike.
+"""What is measured, in which order. Each round measures everything once, the servers in turns: noise meets them all.
 
 Rates are compared only where they were measured one right after the other, again and again. For that the bare server
 and this service keep running: each of this service's measurements has one of the bare server just before it, with as
@@ -42,8 +42,9 @@ AT: Final = 32  # connections that this service is compared at
 # seconds, so many short turns say more than a few long ones.
 PAIRS: Final = 6
 TURN_SECONDS: Final = 1
-# What a variant and the service are compared by. Two workers: eight samples a request, which cost the service ten
-# times what they cost wrk: on two cores the second worker has its core. Not more: one worker runs those on two.
+# What a variant and the service are compared by. Two workers get eight samples a request, which cost the service ten
+# times what they cost wrk: on two cores the second worker has nearly a core. Larger requests would leave the event
+# loop, and one worker would use both cores.
 PAIR_LOADS: Final = {NO_BATCHING.name: (ENCODE, 1), TWO_WORKERS.name: (SAMPLE, 16)}
 TURNS: Final = "in turns"
 
@@ -132,7 +133,7 @@ class Benchmark:
                     advance()
 
     def visit(self, program: Program, measure: Callable[[Server], None]) -> None:
-        """Start a program, check its answer, warm it up, measure it. What prevents that is noted, once for all."""
+        """Start a program, check its answer, warm it up, measure it. Keep the reason of a failure; do not try again."""
         name = program.name
         if name in self.results.missing:
             return
@@ -141,7 +142,7 @@ class Benchmark:
             with servers.running(program, self.python(program), self.env) as server:
                 if program is not TRIVIAL:
                     servers.check(server, self.mu)
-                closed(server, program.request, 16, 1)  # batchers that learn have something to learn from
+                closed(server, program.request, 16, 1)  # for batchers that adapt to the load
                 measure(server)
         except (Unfit, RuntimeError, OSError, subprocess.SubprocessError) as error:
             self.results.missing[name] = str(error) or type(error).__name__
@@ -153,12 +154,12 @@ class Benchmark:
         self.visit(TRIVIAL, self.trivial)
 
     def trivial(self, server: Server) -> None:
-        """Both load generators where there is next to nothing to wait for."""
+        """Both load generators against a server that does next to nothing."""
         self.singles(server)
         self.open(server, rate=1e6)
 
     def peer(self, server: Server) -> None:
-        """Single digits, as everybody takes them; then beside this service, with the connections that suit it best."""
+        """Single digits; then in turns with this service, with the number of connections that suits the peer best."""
         best = self.singles(server)
         self.open(server)
         name, request = server.program.name, server.program.request
@@ -180,7 +181,7 @@ class Benchmark:
         self.variant(server, TWO_WORKERS)
 
     def singles(self, server: Server) -> int:
-        """Its own single digits with every number of connections; the one that suits it best."""
+        """A server's own single digits with every number of connections; the number with the highest rate."""
         rates = {
             connections: self.single(server, ENCODE_JSON, server.program.request, connections, self.plan.seconds)
             for connections in self.plan.connections
@@ -286,7 +287,7 @@ class Benchmark:
 def _probe(port: int, seconds: float, taken: list[float]) -> None:
     """Note how long each GET /readyz took, in milliseconds. Raises Unfit when one says anything but 200."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    time.sleep(0.3)  # until the batches are on
+    time.sleep(0.3)  # until the batches have begun
     end = time.perf_counter() + seconds
     while (began := time.perf_counter()) < end:
         connection.request("GET", "/readyz")

@@ -24,7 +24,7 @@ from bench.serving.traffic import Request
 from harness.paths import ROOT
 
 START_SECONDS: Final = 90
-SETTLE_SECONDS: Final = 0.5  # after a load: a server that is stopped with requests half done may not survive it
+SETTLE_SECONDS: Final = 0.5  # after a load: some servers do not survive a pause in the middle of a request
 
 
 class Unfit(Exception):
@@ -48,7 +48,7 @@ class Server:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Leave the machine to another until the block ends: some keep a core busy when nobody asks them anything."""
+        """Stand still until the block ends. Some servers keep a core busy even when they get no requests."""
         time.sleep(SETTLE_SECONDS)
         family = self.family()
         try:
@@ -93,7 +93,7 @@ def running(program: Program, python: str, env: dict[str, str]) -> Iterator[Serv
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C is for the benchmark, which then stops its servers in good order
+            start_new_session=True,  # so that Ctrl-C reaches only the benchmark, which then stops its servers
         )
         process = psutil.Process(popen.pid)
         try:
@@ -104,7 +104,7 @@ def running(program: Program, python: str, env: dict[str, str]) -> Iterator[Serv
 
 
 def free_ports(count: int) -> list[int]:
-    """So many TCP ports that nobody uses now."""
+    """So many TCP ports that nobody uses now. Peers must be told theirs: they cannot say which they took."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     try:
         return [one.getsockname()[1] for one in sockets]
@@ -162,7 +162,7 @@ def _first_answer(request: Request, port: int, popen: subprocess.Popen[bytes], l
 
 
 def _stop(popen: subprocess.Popen[bytes], process: psutil.Process) -> None:
-    # Whom to end is asked before the parent goes: some servers leave their workers behind.
+    # The children are listed before the parent ends: some servers leave their workers running.
     family = []
     with suppress(psutil.NoSuchProcess):
         family = process.children(recursive=True)
@@ -176,6 +176,9 @@ def _stop(popen: subprocess.Popen[bytes], process: psutil.Process) -> None:
     popen.kill()
     popen.wait()
     psutil.wait_procs(alive, timeout=5)
-    for number in (process.pid, *(one.pid for one in family)):  # PyTriton spells it so, and sometimes leaves it
+    for number in (
+        process.pid,
+        *(one.pid for one in family),
+    ):  # PyTriton misspells its name, and sometimes leaves this behind
         for forgotten in Path("/dev/shm").glob(f"pytrtion{number}-*"):
             forgotten.unlink(missing_ok=True)

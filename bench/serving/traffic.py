@@ -42,7 +42,7 @@ class Request:
 
 @functools.cache
 def pictures(count: int) -> tuple[bytes, ...]:
-    """PNG files of so many digits: the one that everybody is asked about, or different ones of MNIST's test set."""
+    """PNG files of so many digits: the one that every server gets, or different ones of MNIST's test set."""
     if count == 1:
         return (DIGIT.read_bytes(),)
     images = digits()

@@ -1,4 +1,4 @@
-"""What the load generators are measured against: no HTTP, no event loop, the same bytes for whatever arrives.
+"""A server that does next to nothing, to measure the load generators: the same bytes for whatever arrives, no HTTP.
 
     BENCH_ANSWER_BYTES=500 python -m bench.serving.trivial PORT
 

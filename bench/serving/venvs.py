@@ -29,7 +29,7 @@ def python(name: str, folder: Path) -> str:
     print(f"Installing {name} into {venv} (once) ...", file=sys.stderr)
     shutil.rmtree(venv, ignore_errors=True)
     _do([_INTERPRETERS.get(name, sys.executable), "-m", "venv", str(venv)])
-    # Everything is pinned, so nothing needs resolving; and a pin may be a little older than a package asks for.
+    # Everything is pinned, so pip has nothing to resolve. Some pins are a little older than a package asks for.
     pip = [str(interpreter), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     _do([*pip, "--no-deps", "--requirement", str(requirements)])
     stamp.write_text(wanted)

@@ -1,4 +1,4 @@
-"""What goes wrong inside, injected into real servers: health says so, others are spared, and it heals by itself."""
+"""Faults injected into real servers: the probes report them, other requests are not affected, the server recovers."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def set_fault(file: Path, what: str) -> None:
 
 
 @pytest.mark.parametrize("what", ["raise", "nan"])
-def test_a_runtime_that_fails_is_said_to_and_heals_when_it_does(broken: httpx.Client, fault: Path, what: str) -> None:
+def test_a_runtime_that_fails_is_reported_and_recovers(broken: httpx.Client, fault: Path, what: str) -> None:
     truth = broken.post("/encode", json=DIGIT).json()
     model = truth["model"]
     set_fault(fault, what)
@@ -72,7 +72,7 @@ def test_a_runtime_that_fails_is_said_to_and_heals_when_it_does(broken: httpx.Cl
     assert broken.post("/encode", json=DIGIT).json() == truth
 
 
-def test_a_guilty_request_fails_alone_in_whatever_company(broken: httpx.Client) -> None:
+def test_a_guilty_request_fails_alone(broken: httpx.Client) -> None:
     truth = broken.post("/encode", json=DIGIT).json()
     assert broken.post("/encode", json=GUILTY_IMAGE).status_code == 500
     assert broken.get("/readyz").status_code == 200
@@ -88,7 +88,7 @@ def test_a_guilty_request_fails_alone_in_whatever_company(broken: httpx.Client) 
                 assert answer.json() == truth
 
 
-def test_a_run_that_hangs_keeps_nobody_waiting_and_the_probes_tell(
+def test_a_run_that_hangs_keeps_no_client_waiting_and_the_probes_report_it(
     serve: Callable[..., Server], fault: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OFF_LOOP", "1")
@@ -154,7 +154,7 @@ def test_a_full_queue_is_refused_at_once_and_the_probes_are_not(
         assert client.post("/encode", json=DIGIT).json() == truth
 
 
-def test_what_a_client_that_left_had_asked_for_is_not_computed(
+def test_what_a_client_that_left_asked_for_is_not_computed(
     serve: Callable[..., Server], fault: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OFF_LOOP", "1")
@@ -182,7 +182,9 @@ class TestModelsLive:
         write_bundle(tmp_path / "models", "tiny", image_shape=(28, 28), latent_dim=20)
         return tmp_path / "models"
 
-    def test_a_swap_under_load_drops_and_mixes_nothing(self, serve: Callable[..., Server], models: Path) -> None:
+    def test_a_swap_under_load_drops_no_request_and_mixes_no_models(
+        self, serve: Callable[..., Server], models: Path
+    ) -> None:
         server = serve(models_dir=models, default_model="tiny", watch_seconds=0.05)
         url = f"{server.url}/reconstruct"
         sent = {**DIGIT, "model": "tiny"}
@@ -218,7 +220,7 @@ class TestModelsLive:
         for answer in answers:
             assert answer == truths[answer["model"]]
 
-    def test_a_bundle_that_is_corrupted_while_it_is_served_goes_on_being_served(
+    def test_a_bundle_whose_file_is_corrupted_is_served_from_memory(
         self, serve: Callable[..., Server], models: Path
     ) -> None:
         server = serve(models_dir=models, watch_seconds=0.05)
@@ -243,7 +245,7 @@ class TestModelsLive:
         assert httpx.post(f"{server.url}/encode", json=DIGIT).status_code == 200
 
 
-def test_a_worker_that_is_killed_under_load_comes_back_and_only_its_own_clients_notice(
+def test_a_worker_that_is_killed_under_load_is_replaced_and_only_its_own_clients_notice(
     serve: Callable[..., Server],
 ) -> None:
     server = serve(workers=2)
@@ -306,7 +308,7 @@ def test_not_ready_comes_first_and_the_port_stays_open_for_the_pause(serve: Call
     with httpx.Client(base_url=server.url, timeout=60) as client:
         server.process.terminate()
         wait_for(lambda: client.get("/readyz").status_code == 503)
-        assert client.post("/encode", json=DIGIT).status_code == 200  # the load balancer may not have heard yet
+        assert client.post("/encode", json=DIGIT).status_code == 200  # the load balancer may not know yet
         assert httpx.get(f"{server.url}/livez").status_code == 200  # and new connections are taken
         server.process.terminate()  # a second signal does not wait for the pause
     assert server.process.wait(60) == 0

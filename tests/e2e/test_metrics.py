@@ -38,7 +38,7 @@ def wait_for_workers(server: Server, count: int) -> Samples:
     return found
 
 
-def test_what_is_exposed_is_right_over_two_workers_and_over_the_death_of_one(serve: Callable[..., Server]) -> None:
+def test_counts_are_those_of_both_workers_also_after_one_is_killed(serve: Callable[..., Server]) -> None:
     server = serve(workers=2)
     wait_for_workers(server, 2)
     for _ in range(40):  # each on a connection of its own, so that both workers get some
@@ -46,7 +46,7 @@ def test_what_is_exposed_is_right_over_two_workers_and_over_the_death_of_one(ser
     answered = ("vae_requests_total", frozenset({"route": "/encode", "method": "POST", "status": "200"}.items()))
     before = scrape(server)
     assert before[answered] == 40
-    server.process.send_signal(signal.SIGSTOP)  # or it would start another worker before anybody has looked
+    server.process.send_signal(signal.SIGSTOP)  # or it would replace the worker before this test has looked
     os.kill(server.workers()[0], signal.SIGKILL)
     after = wait_for_workers(server, 1)
     assert after[answered] == 40

@@ -87,9 +87,7 @@ def test_another_models_folder_and_default_are_honoured(serve: Callable[..., Ser
     assert httpx.post(f"{server.url}/sample", json={"n": 1}).json()["model"] == "mine@3"
 
 
-def test_requests_are_logged_when_asked_for_and_never_what_they_hold(
-    serve: Callable[..., Server], tmp_path: Path
-) -> None:
+def test_requests_are_logged_on_demand_and_their_contents_never(serve: Callable[..., Server], tmp_path: Path) -> None:
     (tmp_path / "keys").write_text("sesame")
     server = serve(log_format="json", log_requests=True, default_model="mnist-mlp@1", api_keys_file=tmp_path / "keys")
     text = base64_png(digits()[0])

@@ -20,7 +20,7 @@ from tests.fuzz.target import Target, known_answer
 
 LONG = os.environ.get("FUZZ") == "long"
 
-# Whether an example is found in time says how busy the machine is, so no example has a deadline, nor all of them.
+# How long examples take depends on how busy the machine is. So no limit on their time is set.
 settings.register_profile("any", deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", settings.get_profile("any"), derandomize=True, max_examples=100)
 settings.register_profile("long", settings.get_profile("any"), max_examples=5_000)

@@ -1,6 +1,6 @@
-"""A corpus of hostile pictures, made here by code: what each is, and what the service should say of it.
+"""A corpus of hostile pictures, made by code, each with the status that the service should answer.
 
-Bombs are far larger unpacked than packed; liars announce what they do not hold; the others are only unusual.
+Some are far larger unpacked than packed, some announce more than they hold, others are only unusual.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Hostile bodies over a real socket: JSON, forms and arrays that are no such thing, or too much of it."""
+"""Hostile bodies over a real socket: JSON, forms and arrays that are malformed or too large."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ JSON_BODIES: dict[str, tuple[str, bytes, int]] = {
 
 @WAYS
 @pytest.mark.parametrize(("path", "body", "status"), JSON_BODIES.values(), ids=JSON_BODIES)
-def test_a_json_body_is_answered_as_it_deserves(target: Target, way: str, path: str, body: bytes, status: int) -> None:
+def test_a_json_body_gets_the_status_it_should(target: Target, way: str, path: str, body: bytes, status: int) -> None:
     with target.works_at_most(1):
         answer = ask(target, body, path, way=way)
     assert answer.status == status, answer.body[:200]
@@ -108,7 +108,7 @@ FORMS: dict[str, tuple[str, bytes, int]] = {
     "no boundary": ("multipart/form-data", picture_part() + END, 400),
     "an empty boundary": ("multipart/form-data; boundary=", picture_part() + END, 400),
     "a boundary of 10,000 bytes": (f"multipart/form-data; boundary={'b' * 10_000}", picture_part() + END, 400),
-    "a boundary that never comes": (FORM, b"-" * LARGE, 400),
+    "a boundary that is never found": (FORM, b"-" * LARGE, 400),
     "line ends without end": (FORM, b"\r\n" * (LARGE // 2), 400),
     "boundaries that nearly are": (FORM, b"--b\r\n\r\n" + b"\r\n--" * (LARGE // 4 - 9) + END, 400),
     "a preamble of 16 MB": (FORM, b"x" * (LARGE - 1_000) + picture_part() + END, 400),
@@ -122,7 +122,7 @@ FORMS: dict[str, tuple[str, bytes, int]] = {
     "pictures that are fields": (FORM, part(b"images", PNG) + END, 200),
     "a form within a form": (FORM, part(b"images", NESTED, b"Content-Type: multipart/mixed; boundary=c") + END, 422),
     "a transfer encoding nobody knows": (FORM, picture_part(b"Content-Transfer-Encoding: rot13") + END, 400),
-    "base64 that is none": (FORM, picture_part(b"Content-Transfer-Encoding: base64", data=b"%%%%") + END, 422),
+    "not base64": (FORM, picture_part(b"Content-Transfer-Encoding: base64", data=b"%%%%") + END, 422),
     "base64 that stops midway": (FORM, picture_part(b"Content-Transfer-Encoding: base64", data=b"aGVsb") + END, 400),
     "a file in another field": (FORM, part(b'model"; filename="p', b"mnist-mlp") + picture_part() + END, 422),
     "a field twice": (FORM, part(b"seed") * 2 + picture_part() + END, 422),
@@ -132,7 +132,7 @@ FORMS: dict[str, tuple[str, bytes, int]] = {
 
 @WAYS
 @pytest.mark.parametrize(("media_type", "body", "status"), FORMS.values(), ids=FORMS)
-def test_a_form_is_answered_as_it_deserves(target: Target, way: str, media_type: str, body: bytes, status: int) -> None:
+def test_a_form_gets_the_status_it_should(target: Target, way: str, media_type: str, body: bytes, status: int) -> None:
     with target.works_at_most(1):
         answer = ask(target, body, media_type=media_type, way=way)
     assert answer.status == status, answer.body[:200]
@@ -181,7 +181,7 @@ ARRAYS: dict[str, tuple[bytes, int]] = {
 
 @WAYS
 @pytest.mark.parametrize(("body", "status"), ARRAYS.values(), ids=ARRAYS)
-def test_an_array_is_answered_as_it_deserves(target: Target, way: str, body: bytes, status: int) -> None:
+def test_an_array_gets_the_status_it_should(target: Target, way: str, body: bytes, status: int) -> None:
     answer = ask(target, body, media_type="application/x-npy", way=way)
     assert answer.status == status, answer.body[:200]
     if status != 200:
@@ -193,7 +193,7 @@ def test_an_array_is_answered_as_it_deserves(target: Target, way: str, body: byt
 @pytest.mark.parametrize(
     "query", ["?" + "a&" * 4_000, "?" + "&".join(f"a{n}=1" for n in range(1_000)), "?seed=" + "9" * 5_000]
 )
-def test_a_query_is_read_in_no_time(target: Target, way: str, query: str) -> None:
+def test_a_long_query_takes_little_work(target: Target, way: str, query: str) -> None:
     with target.works_at_most(1):
         answer = ask(target, PNG, f"/encode{query}", "image/png", way)
     is_problem(answer)

@@ -1,4 +1,4 @@
-"""Requests that are hostile as HTTP, byte by byte over a real socket: both ways to the verbs begin there."""
+"""Requests that are hostile as HTTP, written byte by byte to a real socket."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.fuzz.target import Target, good_request, is_problem
 
 VERBS = ("/encode", "/reconstruct", "/sample", "/decode")
 BODY = json.dumps({"images": [base64_png(digits()[1])]}).encode()
-HIDDEN = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"  # what a smuggler wants to have answered
+HIDDEN = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"  # the request that an attacker tries to smuggle in
 
 
 def framed(*lines: bytes, body: bytes = b"", path: str = "/encode") -> bytes:
@@ -69,7 +69,7 @@ NONSENSE = {
 
 
 @pytest.mark.parametrize("data", AMBIGUOUS.values(), ids=AMBIGUOUS)
-def test_a_request_whose_end_is_disputable_is_the_last_of_its_connection(target: Target, data: bytes) -> None:
+def test_a_request_whose_end_is_ambiguous_is_the_last_of_its_connection(target: Target, data: bytes) -> None:
     """What a proxy in front may have taken for its body is never answered as a request."""
     with target.connect() as connection:
         connection.send(data)
@@ -115,7 +115,7 @@ def test_a_path_that_leads_nowhere_is_a_problem(target: Target, path: str, query
 
 
 @pytest.mark.parametrize("target_form", [b"/nowhere?\xff", b"/\xff", b"http://[/encode", b"http://a:b@c/nowhere", b"*"])
-def test_a_request_target_in_no_sane_form_is_refused(target: Target, target_form: bytes) -> None:
+def test_a_malformed_request_target_is_refused(target: Target, target_form: bytes) -> None:
     with target.connect() as connection:
         answer = connection.ask(b"GET " + target_form + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
     assert answer.status in (400, 404)
@@ -164,7 +164,7 @@ def absurd_values() -> Iterator[bytes]:
 
 @pytest.mark.parametrize("path", ["/encode", "/%65ncode"], ids=["the fast path", "through ASGI"])
 @pytest.mark.parametrize("name", [b"Accept", b"X-Request-ID", b"Content-Encoding", b"Expect", b"Cookie", b"Origin"])
-def test_absurd_headers_break_nothing_and_no_header_of_ours(target: Target, name: bytes, path: str) -> None:
+def test_absurd_headers_break_neither_the_service_nor_its_answer(target: Target, name: bytes, path: str) -> None:
     for value in absurd_values():
         with target.connect() as connection:
             answer = connection.ask(request(path, BODY, "application/json", name + b": " + value))
@@ -213,7 +213,7 @@ def test_requests_sent_in_part_keep_nobody_else_waiting(target: Target) -> None:
 
 
 @pytest.mark.parametrize("name", [b"Accept", b"Content-Type"])
-def test_no_header_is_remembered_at_a_megabyte_each(target: Target, name: bytes) -> None:
+def test_headers_of_a_megabyte_are_not_kept(target: Target, name: bytes) -> None:
     target.is_well()
     before = target.memory()
     for number in range(100):
@@ -241,14 +241,14 @@ def test_a_good_request_is_answered_before_the_garbage_behind_it(target: Target)
         assert [answer.status for answer in connection.answers()] == [200]  # and then the connection is closed
 
 
-def test_nobody_is_sent_to_a_host_that_the_client_named(target: Target) -> None:
+def test_no_answer_redirects_to_a_host_that_the_client_named(target: Target) -> None:
     with target.connect() as connection:
         answer = connection.ask(b"GET /models/ HTTP/1.1\r\nHost: evil.example\r\n\r\n")
     is_problem(answer)
     assert "location" not in answer.headers
 
 
-def test_an_upgrade_that_cannot_be_had_is_answered(target: Target) -> None:
+def test_an_upgrade_that_is_not_supported_is_answered(target: Target) -> None:
     for protocol in (b"h2c", b"websocket", b"nonsense"):
         with target.connect() as connection:
             lines = (b"Connection: Upgrade, close", b"Upgrade: " + protocol)

@@ -1,4 +1,4 @@
-"""Hostile pictures, sent to a real server in every form that a picture can have."""
+"""Hostile pictures, sent to a real server in every form of request."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def is_answered(answer: Answer, *statuses: int) -> None:
         is_problem(answer)
 
 
-def test_each_is_answered_as_it_deserves(target: Target, subtests: pytest.Subtests) -> None:
+def test_each_gets_the_status_it_should(target: Target, subtests: pytest.Subtests) -> None:
     for picture in hostile_pictures():
         with subtests.test(picture.name), target.connect() as connection:
             answer = connection.ask(with_picture(picture.data, "raw"))
@@ -53,7 +53,7 @@ def test_each_is_answered_as_it_deserves(target: Target, subtests: pytest.Subtes
 
 @pytest.mark.parametrize("preprocess", ["none", "digit"])
 @pytest.mark.parametrize("form", FORMS)
-def test_in_no_form_and_for_no_purpose_does_one_break_anything(
+def test_none_breaks_the_service_in_any_form_of_request(
     target: Target, subtests: pytest.Subtests, form: str, preprocess: str
 ) -> None:
     for picture in hostile_pictures():
@@ -73,8 +73,8 @@ def test_cut_short_at_any_byte_it_is_refused_or_read_in_full(target: Target, kin
             assert connection.ask(good_request()).body == target.truth
 
 
-def test_none_keeps_its_thread_for_longer_than_its_bytes_deserve(target: Target, subtests: pytest.Subtests) -> None:
-    """Pictures in which each byte is work are refused by what they are, not by the work having been done."""
+def test_none_takes_more_than_a_second_of_work(target: Target, subtests: pytest.Subtests) -> None:
+    """Pictures whose bytes each cause work are refused before that work is done."""
     for picture in hostile_pictures():
         with subtests.test(picture.name), target.connect() as connection, target.works_at_most(1):
             connection.ask(with_picture(picture.data, "raw"))

@@ -1,4 +1,4 @@
-"""Properties of the readers, whatever comes in: what is raised is documented, and what was written is read back."""
+"""Properties of the readers for any input: only documented errors are raised, and what was written is read back."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class TestBase64:
         assert codec.base64_bytes(start + base64.encodebytes(data).decode()) == data
 
     @given(st.one_of(st.text(), st.text("AB=/+ \n"), st.text("data:;,base64=/").map(lambda text: f"data:{text}")))
-    def test_what_is_none_is_a_value_error(self, text: str) -> None:
+    def test_what_is_not_base64_is_a_value_error(self, text: str) -> None:
         try:
             data = codec.base64_bytes(text)
         except ValueError:
@@ -143,7 +143,7 @@ END = chunk(b"IEND", b"")
 
 
 @given(st.one_of(plain_pngs(), damaged(plain_pngs()), any_picture), st.booleans())
-def test_the_quick_reader_reads_as_the_other_or_not_at_all(data: bytes, as_text: bool) -> None:
+def test_the_quick_reader_gives_what_the_other_gives_or_nothing(data: bytes, as_text: bool) -> None:
     picture = base64.b64encode(data).decode() if as_text else data
     quick = codec.images_from_small_pngs([picture], (28, 28), max_pixels=784)
     if quick is None:
@@ -287,7 +287,7 @@ class TestNegotiate:
             assert chosen is None or chosen in offered
 
     @given(st.dictionaries(st.sampled_from(IMAGE_TYPES), st.integers(0, 1000), min_size=1))
-    def test_the_best_liked_is_chosen(self, liked: dict[str, int]) -> None:
+    def test_the_type_of_the_highest_quality_is_chosen(self, liked: dict[str, int]) -> None:
         accept = ", ".join(f"{name};q={quality / 1000}" for name, quality in liked.items())
         chosen = documented(lambda: negotiate(accept.encode(), IMAGE_TYPES))
         best = max(liked.values())

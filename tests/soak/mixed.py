@@ -20,7 +20,7 @@ CLIENTS = 4
 
 @dataclass
 class Report:
-    """What came of it. `resident`: (seconds since the start, bytes) of the server's process, once a second."""
+    """What was answered. `resident`: (seconds since the start, bytes) of the server's process, once a second."""
 
     answers: int = 0
     images: int = 0
@@ -29,7 +29,7 @@ class Report:
     resident: list[tuple[float, int]] = field(default_factory=list)
 
     def growth(self, after: float) -> float:
-        """How much larger the memory was at its largest later than it was at `after` seconds, as a share of that."""
+        """How much the memory grew after `after` seconds, at its largest, as a share of what it was then."""
         start = next(size for second, size in self.resident if second >= after)
         return max(size for second, size in self.resident if second >= after) / start - 1
 
@@ -44,7 +44,7 @@ async def run(
     seed: int = 1,
     say: Callable[[Report], None] | None = None,
 ) -> Report:
-    """Send requests of 1 to `most` images from a few clients, for so long or so many of each client's.
+    """Send requests of 1 to `most` images from a few clients, until the time is over or each client has sent so many.
 
     `say` is told once a second.
     """

@@ -1,4 +1,4 @@
-"""Twice of what the service can do: it goes on doing what it can, in time, and refuses the rest at once."""
+"""Twice the requests that the service can answer: it answers as many as before, in time, and refuses the rest."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def request(port: int, deadline_ms: int) -> bytes:
 
 
 def measure(port: int, seconds: float) -> Overload:
-    """Find the capacity by asking for more than there can be on few connections, then offer twice of it on many."""
+    """Measure the capacity on few connections, then send twice as many requests on many connections."""
     capacity = _open_loop(port, 1e6, min(seconds, 10.0), 16, 60_000)["rate"]
     found = _open_loop(port, 2 * capacity, seconds, CONNECTIONS, DEADLINE_MS)
     return Overload(

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from harness.paths import ROOT
 from training import data, recipe
 from training.checkpoint import CHECKPOINT
 from training.recipe import Recipe
@@ -55,7 +56,7 @@ def program() -> Program:
         command = [sys.executable, "-W", "error", "-m", "tests.training.subset", *arguments]
         return subprocess.run(
             command,
-            cwd=subset.ROOT,
+            cwd=ROOT,
             env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
             capture_output=True,
             text=True,

@@ -15,12 +15,12 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
+from harness.paths import DATA, ROOT
 from training import checkpoint, data
 from training.__main__ import main
 from training.recipe import Recipe
 
-ROOT: Final = Path(__file__).parents[2]
-DIRECTORY: Final = ROOT / "tests" / "data" / "mnist"
+DIRECTORY: Final = DATA / "mnist"
 FULL: Final = Path(os.environ.get("VAE_MNIST_DIR", ROOT.parent / "shared" / "data" / "mnist"))  # where it is
 SUBSET: Final = dataclasses.replace(
     data.DATASETS["mnist"],

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.paths import ROOT
 from training.__main__ import main
 
 from . import subset
@@ -42,15 +43,15 @@ def test_a_row_s_command_trains_that_row_again(
 
 
 def test_shipped_bundles_and_recorded_runs_are_compared_too(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["compare", "--shipped", f"--models-dir={subset.ROOT / 'models'}"]) == 0
+    assert main(["compare", "--shipped", f"--models-dir={ROOT / 'models'}"]) == 0
     names = [row[0] for row in rows(capsys.readouterr().out)[2:]]
     assert names[0] == "the reference notebook"
     assert {"[mnist-mlp@1](../models/mnist-mlp/1/README.md)", "run mnist-mlp-notebook"} <= set(names)
 
 
 def test_docs_models_md_has_the_table_as_it_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    main(["compare", "--shipped", f"--models-dir={subset.ROOT / 'models'}"])
-    page = (subset.ROOT / "docs" / "models.md").read_text()
+    main(["compare", "--shipped", f"--models-dir={ROOT / 'models'}"])
+    page = (ROOT / "docs" / "models.md").read_text()
     assert page.partition("<!-- table -->\n")[2].partition("<!-- /table -->")[0] == capsys.readouterr().out
 
 

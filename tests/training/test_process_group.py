@@ -12,12 +12,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from harness.paths import ROOT
 from training import checkpoint, process_group, train
 from training.process_group import ALONE
 from training.recipe import Recipe
 from training.score import score
 
-from . import group_member, subset
+from . import group_member
 
 CPU = torch.device("cpu")
 
@@ -30,7 +31,7 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     ended = subprocess.run(
         [*command, "-m", "tests.training.group_member", str(folder)],
-        cwd=subset.ROOT,
+        cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from harness.paths import ROOT
 from service.contract import Contract
 from training import card_text, checkpoint, data, run, train
 from training.__main__ import USAGE, main
@@ -158,7 +159,7 @@ class TestResume:
         command = shlex.split(captured.err.partition("Stopped and saved. To go on: ")[2])
         ended = subprocess.run(
             command,
-            cwd=subset.ROOT,
+            cwd=ROOT,
             env=os.environ | {"OMP_NUM_THREADS": "1"},
             capture_output=True,
             text=True,

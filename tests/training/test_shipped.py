@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from harness.paths import MODELS
 from service import contract
 from service.contract import Contract
 from training import card_text, classifier, data, recipe
@@ -17,10 +18,8 @@ from training.graphs import Graphs
 from training.likelihood import Likelihood
 from training.onnx_graph import session
 
-from . import subset
 from .subset import FULL
 
-MODELS = subset.ROOT / "models"
 BUNDLES = sorted(path.parent for path in MODELS.glob(f"*/*/{contract.CONTRACT_FILE}"))
 LATEST = [path for path in BUNDLES if int(path.name) == max(int(each.name) for each in path.parent.iterdir())]
 each_bundle = pytest.mark.parametrize("bundle", BUNDLES, ids=lambda path: f"{path.parent.name}-{path.name}")
