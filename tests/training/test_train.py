@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -176,13 +175,16 @@ def test_progress_off_a_terminal_is_a_line_an_epoch(finished: Run) -> None:
 
 
 def interrupt_epoch(monkeypatch: pytest.MonkeyPatch, number: int, *signals: signal.Signals) -> None:
-    """Have the process get these signals as the epoch of this number begins."""
+    """Have the process get these signals, one after the other, as the epoch of this number begins.
+
+    Not by os.kill: the kernel may give such a signal to another thread, and two that are pending become one.
+    """
     epoch = train.epoch
 
     def interrupted(recipe: Recipe, state: State, *rest: Any) -> Score:
         if state.epoch == number - 1:
             for each in signals:
-                os.kill(os.getpid(), each)
+                signal.raise_signal(each)
         return epoch(recipe, state, *rest)
 
     monkeypatch.setattr(train, "epoch", interrupted)
