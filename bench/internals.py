@@ -26,11 +26,12 @@ from bench.stages import AGAIN, TOGETHER, Exchange
 from harness.paths import MODELS
 from service.api import requests
 from service.api.answers import Answer
+from service.api.fast_path import FastPathRequest
 from service.api.head_cache import HeadCache
 from service.api.schemas import ImageRequest
 from service.api.state import AppState
 from service.api.verbs import VERBS
-from service.api.wire import FastPathRequest, Protocol
+from service.api.wire import Protocol
 from service.app import create_app
 from service.images import codec
 from service.settings import Settings

@@ -136,6 +136,10 @@ class Wire(asyncio.Transport):
         """Never."""
         return False
 
+    def get_write_buffer_size(self) -> int:
+        """All is sent at once."""
+        return 0
+
     def pause_reading(self) -> None:
         """Nothing comes that is not asked for."""
 

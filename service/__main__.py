@@ -95,8 +95,7 @@ def configuration(settings: Settings, app: ASGIApp | str, **options: Any) -> uvi
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        limit_concurrency=settings.max_connections + 1,  # uvicorn refuses connections from this number on
-        timeout_keep_alive=settings.keep_alive_seconds,
+        ws="none",
         timeout_graceful_shutdown=settings.drain_seconds,
         **options,
     )

@@ -101,15 +101,14 @@ def create_app(settings: Settings, directory: Path | None = None, log_writer: Lo
             asyncio.create_task(metrics.keep_fresh()),
         ]
         # Few threads: decoding one picture may take a hundred megabytes of memory.
-        with (
-            ThreadPoolExecutor(min(4, available_cpus()), "codec") as codec,
-            lifecycle.drain_on_signals(health.drain, settings.drain_pause_seconds),
-        ):
+        codec = ThreadPoolExecutor(min(4, available_cpus()), "codec")
+        with lifecycle.drain_on_signals(health.drain, settings.drain_pause_seconds):
             state = AppState(settings, registry, admission, keys, codec, health, metrics, observer)
             yield {"app_state": state}
         for companion in companions:
             companion.cancel()
         await asyncio.gather(*companions, return_exceptions=True)
+        codec.shutdown(wait=False, cancel_futures=True)  # by now nobody waits for what still runs
         registry.close()
         if tracing is not None:
             tracing.close()

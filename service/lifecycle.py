@@ -1,7 +1,8 @@
-"""How a process ends: signals, the order of a drain, and two watchdogs.
+"""How a process ends: signals, the order of a drain, and three watchdogs.
 
-SIGINT or SIGTERM: /readyz turns 503 at once, the port closes after a pause, requests in flight are finished, and the
-exit status is 0. A process whose event loop is stuck ends itself, and so does a worker whose supervisor is gone.
+SIGINT, SIGTERM or SIGHUP: /readyz turns 503 at once, the port closes after a pause, requests in flight are finished,
+and the exit status is 0. A drain that takes too long is ended by a thread of its own, also with status 0. A process
+whose event loop is stuck ends itself, and so does a worker whose supervisor is gone.
 """
 
 from __future__ import annotations
@@ -11,8 +12,11 @@ import ctypes
 import faulthandler
 import logging
 import multiprocessing
+import os
+import select
 import shutil
 import signal
+import socket
 import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
@@ -24,11 +28,19 @@ import uvicorn
 
 log = logging.getLogger(__name__)
 
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 # What glibc's mallopt calls the size from which on a block is the system's own, and how much free memory it keeps.
 _M_MMAP_THRESHOLD: Final = -3
 _M_TRIM_THRESHOLD: Final = -1
 _LARGE_BYTES: Final = 4 * 2**20  # more than the arrays of any batch of digits have
+
+
+# Seconds that the end of a drain takes beyond VAE_DRAIN_SECONDS: closing connections, and the end of the lifespan.
+END_SECONDS: Final = 2.0
+
+# Turns of the event loop, at most, in which connections that wait at the port are accepted and read.
+_LAST_TURNS: Final = 1000
 
 
 def give_large_blocks_back() -> None:
@@ -44,22 +56,49 @@ def give_large_blocks_back() -> None:
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, which exits with status 0 after a signal.
+    """uvicorn's server, which exits with status 0 after a signal, within the bound, and answers what has arrived.
 
-    uvicorn raises the signal again when it has shut down, so a process that stopped in good order looks killed.
+    uvicorn raises the signal again when it has shut down, so a process that stopped in good order looks killed. It also
+    waits without a bound for threads that still run, and resets connections that wait at the port.
     """
 
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
-        """Handle SIGINT and SIGTERM from here to the end of the process."""
-        for number in (signal.SIGINT, signal.SIGTERM):
+        """Handle the signals from here to the end of the process."""
+        for number in SIGNALS:
             signal.signal(number, self.handle_exit)
         yield
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to shut down; the first time also start the thread that ends a drain which takes too long."""
+        if not self.should_exit:
+            seconds = (self.config.timeout_graceful_shutdown or 0) + END_SECONDS
+            watchdog = threading.Timer(seconds, _end_process)
+            watchdog.daemon = True
+            watchdog.start()
+        super().handle_exit(sig, frame)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept and read what waits at the port, then shut down as uvicorn does."""
+        listeners = [listener for server in self.servers for listener in server.sockets]
+        for _ in range(_LAST_TURNS):
+            if not select.select(listeners, [], [], 0)[0]:
+                break
+            await asyncio.sleep(0)
+        for _ in range(3):  # what was accepted in the last turn is read in the next, and answered in the one after it
+            await asyncio.sleep(0)
+        await super().shutdown(sockets)
+
+
+def _end_process() -> None:
+    log.error("The drain has taken too long; the process ends without what still runs.")
+    logging.shutdown()
+    os._exit(0)
 
 
 @contextmanager
 def drain_on_signals(start_draining: Callable[[], bool], pause: float) -> Iterator[None]:
-    """On SIGINT and SIGTERM call `start_draining`, and only `pause` seconds later what the signal did before.
+    """On a signal to stop call `start_draining`, and only `pause` seconds later what the signal did before.
 
     `start_draining` returns whether the process was draining already: a second signal does not wait for the pause.
     Does nothing outside of the main thread, which alone may handle signals.
@@ -75,7 +114,7 @@ def drain_on_signals(start_draining: Callable[[], bool], pause: float) -> Iterat
             loop.call_soon_threadsafe(loop.call_later, pause, replaced[number], number, None)
 
     if threading.current_thread() is threading.main_thread():
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        handlers = {number: signal.getsignal(number) for number in SIGNALS}
         replaced.update({number: handler for number, handler in handlers.items() if callable(handler)})
     for number in replaced:
         signal.signal(number, drain)

@@ -116,6 +116,17 @@ class Settings(BaseSettings):
         description="Seconds that a client may send nothing, between requests or within one. Set it higher than a load "
         "balancer's.",
     )
+    max_pipelined: int = Field(
+        16,
+        ge=1,
+        description="Most unanswered requests of one connection. Until one is answered, the connection is not read.",
+    )
+    min_body_rate: int = Field(
+        256,
+        ge=0,
+        description="Lowest rate of a body, in bytes a second over ten seconds. A slower connection is closed. 0: "
+        "no limit.",
+    )
     log_format: Format = Field("text", description="Format of the log: text or json.")
     log_requests: bool = Field(False, description="true: write a line in the log for each request.")
     tracing: bool = Field(False, description="true: send a trace of each request with OpenTelemetry (docs/metrics.md).")

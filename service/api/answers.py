@@ -13,6 +13,7 @@ import numpy.typing as npt
 import orjson
 from pybase64 import b64encode_as_string
 from starlette.exceptions import HTTPException
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from service.api.request_head import JSON, LONGEST_TEXT, NPY
 from service.contract import Contract
@@ -45,6 +46,13 @@ class Answer:
             (b"content-length", b"%d" % len(self.content)),
             *self.headers,
         ]
+
+    def to_bytes(self, first: list[tuple[bytes, bytes]], *, keep_alive: bool, bare: bool = False) -> bytes:
+        """The whole response of HTTP/1.1, the headers `first` before its own; a `bare` one has no body (for HEAD)."""
+        lines = [b": ".join(header) for header in (*first, *self.all_headers())]
+        if not keep_alive:
+            lines.append(b"connection: close")
+        return b"%b%b\r\n\r\n%b" % (STATUS_LINE[self.status], b"\r\n".join(lines), b"" if bare else self.content)
 
 
 @lru_cache(maxsize=256)  # clients send few different ones, and parsing one takes as long as encoding a digit

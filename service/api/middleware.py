@@ -14,9 +14,11 @@ from service.api.state import AppState
 from service.errors import Unauthorized
 from service.telemetry.metrics import UNMATCHED
 
+PROBES: Final = frozenset({"/livez", "/readyz", "/metrics"})
+
 # What opens without a key: the probes, because an orchestrator has none, and the documentation, which says how to send
 # one.
-_OPEN: Final = frozenset({"/livez", "/readyz", "/metrics", "/docs", "/openapi.json"})
+_OPEN: Final = PROBES | {"/docs", "/openapi.json"}
 _OPEN_FOLDER: Final = "/docs/"
 
 # For pages. Everything on them comes from this service. Swagger UI's style sheet holds its icons (data:), and it shows

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
@@ -57,6 +57,35 @@ class RequestHead:
 def make_head(path: str, headers: Mapping[bytes, bytes], query: bytes) -> RequestHead:
     """A head with the length that its headers give."""
     return RequestHead(path, headers, query, content_length(headers))
+
+
+def check_head(url: bytes, pairs: Sequence[tuple[bytes, bytes]], version: str) -> dict[bytes, bytes]:
+    """The headers of a request to `url` by their names, in lower case; several Accept lines are one.
+
+    Raises HTTPException for what the parser lets through: 400 for a target with a fragment, and for a request of
+    HTTP/1.1 without exactly one Host (RFC 9112, section 3.2); 501 for a transfer coding other than chunked (section
+    6.1); 505 for another version.
+    """
+    headers = header_map(pairs)
+    if version not in ("1.1", "1.0"):
+        raise HTTPException(505, "This is not HTTP/1.1.")
+    if b"#" in url:
+        raise HTTPException(400, "The request's target has a fragment.")
+    hosts = sum(name == b"host" for name, _ in pairs)
+    if hosts > 1 or (hosts == 0 and version == "1.1"):
+        raise HTTPException(400, "A request has one Host header.")
+    codings = [value.lower() for name, value in pairs if name == b"transfer-encoding"]
+    if codings not in ([], [b"chunked"]):
+        raise HTTPException(501, "The only transfer coding here is chunked.")
+    return headers
+
+
+def header_map(pairs: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """Headers by their names; several Accept lines are one list (RFC 9110, section 5.3)."""
+    headers = dict(pairs)
+    if len(headers) < len(pairs) and b"accept" in headers:
+        headers[b"accept"] = b", ".join([value for name, value in pairs if name == b"accept"])
+    return headers
 
 
 def content_length(headers: Mapping[bytes, bytes]) -> int | None:

@@ -16,7 +16,16 @@ from starlette.types import Receive, Scope, Send
 from service.api.answers import IMAGE_TYPES, LATENT_TYPES, Answer, images_answer, latents_answer, negotiate
 from service.api.context import RequestContext, request_id_of
 from service.api.error_handlers import error_answer
-from service.api.request_head import IMAGE_BODIES, JSON, NPY, RequestHead, RequestOptions, make_head, read_head
+from service.api.request_head import (
+    IMAGE_BODIES,
+    JSON,
+    NPY,
+    RequestHead,
+    RequestOptions,
+    header_map,
+    make_head,
+    read_head,
+)
 from service.api.requests import (
     Body,
     ImageForm,
@@ -30,7 +39,7 @@ from service.api.requests import (
 )
 from service.api.state import AppState
 from service.contract import Contract
-from service.errors import VaeError
+from service.errors import Overloaded, VaeError
 from service.images.codec import check_batch
 from service.images.preprocess import Images
 from service.inference.autoencoder import Posterior
@@ -58,6 +67,8 @@ class Verb:
             data = body if isinstance(body, bytes) else await body(state.settings.max_body_bytes)
             request.deadline = request.arrived + options.timeout
             answer = await self._work(state, Body(data, options), request)
+        except asyncio.CancelledError:  # the server does this when a drain takes too long
+            answer = _refuse(Overloaded("The service stops before the answer is ready.", "draining"), request)
         except Exception as error:  # the table has an answer for any
             answer = _refuse(error, request)
         finally:
@@ -78,7 +89,7 @@ class Verb:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request as an ASGI application."""
         state: AppState = scope["state"]["app_state"]
-        head = make_head(scope["path"], dict(scope["headers"]), scope["query_string"])
+        head = make_head(scope["path"], header_map(scope["headers"]), scope["query_string"])
         request: RequestContext | None = scope["state"].get("request")  # of the middleware, where there was any
         if request is None:
             request = RequestContext(request_id_of(head.headers))

@@ -6,182 +6,216 @@ the verb as soon as its last byte is here, and the answer leaves in one write. I
 verb, HTTP/1.1, of at most `FAST_PATH_BYTES`, with nothing unanswered before it. Every other request takes uvicorn's
 path, through ASGI; if it is for a verb, it ends at the same one.
 
+Against a hostile client each connection has bounds, which uvicorn and httptools do not have: see docs/security.md.
 docs/architecture.md lists what this module uses of uvicorn beyond its public names, and what each costs to do without.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import sys
-from collections.abc import Callable, Coroutine
-from typing import Any, Final, cast
+from collections import deque
+from typing import Final, cast
 
+import httptools
 from starlette.exceptions import HTTPException
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from service.api.answers import Answer
 from service.api.context import RequestContext, request_id_of
 from service.api.error_handlers import error_answer
-from service.api.request_head import RequestHead, make_head
+from service.api.fast_path import FastPathRequest
+from service.api.flow import Flow
+from service.api.framing import Framing
+from service.api.middleware import PROBES
+from service.api.request_head import RequestHead, check_head, make_head
 from service.api.state import AppState
 from service.api.verbs import VERBS
+from service.api.watch import Reason, Turn, Watch
 from service.errors import Overloaded
-from service.inference.admission import Admission
 from service.telemetry.metrics import OTHER, UNMATCHED
 
 # A longer body comes in many pieces, and is so much work that its path here does not matter.
 FAST_PATH_BYTES: Final = 64 * 1024
 
+# After an answer that came before the end of its request's body, so much more of the body is read and dropped.
+REST_BYTES: Final = 256 * 1024
+
+# So many connections beyond VAE_MAX_CONNECTIONS are read, for one of them may carry a probe.
+PROBE_CONNECTIONS: Final = 16
+
 _PATHS: Final = {path.encode("ascii"): path for path in VERBS}
-
-
-class FastPathRequest(RequestContext):
-    """One request on the fast path. To uvicorn's protocol it looks like a cycle.
-
-    It also runs its own answer, for much less than an asyncio.Task costs: `begin` starts the coroutine, and each future
-    that it awaits continues it when done. So a verb may await futures, but nothing that needs asyncio's current task.
-    """
-
-    __slots__ = ("_coroutine", "_done", "data", "head", "keep_alive", "response_complete")
-
-    def __init__(self, admission: Admission, head: RequestHead, data: bytes, *, keep_alive: bool) -> None:
-        super().__init__(request_id_of(head.headers), "POST", head.path, admission, head.length or 0)
-        self.head = head
-        self.data = data
-        self.keep_alive = keep_alive
-        self.response_complete = False
-        self._coroutine: Coroutine[asyncio.Future[Any], None, Answer] | None = None
-
-    def begin(self, state: AppState, done: Callable[[FastPathRequest, Answer | None], None]) -> None:
-        """Have the verb answer. `done` gets the answer, or None when `cancel` ended the work without one."""
-        self._done = done
-        data, self.data = self.data, b""
-        self._coroutine = VERBS[self.head.path].answer(state, self.head, data, self)
-        self._step()
-
-    def _step(self, _: object = None) -> None:
-        if self._coroutine is None:
-            return
-        try:
-            awaited = self._coroutine.send(None)
-        except StopIteration as ended:
-            self._end(ended.value)
-        except BaseException:
-            self._end(None)
-            raise
-        else:
-            awaited.add_done_callback(self._step)
-
-    def cancel(self, msg: str | None = None) -> None:
-        """End the work without an answer, as the server does when a drain takes too long."""
-        if self._coroutine is not None:
-            with contextlib.suppress(asyncio.CancelledError):
-                self._coroutine.throw(asyncio.CancelledError(msg))
-            self._end(None)
-
-    def _end(self, answer: Answer | None) -> None:
-        self._coroutine = None
-        self._done(self, answer)
-
-    @property
-    def disconnected(self) -> bool:
-        """Whether the client has gone. uvicorn sets it; what has not begun by then is not begun."""
-        return self.gone
-
-    @disconnected.setter
-    def disconnected(self, gone: bool) -> None:
-        self.gone = gone
-
-    @property
-    def message_event(self) -> FastPathRequest:
-        """What uvicorn calls `set` on when there is news for the application; here nobody waits for it."""
-        return self
-
-    def set(self) -> None:
-        """Do nothing."""
-
-
-class HeadTooLong(Exception):
-    """The request's line and headers have more bytes than VAE_MAX_HEADER_BYTES."""
+_OF_A_CONNECTION: Final = frozenset({b"connection", b"proxy-connection"})
+_OPEN: Final = {path.encode("ascii") for path in PROBES}
 
 
 class Protocol(HttpToolsProtocol):
     """One connection. The methods without an underscore are callbacks of asyncio, httptools and uvicorn."""
 
+    flow: Flow
     _arriving: FastPathRequest | None = None
-    _in_head = False  # the last byte that came is part of a request's line or headers
-    _head_bytes = 0  # bytes of that head so far, without those that came together with the end of another body
-    _read_bytes = 0  # bytes of the latest read
-    _between = True  # the last byte that came was the last one of a request
-    _fresh = False  # the latest read begins with a request
-    _idle_since = 0.0  # on the loop's clock: when the connection was made, or an answer left, or a piece of a body came
-    _idle_timer: asyncio.TimerHandle | None = None
+    _offers_upgrade = False  # the request in the parser does
+    _unparsed = b""  # what was read while too many requests were unanswered
+    _rest = 0  # bytes that were read and dropped
+    _running: RequestResponseCycle | None = None  # the first of the unanswered requests; `cycle` is the last
+    _last = False  # no other request begins on this connection
+    _refusal: HTTPException | None = None  # answered when all before it is; then the connection closes
+    _is_bare = False  # the answer to what is refused has no body, for it asks with HEAD
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
-        """Start the clock: a new connection may be silent for as long as one between two requests."""
+        """Begin to watch the connection. One too many is closed at once, unless a probe may come on it."""
         super().connection_made(transport)
         self._state: AppState = self.app_state["app_state"]
-        self._idle_since = self.loop.time()
-        self._close_if_idle()
+        settings = self._state.settings
+        self.flow = Flow(transport)
+        self._framing = Framing()
+        self._watch = Watch(
+            self.loop,
+            transport,
+            seconds=settings.keep_alive_seconds,
+            least_rate=settings.min_body_rate,
+            turn=self._turn,
+            close=self._close_idle,
+        )
+        if len(self.connections) > settings.max_connections + PROBE_CONNECTIONS:
+            self._state.metrics.connection_closed("too_many")
+            transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the clock. What the client asked for and has not begun is not begun."""
+        """Stop watching. What the client asked for and has not begun is not begun."""
+        self._watch.stop()
+        self._leave()
         super().connection_lost(exc)
-        if self._idle_timer is not None:
-            self._idle_timer.cancel()
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # uvicorn returns None, and the transport closes at once
+        """The client sends no more but may still read: answer what has arrived whole, then close."""
+        if self._framing.in_body:
+            self._abandon()
+        self._end()
+        return not self.transport.is_closing()
 
     def data_received(self, data: bytes) -> None:
-        """Parse one read, and limit the size of a head, which uvicorn's parser does not."""
-        fresh = self._between
+        """Take the fast path with a whole request whose head is known; else parse the read."""
+        self._watch.received += len(data)
+        fresh = self._framing.between
         if fresh and self._is_free():
             known = self._state.head_cache.get(data)
             if known is not None:  # the parser, which is between two requests, need not see this one
                 self._begin(self._new_request(*known, keep_alive=True))
                 return
-        self._read_bytes = len(data)
-        self._fresh = fresh
-        if self._in_head:
-            self._head_bytes += len(data)
-        super().data_received(data)
-        if not (self._in_head or self._between):
-            self._idle_since = self.loop.time()
-        if self._in_head and self._head_bytes > self._state.settings.max_header_bytes:
-            self._refuse_head(431)
-        elif fresh and self._between:
+        if self._is_over():
+            self._drop(len(data))
+            return
+        if self._unparsed:
+            self._unparsed += data
+            return
+        before: object = self.cycle
+        self._parse(data)
+        if fresh and self._framing.between:
             last: object = self.cycle
-            if isinstance(last, FastPathRequest) and last.keep_alive:
+            if last is not before and isinstance(last, FastPathRequest) and last.keep_alive:
                 self._state.head_cache.add(data, last.head, self.url, self.headers)
+
+    def _parse(self, data: bytes) -> None:
+        """Parse request by request while not too many are unanswered; hold back the rest."""
+        framing, most = self._framing, self._state.settings.max_header_bytes
+        start = 0
+        while start < len(data) and not self._is_over():
+            if framing.between and self._unanswered() >= self._state.settings.max_pipelined:
+                self._unparsed = data[start:]
+                self.flow.pause_reading()
+                self.flow.held = True
+                return
+            end = framing.cut(data, start)
+            if end == start:  # the parser waits for a body where the framing knows of none
+                self._refuse(HTTPException(400, "This is not HTTP/1.1."))
+                return
+            if framing.head_bytes <= most:
+                self._feed(data[start:end])
+            if framing.excess() > most:
+                self._refuse(self._too_long())
+            elif self._framing.in_body and self.cycle.response_complete:
+                self._drop(end - start)
+            start = end
+        if self._state.health.draining and framing.between and self._unanswered():
+            self._last, self.cycle.keep_alive = True, False
+
+    def _is_over(self) -> bool:
+        """Whether what comes next is no part of a request that is answered."""
+        return self._refusal is not None or (self._last and self._framing.between) or self.transport.is_closing()
+
+    def _feed(self, piece: bytes) -> None:
+        try:
+            self.parser.feed_data(piece)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._feed_without_upgrade(piece[upgrade.args[0] :])
+        except httptools.HttpParserError as error:
+            cause = error.__context__  # what a callback raised, if one did
+            self._refuse(cause if isinstance(cause, HTTPException) else HTTPException(400, "This is not HTTP/1.1."))
+
+    def _feed_without_upgrade(self, rest: bytes) -> None:
+        """Parse the head again without its offer to upgrade, which a server may ignore (RFC 9110, section 7.8).
+
+        httptools takes what follows such a head for another protocol and drops it. So a new parser gets the head, and
+        then what follows. This can go when httptools lets a server refuse an upgrade (MagicStack/httptools#124).
+        """
+        method = self.parser.get_method()
+        self._offers_upgrade = False
+        self.parser = httptools.HttpRequestParser(self)
+        if method == b"CONNECT":
+            self._refuse(HTTPException(405, "This is no proxy."))
+        else:
+            lines = b"".join([b"%b: %b\r\n" % header for header in self.headers if header[0] != b"upgrade"])
+            self._feed(b"%b %b HTTP/%b\r\n%b\r\n" % (method, self.url, self._version.encode(), lines) + rest)
 
     def on_message_begin(self) -> None:
         """Begin a request, with no more than both paths need."""
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
-        self._in_head = True
-        self._head_bytes = self._read_bytes if self._fresh else 0
-        self._between = self._fresh = False
+        self._framing.message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header. A trailer, which comes after the body, is dropped (RFC 9110, section 6.5.1).
+
+        The parser, however, obeys one that closes the connection, and would then read the next request and not say so.
+        White space after a value, which the parser leaves on it, is no part of it (RFC 9112, section 5.1).
+        """
+        if self._framing.in_head:
+            super().on_header(name, value.rstrip(b" \t"))
+        elif name.lower() in _OF_A_CONNECTION:
+            raise HTTPException(400, "A trailer says nothing about the connection.")
+        elif self._framing.trailer(len(name) + len(value)) > self._state.settings.max_header_bytes:
+            raise self._too_long()
 
     def on_headers_complete(self) -> None:
         """Choose the request's path."""
-        self._in_head = False
-        most = self._state.settings.max_header_bytes
-        if max(self._head_bytes, self._read_bytes) > most and self._head_length() > most:
-            raise HeadTooLong  # the parser passes it on, and uvicorn calls send_400_response
+        self._version = self.parser.get_http_version()
+        if self.parser.should_upgrade():
+            self._offers_upgrade = True
+            return
+        headers = check_head(self.url, self.headers, self._version)
         path, _, query = self.url.partition(b"?")
-        if path in _PATHS and self._is_free():
-            head = make_head(_PATHS[path], dict(self.headers), query)
-            if self._takes_fast_path(head):
-                self._arriving = self._new_request(head, b"", keep_alive=self.parser.should_keep_alive())
-                return
-        url, pairs, expect = self.url, self.headers, self.expect_100_continue
+        head = make_head(_PATHS.get(path, ""), headers, query)
+        length = None if b"transfer-encoding" in headers else head.length or 0
+        if len(self.connections) > self._state.settings.max_connections and path not in _OPEN:
+            raise HTTPException(503, "There are too many connections.", {"Retry-After": "1"})
+        if path in _PATHS and self._is_free() and self._takes_fast_path(head):
+            self._arriving = self._new_request(head, b"", keep_alive=self.parser.should_keep_alive())
+            self._framing.headers_complete(length)
+            return
+        url, pairs = self.url, self.headers
+        expect = self.expect_100_continue and self._version == "1.1"  # RFC 9110, section 10.1.1
         super().on_message_begin()
         self.url, self.expect_100_continue = url, expect
         self.headers += pairs  # the list that is in the scope already
-        super().on_headers_complete()
+        super().on_headers_complete()  # raises for a target that is no URL
+        self._framing.headers_complete(length)
+        if not self.pipeline:
+            self._running = self.cycle
 
     def on_body(self, body: bytes) -> None:
         """Keep a piece of the body."""
+        self._framing.body(len(body))
         if self._arriving is None:
             super().on_body(body)
         else:
@@ -189,7 +223,11 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Start to answer a request of the fast path."""
-        self._between = True
+        if self._offers_upgrade:
+            return
+        self._framing.message_complete()
+        self._rest = 0
+        self._last = self._last or not self.cycle.keep_alive
         request, self._arriving = self._arriving, None
         if request is None:
             super().on_message_complete()
@@ -198,42 +236,129 @@ class Protocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Continue with what follows on the connection. Unlike uvicorn's, this sets no timer for each answer."""
-        self._idle_since = self.loop.time()
-        if self.pipeline:
-            super().on_response_complete()
+        self._watch.progress = self.loop.time()
+        if self.transport.is_closing():
             return
-        self.server_state.total_requests += 1
-        if not self.transport.is_closing():
+        if self.pipeline:
+            self._running = self.pipeline[-1][0]
+            super().on_response_complete()
+        else:
+            self.server_state.total_requests += 1
             self.flow.resume_reading()
+        if self._unparsed:
+            self.loop.call_soon(self._resume)
+        elif self._last:
+            self._end()
 
-    def send_400_response(self, msg: str) -> None:  # noqa: ARG002  # ours says what is wrong
-        """Answer what is not HTTP, or a head that is too long, and close the connection."""
-        error = sys.exception()  # the parser's, made of the one that on_headers_complete raised, if it did
-        self._refuse_head(431 if error is not None and isinstance(error.__context__, HeadTooLong) else 400)
+    def shutdown(self) -> None:
+        """Close the connection when all that has arrived whole on it is answered."""
+        if not self._unparsed:
+            self._end()
+
+    def _resume(self) -> None:
+        """Go on with what was held back."""
+        if self._unparsed and not self.transport.is_closing():
+            data, self._unparsed = self._unparsed, b""
+            self.flow.held = False
+            self._parse(data)
+            if not self._unparsed:
+                self.flow.resume_reading()
+                if self._state.health.draining:
+                    self._end()
+
+    def _end(self) -> None:
+        """Answer what has arrived whole and then the refusal, if there is one; then close."""
+        self._last = True
+        if self._unanswered() == 0 and not self._unparsed:
+            refusal, self._refusal = self._refusal, None
+            if refusal is not None and not self.transport.is_closing():
+                self._answer_refusal(refusal)
+            self.transport.close()
+
+    def _refuse(self, refusal: HTTPException) -> None:
+        """Answer what never became a request, after all that was asked before it, and close the connection."""
+        if self._refusal is not None or self.transport.is_closing():
+            return
+        if self._framing.in_body and self.cycle.response_complete:
+            self.transport.close()  # a request has one answer, and this one has had it
+            return
+        if self._framing.in_body:
+            self._abandon()
+        self._refusal = refusal
+        self._is_bare = not self._framing.between and self.url != b"" and self.parser.get_method() == b"HEAD"
+        self._end()
+
+    def _abandon(self) -> None:
+        """Give up a request whose body will never be whole: to its application the client has left."""
+        cycle, self._arriving = self.cycle, None
+        if cycle is not None and not cycle.response_complete:
+            if getattr(cycle, "response_started", False):
+                self.transport.close()  # in the middle of an answer there is no room for another one
+            cycle.response_complete = True
+            cycle.disconnected = True
+            cycle.message_event.set()
+            self.pipeline = deque(each for each in self.pipeline if each[0] is not cycle)
+
+    def _too_long(self) -> HTTPException:
+        most = self._state.settings.max_header_bytes
+        return HTTPException(431, f"The request's head is longer than {most} bytes.")
+
+    def _drop(self, count: int) -> None:
+        """Count bytes that nobody reads. A client that goes on sending them is not read, and then closed."""
+        self._rest += count
+        if self._rest > REST_BYTES and not self.transport.is_closing():
+            if self._unanswered():
+                self.flow.pause_reading()
+                self.flow.held = True
+            else:
+                self._state.metrics.connection_closed("rest")
+                self.transport.close()
+
+    def _turn(self) -> Turn:
+        """Whom the connection waits for."""
+        if self._framing.in_body:
+            return "body"
+        return "client" if self._unanswered() == 0 else "server"
+
+    def _close_idle(self, reason: Reason | None) -> None:
+        if reason is None:
+            self.transport.close()
+        else:
+            self._state.metrics.connection_closed(reason)
+            self._leave()
+            self.transport.abort()  # close() would wait until the client has read all answers
+
+    def _leave(self) -> None:
+        """Have every unanswered request know that its client has gone: a closed transport is not written to."""
+        self._last = True
+        self._unparsed = b""
+        for cycle in (self._running, *(cycle for cycle, _ in self.pipeline)):
+            if cycle is not None:
+                cycle.disconnected = True
+                cycle.message_event.set()
+        self.pipeline.clear()
+
+    def _unanswered(self) -> int:
+        """How many requests have begun to arrive on this connection and are not answered."""
+        return len(self.pipeline) + (self._running is not None and not self._running.response_complete)
 
     def _is_free(self) -> bool:
         """Whether the connection is ready for a request on the fast path."""
         if self.cycle is not None and not self.cycle.response_complete:
             return False  # pipelined: uvicorn keeps the order
-        if self.flow.write_paused:
-            return False  # the client does not read its answers: uvicorn waits until it does
-        # Where there are too many connections, uvicorn refuses it.
-        return self.limit_concurrency is None or len(self.connections) < self.limit_concurrency
+        if self.flow.write_paused or self._last or self._unparsed:
+            return False  # uvicorn waits until the client reads its answers; or other requests come first, or none
+        return len(self.connections) <= self._state.settings.max_connections
 
     def _takes_fast_path(self, head: RequestHead) -> bool:
         """Whether a request with this head, the one in the parser, may take the fast path."""
-        parser = self.parser
-        if parser.get_method() != b"POST" or parser.get_http_version() != "1.1":
-            return False
-        if self.expect_100_continue or parser.should_upgrade():
-            return False
-        if b"origin" in head.headers and self._state.settings.cors_origins:
-            return False
-        return head.length is not None and head.length <= FAST_PATH_BYTES
+        common = self.parser.get_method() == b"POST" and self._version == "1.1" and not self.expect_100_continue
+        from_page = b"origin" in head.headers and self._state.settings.cors_origins
+        return common and not from_page and head.length is not None and head.length <= FAST_PATH_BYTES
 
     def _new_request(self, head: RequestHead, body: bytes, *, keep_alive: bool) -> FastPathRequest:
         request = FastPathRequest(self._state.admission, head, body, keep_alive=keep_alive)
-        self.cycle = cast("RequestResponseCycle", request)
+        self.cycle = self._running = cast("RequestResponseCycle", request)
         return request
 
     def _begin(self, request: FastPathRequest) -> None:
@@ -244,55 +369,30 @@ class Protocol(HttpToolsProtocol):
             self._send(request, VERBS[request.head.path].refuse(self._state, request.head, request, error))
         else:
             self.tasks.add(cast("asyncio.Task[None]", request))
-            request.begin(self._state, self._end)
+            request.begin(self._state, self._done)
 
-    def _head_length(self) -> int:
-        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
-
-    def _close_if_idle(self) -> None:
-        """Close the connection when it has been idle for too long, else look again when it could be."""
-        arriving = self._arriving is not None or getattr(self.cycle, "more_body", False)
-        busy = self.cycle is not None and not self.cycle.response_complete and not arriving
-        left = self.timeout_keep_alive - (0 if busy else self.loop.time() - self._idle_since)
-        if left > 0:
-            self._idle_timer = self.loop.call_later(left, self._close_if_idle)
-        else:
-            self.transport.close()
-
-    def _end(self, request: FastPathRequest, answer: Answer | None) -> None:
+    def _done(self, request: FastPathRequest, answer: Answer | None) -> None:
         self.tasks.discard(cast("asyncio.Task[None]", request))
         self._send(request, answer)
 
     def _send(self, request: FastPathRequest, answer: Answer | None) -> None:
         """Write the answer, if there is one and a client to read it."""
         if answer is not None and not request.disconnected:
+            if self._state.health.draining:
+                request.keep_alive = False
             self._write(answer, keep_alive=request.keep_alive)
             request.response_complete = True
         if not (request.response_complete and request.keep_alive):
             self.transport.close()
         self.on_response_complete()
 
-    def _write(self, answer: Answer, *, keep_alive: bool) -> None:
-        lines = [b": ".join(header) for header in (*self.server_state.default_headers, *answer.all_headers())]
-        if not keep_alive:
-            lines.append(b"connection: close")
-        self.transport.write(b"%b%b\r\n\r\n%b" % (STATUS_LINE[answer.status], b"\r\n".join(lines), answer.content))
+    def _write(self, answer: Answer, *, keep_alive: bool, bare: bool = False) -> None:
+        self.transport.write(answer.to_bytes(self.server_state.default_headers, keep_alive=keep_alive, bare=bare))
 
-    def _refuse_head(self, status: int) -> None:
-        """Answer 400 or 431 to what never became a request, have it observed, and close the connection."""
-        self._in_head = False
-        cycle = self.cycle
-        if cycle is not None and not cycle.response_complete and self._arriving is None:
-            whole = not isinstance(cycle, RequestResponseCycle) or not cycle.more_body
-            if whole:  # the request before this one is answered, and then the connection closes
-                cycle.keep_alive = False
-                return
-        most = self._state.settings.max_header_bytes
-        detail = "This is not HTTP/1.1." if status == 400 else f"The request's head is longer than {most} bytes."
+    def _answer_refusal(self, refusal: HTTPException) -> None:
         request = RequestContext(request_id_of({}), OTHER, UNMATCHED)
-        answer = error_answer(HTTPException(status, detail), request.request_id, "")
-        request.was_answered(status, len(answer.content))
+        answer = error_answer(refusal, request.request_id, "")
+        request.was_answered(answer.status, len(answer.content))
         answer.headers += request.headers()
-        self._write(answer, keep_alive=False)
+        self._write(answer, keep_alive=False, bare=self._is_bare)
         self._state.observer.observe(request, {})
-        self.transport.close()

@@ -73,8 +73,8 @@ class Batcher:
         return BatchQueue(kind, run, self)
 
     def close(self) -> None:
-        """Wait for the current run, then end the thread."""
-        self.executor.shutdown()
+        """Let the thread go when it has finished what is running; nobody waits for that here."""
+        self.executor.shutdown(wait=False)
 
 
 class _Waiting:

@@ -71,6 +71,12 @@ BATCH_SIZE: Final = Family(
 )
 IMAGES: Final = Family("vae_images", "counter", ("model", "verb"), "Images or latents in answered requests.")
 REJECTED: Final = Family("vae_rejected", "counter", ("reason",), "Requests that were not finished.")
+CONNECTIONS_CLOSED: Final = Family(
+    "vae_connections_closed",
+    "counter",
+    ("reason",),
+    "Connections closed because of what their client did.",
+)
 QUEUE_DEPTH: Final = Family(
     "vae_queue_depth_images", "gauge", (_WORKER,), "Images that one worker holds, waiting or being computed."
 )
@@ -105,6 +111,7 @@ FAMILIES: Final = (
     BATCH_SIZE,
     IMAGES,
     REJECTED,
+    CONNECTIONS_CLOSED,
     QUEUE_DEPTH,
     READY,
     MODEL_INFO,

@@ -133,6 +133,10 @@ class Metrics:
         """Count a request that was not finished. `reason` is a value of `VaeError.rejection`, such as "queue_full"."""
         self._cells[self._place(families.REJECTED, reason)[0]] += 1.0
 
+    def connection_closed(self, reason: str) -> None:
+        """Count a connection that was closed because of its client; `reason` is a word of a small set."""
+        self._cells[self._place(families.CONNECTIONS_CLOSED, reason)[0]] += 1.0
+
     def refresh(self) -> None:
         """Update the gauges."""
         self._count_up(families.CPU, time.process_time())

@@ -88,6 +88,7 @@ def test_refused_by_the_connection_itself(observed: Callable[..., Observed]) -> 
     async def refused(data: bytes) -> bytes:
         async with application.app.router.lifespan_context(application.app) as state:
             transport = MagicMock(asyncio.Transport)
+            transport.is_closing.return_value = False
             protocol = Protocol(uvicorn.Config(application.app, lifespan="off"), ServerState(), dict(state or {}))
             protocol.connection_made(transport)
             protocol.data_received(data)

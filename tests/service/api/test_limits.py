@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import contextlib
 import json
 from collections.abc import Callable
 from typing import Any
-from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
-import uvicorn
-from starlette.types import Receive, Scope, Send
-from uvicorn.server import ServerState
 
 from harness.connection import Connection
 from harness.digits import encoded
 from harness.servers import wait_for
-from service.api.head_cache import HeadCache
-from service.api.wire import FAST_PATH_BYTES, Protocol
-from service.settings import Settings
+from service.api.wire import FAST_PATH_BYTES
 from tests.service.api.in_bytes import BODY, answer, ended, post
 
 
@@ -81,50 +74,6 @@ def test_a_client_that_was_answered_is_left_after_the_keep_alive_time(start_serv
             return [found.status for found in connection.answers()] == [200]
 
     wait_for(answered_and_left)
-
-
-@pytest.mark.parametrize("body", [BODY, BODY.ljust(FAST_PATH_BYTES + 1)], ids=["short", "long"])
-def test_a_slow_body_keeps_its_connection_open(body: bytes) -> None:
-    """By a clock of the test's own: pieces that are less than the keep-alive time apart, and then no more."""
-
-    class Clock:
-        now = 0.0
-        later: Callable[[], None]
-
-        def time(self) -> float:
-            return self.now
-
-        def call_later(self, _: float, callback: Callable[[], None]) -> MagicMock:
-            self.later = callback
-            return MagicMock()
-
-        def create_task(self, work: Any) -> asyncio.Task[None]:
-            return asyncio.get_running_loop().create_task(work)
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
-
-    async def exchange() -> None:
-        clock, transport = Clock(), MagicMock(asyncio.Transport)
-        config = uvicorn.Config(app, lifespan="off", timeout_keep_alive=10)
-        lifespan = {"app_state": MagicMock(settings=Settings(), head_cache=HeadCache())}
-        protocol = Protocol(config, ServerState(), lifespan, clock)  # type: ignore[arg-type]
-        protocol.connection_made(transport)
-        data = post(body=body)
-        for piece in (data[:-9], *(data[-9 + at : -8 + at] for at in range(8))):
-            protocol.data_received(piece)
-            await asyncio.sleep(0)
-            clock.now += 9
-            clock.later()
-            assert not transport.close.called
-        clock.now += 1
-        clock.later()
-        assert transport.close.called
-        protocol.connection_lost(None)
-        await asyncio.gather(*protocol.tasks)
-
-    asyncio.run(exchange())
 
 
 def test_requests_on_too_many_connections_get_503(start_server: Callable[..., int]) -> None:

@@ -228,16 +228,18 @@ def test_requests_wait_while_the_client_does_not_read_its_answers() -> None:
         answered.append("through ASGI")
 
     async def exchange() -> None:
-        protocol = Protocol(
-            uvicorn.Config(app, lifespan="off"), ServerState(), {"app_state": MagicMock(settings=Settings())}
-        )
-        protocol.connection_made(MagicMock(asyncio.Transport))
+        transport = MagicMock(asyncio.Transport)
+        transport.is_closing.return_value = False
+        state = MagicMock(settings=Settings(), health=MagicMock(draining=False))
+        protocol = Protocol(uvicorn.Config(app, lifespan="off"), ServerState(), {"app_state": state})
+        protocol.connection_made(transport)
         protocol.pause_writing()  # as the transport does when too much of an answer is unsent
         protocol.data_received(post())
         await asyncio.sleep(0)
         assert not answered
         protocol.resume_writing()
         await asyncio.gather(*protocol.tasks)
+        protocol.connection_lost(None)
 
     asyncio.run(exchange())
     assert answered == ["through ASGI"]

@@ -1,0 +1,87 @@
+"""A request on the fast path: it is the cycle that uvicorn expects on a connection, and the task of its own answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from service.api.answers import Answer
+from service.api.context import RequestContext, request_id_of
+from service.api.request_head import RequestHead
+from service.api.state import AppState
+from service.api.verbs import VERBS
+from service.inference.admission import Admission
+
+
+class FastPathRequest(RequestContext):
+    """One request on the fast path. To uvicorn's protocol it looks like a cycle.
+
+    It also runs its own answer, for much less than an asyncio.Task costs: `begin` starts the coroutine, and each future
+    that it awaits continues it when done. So a verb may await futures, but nothing that needs asyncio's current task.
+    """
+
+    __slots__ = ("_coroutine", "_done", "data", "head", "keep_alive", "response_complete")
+
+    def __init__(self, admission: Admission, head: RequestHead, data: bytes, *, keep_alive: bool) -> None:
+        super().__init__(request_id_of(head.headers), "POST", head.path, admission, head.length or 0)
+        self.head = head
+        self.data = data
+        self.keep_alive = keep_alive
+        self.response_complete = False
+        self._coroutine: Coroutine[asyncio.Future[Any], None, Answer] | None = None
+
+    def begin(self, state: AppState, done: Callable[[FastPathRequest, Answer | None], None]) -> None:
+        """Have the verb answer. `done` gets the answer."""
+        self._done = done
+        data, self.data = self.data, b""
+        self._coroutine = VERBS[self.head.path].answer(state, self.head, data, self)
+        self._step()
+
+    def _step(self, _: object = None) -> None:
+        if self._coroutine is None:
+            return
+        try:
+            awaited = self._coroutine.send(None)
+        except StopIteration as ended:
+            self._end(ended.value)
+        except BaseException:
+            self._end(None)
+            raise
+        else:
+            awaited.add_done_callback(self._step)
+
+    def cancel(self, msg: str | None = None) -> None:
+        """End the work with a refusal, as the server does when a drain takes too long.
+
+        In the next turn of the loop, as asyncio.Task does: the server calls this while it goes over its tasks.
+        """
+        asyncio.get_running_loop().call_soon(self._cancel, msg)
+
+    def _cancel(self, msg: str | None) -> None:
+        if self._coroutine is not None:
+            try:
+                self._coroutine.throw(asyncio.CancelledError(msg))
+            except StopIteration as ended:
+                self._end(ended.value)
+
+    def _end(self, answer: Answer | None) -> None:
+        self._coroutine = None
+        self._done(self, answer)
+
+    @property
+    def disconnected(self) -> bool:
+        """Whether the client has gone. uvicorn sets it; what has not begun by then is not begun."""
+        return self.gone
+
+    @disconnected.setter
+    def disconnected(self, gone: bool) -> None:
+        self.gone = gone
+
+    @property
+    def message_event(self) -> FastPathRequest:
+        """What uvicorn calls `set` on when there is news for the application; here nobody waits for it."""
+        return self
+
+    def set(self) -> None:
+        """Do nothing."""
