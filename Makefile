@@ -26,9 +26,11 @@ check: .venv/dev.stamp ## Lint, format, types, import directions
 	$(RUN) -m mypy
 	.venv/bin/lint-imports
 
-soak: .venv/dev.stamp ## Half an hour of mixed traffic, twice the capacity, and new hostile input: docs/reliability.md
+soak: .venv/dev.stamp ## Half an hour of mixed traffic, twice the capacity, and hostile input and connections: docs/reliability.md
 	$(RUN) -m tests.soak $(ARGS)
 	FUZZ=long $(RUN) -m pytest --timeout 0 --override-ini faulthandler_timeout=0 tests/fuzz tests/e2e/test_faults.py
+	HOSTILE_SECONDS=60 $(RUN) -m pytest --timeout 0 --override-ini faulthandler_timeout=0 tests/hostile
+	$(RUN) -m tests.hostile
 
 gpu: .venv/serve.stamp ## Put the CUDA build of onnxruntime in its place; then VAE_PROVIDER=cuda make serve
 	$(PIP) --editable '.[gpu]'

@@ -1,0 +1,91 @@
+"""What is asked of the service, and what it must answer: the routes and the bodies that the generator draws from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from harness.connection import Connection, request
+from harness.digits import base64_png, digits, encoded
+
+SETTINGS: Final[Mapping[str, object]] = {"max_body_bytes": 256 * 1024, "deadline_ms": 60_000}
+MOST_BODY: Final = 256 * 1024
+MOST_HEAD: Final = 32 * 1024
+
+JSON: Final = b"application/json"
+PNG: Final = b"image/png"
+HIDDEN: Final = b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX-Request-ID: smuggled\r\n\r\n"
+
+PAGES: Final = ("/livez", "/readyz", "/models", "/models/mnist-mlp")
+VERBS: Final = ("/encode", "/reconstruct", "/sample", "/decode")
+METHODS: Final = dict.fromkeys(PAGES, "GET") | {"/metrics": "GET"} | dict.fromkeys(VERBS, "POST")
+
+
+@dataclass(frozen=True)
+class Question:
+    """A POST to a verb, and the status of its answer; that of a good one has a known body, too."""
+
+    path: str
+    media_type: bytes
+    body: bytes
+    status: int = 200
+
+
+def _pictures(*which: int, **options: object) -> bytes:
+    return json.dumps({"images": [base64_png(digits()[number]) for number in which]} | options).encode()
+
+
+QUESTIONS: Final = (
+    *(Question("/encode", JSON, _pictures(number)) for number in range(6)),
+    Question("/encode", JSON, _pictures(*range(20))),
+    Question("/encode", PNG, encoded(digits()[7])),
+    Question("/reconstruct", JSON, _pictures(8)),
+    Question("/sample", JSON, b'{"n": 2, "seed": 7}'),
+    Question("/sample", JSON, b'{"n": 300, "seed": 8}'),
+    Question("/encode", JSON, _pictures(0, model="nobody"), 404),
+    Question("/encode", JSON, b"", 400),
+    Question("/encode", JSON, b"{}", 422),
+    Question("/encode", JSON, b'{"images": [', 400),
+    Question("/encode", JSON, HIDDEN, 400),
+    Question("/encode", JSON, HIDDEN * 200, 400),
+    Question("/encode", JSON, b"0\r\n\r\n" + HIDDEN, 400),
+    Question("/encode", JSON, b" " * (MOST_BODY - 2) + b"{}", 422),
+    Question("/encode", JSON, b" " * (MOST_BODY + 1), 413),
+    Question("/decode", JSON, b'{"z": [[1, 2, 3]]}', 422),
+    Question("/encode", b"text/plain", HIDDEN, 415),
+    Question("/encode", b"text/plain", b"x" * 100_000, 415),
+)
+
+STATUSES: Final = {(each.path, each.media_type, each.body): each.status for each in QUESTIONS}
+
+
+class Truth:
+    """The bodies of the good answers, as a plain client got them, one by one."""
+
+    def __init__(self, port: int) -> None:
+        """Ask a server that nobody else asks."""
+        self._verbs: dict[tuple[str, bytes, bytes], bytes] = {}
+        self._pages: dict[str, bytes] = {}
+        with Connection(port) as connection:
+            for each in QUESTIONS:
+                answer = connection.ask(request(each.path, each.body, each.media_type))
+                assert answer.status == each.status, (each, answer)
+                if each.status == 200:
+                    self._verbs[each.path, each.media_type, each.body] = answer.body
+            for path in PAGES:
+                answer = connection.ask(request(path, None, method="GET"))
+                assert answer.status == 200, (path, answer)
+                self._pages[path] = answer.body
+
+    def verb(self, path: str, media_type: bytes, body: bytes) -> bytes:
+        """The body of the good answer to this question."""
+        return self._verbs[path, media_type, body]
+
+    def page(self, path: str) -> bytes | None:
+        """The body of a page; None where it changes."""
+        return self._pages.get(path)
+
+
+GOOD: Final = request(QUESTIONS[0].path, QUESTIONS[0].body, QUESTIONS[0].media_type)
