@@ -8,7 +8,7 @@ import socket
 from dataclasses import dataclass
 from typing import Any
 
-SECONDS = 30  # within which every answer is there; more is a hang
+SECONDS = 60  # an upper limit, below the default keep-alive time: an answer that is not there by then never comes
 
 
 @dataclass(frozen=True)

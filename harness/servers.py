@@ -20,7 +20,7 @@ from typing import Final
 
 from harness.paths import ROOT
 
-PATIENCE_SECONDS: Final = 60  # an upper limit: what has not happened by then never will
+PATIENCE_SECONDS: Final = 240  # an upper limit: what has not happened by then never will
 POLL_SECONDS: Final = 0.005
 
 
