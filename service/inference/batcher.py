@@ -15,9 +15,11 @@ alone. A request that has expired, or whose client has disconnected, is dropped 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +28,8 @@ import numpy.typing as npt
 
 from service.errors import ClientGone, DeadlineExceeded
 from service.inference.job import Job
+
+log = logging.getLogger(__name__)
 
 Array = npt.NDArray[Any]
 Arrays = tuple[Array, ...]
@@ -40,12 +44,21 @@ def count_nothing(*_: object) -> None:
 class EngineStatus:
     """What is known about an engine from its runs.
 
-    `failure`: the exception that its last run raised, or None. `since`: when the run in the thread started, by
-    time.perf_counter; None while there is no such run.
+    `failure`: the exception that its last run raised, or None. `since`: when the run or self-test in the thread
+    started, by time.perf_counter; None while there is none.
     """
 
     failure: Exception | None = None
     since: float | None = None
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """The engine runs, in the thread, until the block ends."""
+        self.since = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.since = None
 
 
 class Batcher:
@@ -62,11 +75,21 @@ class Batcher:
         With `max_rows` = 1 there is no batching: each request has its own run. `count` is called on the event loop for
         each batch, with the kind of its queue and its number of rows.
         """
-        self.count = count
+        self._count = count
+        self._counts = True  # no count has failed so far
         self.status = EngineStatus()
         self.executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
         self.max_rows = max_rows
         self.inline_rows = inline_rows
+
+    def count(self, kind: str, rows: int) -> None:
+        """Count a batch. A count that fails is logged, the first time, and costs no request its answer."""
+        try:
+            self._count(kind, rows)
+        except Exception:
+            if self._counts:
+                log.exception("A run could not be counted.")
+            self._counts = False
 
     def queue(self, kind: str, run: Run) -> BatchQueue:
         """A new queue for one kind of run: rows [N, ...] in, arrays of N rows out, each row computed independently."""
@@ -139,11 +162,17 @@ class BatchQueue:
         if rows <= self._batcher.inline_rows:
             self._answer(batch, *self._run_and_time(parts))
             self._continue()
-        else:
-            for waiting in batch:
-                self._start_timer(waiting)
-            self._off_loop = True
+            return
+        for waiting in (*batch, *self._waiting):  # those that did not fit in wait for the end of this run
+            self._start_timer(waiting)
+        try:
             running = self._loop.run_in_executor(self._batcher.executor, self._run_off_loop, parts)
+        except RuntimeError as error:  # there is no thread to be had
+            now = time.perf_counter()
+            self._answer(batch, [error] * len(batch), now, now)
+            self._continue()
+        else:
+            self._off_loop = True
             running.add_done_callback(lambda done: self._done(batch, done))
 
     def _done(self, batch: list[_Waiting], done: asyncio.Future[tuple[list[Arrays | Exception], float, float]]) -> None:
@@ -181,12 +210,8 @@ class BatchQueue:
         return batch
 
     def _run_off_loop(self, parts: Sequence[Array]) -> tuple[list[Arrays | Exception], float, float]:
-        status = self._batcher.status
-        status.since = time.perf_counter()
-        try:
+        with self._batcher.status.running():
             return self._run_and_time(parts)
-        finally:
-            status.since = None
 
     def _run_and_time(self, parts: Sequence[Array]) -> tuple[list[Arrays | Exception], float, float]:
         """What the run returns or raises for each part, and when it started and ended."""
@@ -226,17 +251,17 @@ def _outcomes(run: Run, parts: Sequence[Array]) -> list[Arrays | Exception]:
     """What a run returns or raises for each part: all in one run, or in halves if that run fails."""
     try:
         arrays = run(parts[0] if len(parts) == 1 else np.concatenate(parts))
+        if len(parts) == 1:
+            return [arrays]
+        outcomes: list[Arrays | Exception] = []
+        first = 0
+        for part in parts:
+            last = first + len(part)
+            outcomes.append(tuple([array[first:last] for array in arrays]))
+            first = last
     except Exception as error:  # any exception is the result of the requests in this run
         if len(parts) == 1:
             return [error]
         middle = len(parts) // 2
         return _outcomes(run, parts[:middle]) + _outcomes(run, parts[middle:])
-    if len(parts) == 1:
-        return [arrays]
-    outcomes: list[Arrays | Exception] = []
-    first = 0
-    for part in parts:
-        last = first + len(part)
-        outcomes.append(tuple([array[first:last] for array in arrays]))
-        first = last
     return outcomes

@@ -85,7 +85,8 @@ def _self_test(model: Model) -> str | None:
     status, name = model.batcher.status, model.engine.contract.id
     failure = status.failure
     try:
-        model.engine.check()
+        with status.running():
+            model.engine.check()
     except Exception as error:
         log.error("%s fails its self-test after a failed run: %s", name, error)
         return f"{name}: the last run failed, and so does the self-test."

@@ -19,6 +19,7 @@ async def follow(registry: Registry, seconds: float) -> None:
     """
     loop = asyncio.get_running_loop()
     before = registry.opened
+    failure = None
     with ThreadPoolExecutor(1, "models") as thread:
         while True:
             await asyncio.sleep(seconds)
@@ -26,6 +27,8 @@ async def follow(registry: Registry, seconds: float) -> None:
                 found = await loop.run_in_executor(thread, registry.fingerprints)
                 if found == before and found != registry.opened:
                     await loop.run_in_executor(thread, registry.refresh)
-                before = found
-            except Exception:
-                log.exception("Following the models folder failed; trying again.")
+                before, failure = found, None
+            except Exception as error:
+                if repr(error) != failure:  # once, not at every look
+                    log.exception("Following the models folder failed; trying again.")
+                failure = repr(error)

@@ -323,6 +323,72 @@ def test_a_result_after_the_deadline_is_an_error(engine: FakeEngine, run: Callab
     assert engine.batches == [1]
 
 
+@pytest.mark.parametrize("inline_rows", [8, 0], ids=["on the loop", "off the loop"])
+def test_a_count_that_fails_is_logged_once_and_costs_no_answer(
+    engine: FakeEngine, caplog: pytest.LogCaptureFixture, inline_rows: int
+) -> None:
+    def count(*_: object) -> None:
+        raise MemoryError("no room to count")
+
+    batcher = Batcher("fake", max_rows=8, inline_rows=inline_rows, count=count)
+    queue = batcher.queue("encode", engine.encode)
+
+    async def scenario() -> list[float]:
+        return [(await asyncio.wait_for(queue.submit(rows(1, value), Job()), 60))[0][0, 0] for value in (1, 2, 3)]
+
+    assert asyncio.run(scenario()) == [1, 2, 3]
+    assert caplog.messages == ["A run could not be counted."]
+    batcher.close()
+
+
+def test_a_run_that_gives_nothing_does_not_leave_the_queue_busy() -> None:
+    given: list[tuple[Floats, ...] | None] = [None, None, None, (np.ones((1, 1), np.float32),)]
+    batcher = Batcher("fake", max_rows=8, inline_rows=8)
+    queue = batcher.queue("encode", lambda _: given.pop(0))  # type: ignore[arg-type, return-value]
+
+    async def scenario() -> Any:
+        both = await asyncio.gather(*(queue.submit(rows(1), Job()) for _ in range(2)), return_exceptions=True)
+        return both, await asyncio.wait_for(queue.submit(rows(1), Job()), 60)
+
+    nothing, (last,) = asyncio.run(scenario())
+    assert nothing == [None, None]
+    assert last == 1
+    batcher.close()
+
+
+def test_a_queue_without_a_thread_fails_its_requests_and_is_not_busy(engine: FakeEngine) -> None:
+    batcher = Batcher("fake", max_rows=8, inline_rows=1)
+    queue = batcher.queue("encode", engine.encode)
+    batcher.close()
+
+    async def scenario() -> Any:
+        failed = await asyncio.gather(queue.submit(rows(2), Job()), return_exceptions=True)
+        return failed, await asyncio.wait_for(queue.submit(rows(1, 4), Job()), 60)
+
+    (failed,), (mu, _) = asyncio.run(scenario())
+    assert isinstance(failed, RuntimeError)
+    assert mu[0, 0] == 4
+
+
+def test_requests_that_do_not_fit_into_a_batch_have_a_deadline_too(
+    engine: FakeEngine, run: Callable[..., Any], clock: MagicMock
+) -> None:
+    async def scenario(queues: Queues) -> Any:
+        engine.may_end.clear()
+        jobs = [Job() for _ in range(3)]
+        jobs[1].deadline = 0.05  # by a clock that stands still: only a timer can end the wait
+        requests = [asyncio.ensure_future(queues.encode(rows(5), job)) for job in jobs]
+        await until_started(engine)
+        (expired,) = await asyncio.gather(requests[1], return_exceptions=True)
+        assert not requests[0].done()
+        engine.may_end.set()
+        await asyncio.gather(requests[0], requests[2])
+        return expired
+
+    assert isinstance(run(scenario), DeadlineExceeded)
+    assert engine.batches == [5, 5]
+
+
 def test_the_status_shows_a_run_in_the_thread(engine: FakeEngine) -> None:
     batcher = Batcher("fake", max_rows=8, inline_rows=0)
     queue = batcher.queue("encode", engine.encode)

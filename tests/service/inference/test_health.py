@@ -97,6 +97,10 @@ def test_a_probe_does_not_wait_for_a_self_test_that_hangs(
 
     async def probes() -> list[str | None]:
         slow = await asyncio.gather(*(health.unready() for _ in range(3)))
+        assert health.stuck() is None
+        health.stall_seconds = 0  # /livez sees a self-test that does not end, as it sees a run
+        assert health.stuck() == "tiny@1: a run has not ended for more than 0 s."
+        health.stall_seconds = 30
         may_end.set()
         async with asyncio.timeout(60):
             while await health.unready() is not None:

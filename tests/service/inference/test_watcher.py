@@ -98,3 +98,25 @@ def test_watching_goes_on_after_a_failed_check(
 
     asyncio.run(scenario())
     assert "not now" in caplog.text
+
+
+def test_a_refresh_that_keeps_failing_is_logged_once_until_it_fails_otherwise(
+    models: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    refresh, reasons = registry.refresh, ["one", "one", "one", "another", "another"]
+
+    def failing() -> None:
+        if reasons:
+            raise RuntimeError(reasons.pop(0))
+        refresh()
+
+    monkeypatch.setattr(registry, "refresh", failing)
+
+    async def scenario() -> None:
+        following = asyncio.create_task(watcher.follow(registry, 0.01))
+        write_bundle(models, version=2)
+        await until(registry, ["tiny@1", "tiny@2"])
+        following.cancel()
+
+    asyncio.run(scenario())
+    assert caplog.messages.count("Following the models folder failed; trying again.") == 2
