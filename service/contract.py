@@ -10,6 +10,7 @@ other, so this module uses the standard library only. Tensors, N being the batch
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Final
@@ -121,14 +122,17 @@ class Contract:
         """Read `model.json`.
 
         Raises ValueError, in one sentence, when the text is not JSON, a key is missing, unknown or of the wrong type,
-        or a value breaks the contract.
+        or a value breaks the contract or cannot be written as JSON again.
         """
         try:
             document = json.loads(text)
         except ValueError as error:
             raise ValueError(f"not JSON: {error}") from error
+        except RecursionError as error:
+            raise ValueError(f"nested more than {_MAX_DEPTH} deep") from error
         if not isinstance(document, dict):
             raise ValueError("not a JSON object")
+        _check_values(document)
         if (version := document.get("contract_version")) != CONTRACT_VERSION:
             raise ValueError(f"contract_version is {version!r}, and this code reads {CONTRACT_VERSION}")
         document.setdefault(_OPTIONAL, [])
@@ -142,12 +146,35 @@ class Contract:
             raise ValueError("image_shape is not a list of integers")
         if not all(type(name) is str for name in document[_OPTIONAL]):
             raise ValueError(f"{_OPTIONAL} is not a list of strings")
-        if not all(isinstance(digest, str) for digest in document["files"].values()):
-            raise ValueError("files is not an object of strings")
+        for key in ("files", "tools"):
+            if not all(type(text) is str for text in document[key].values()):
+                raise ValueError(f"{key} is not an object of strings")
+        if not all(type(figure) in (int, float) for figure in document["metrics"].values()):
+            raise ValueError("metrics is not an object of numbers")
         if not document["files"].keys() >= set(REQUIRED_FILES):
             raise ValueError(f"files lacks one of {', '.join(REQUIRED_FILES)}")
         return cls(**document | {name: tuple(document[name]) for name in ("image_shape", _OPTIONAL)})
 
+
+def _check_values(value: Any, depth: int = 1) -> None:
+    """Raise ValueError for a value, at any depth, that Python's parser takes and other JSON does not have."""
+    if depth > _MAX_DEPTH:
+        raise ValueError(f"nested more than {_MAX_DEPTH} deep")
+    if isinstance(value, str) and _SURROGATE.search(value):
+        raise ValueError(f"the string {value[:80]!a} is no text")
+    if (isinstance(value, float) and not math.isfinite(value)) or (isinstance(value, int) and abs(value) >= _MOST):
+        raise ValueError(f"the number {str(value)[:80]} is not finite, or an integer of more than 64 bits")
+    if isinstance(value, list | dict):
+        for part in value:
+            _check_values(part, depth + 1)
+    if isinstance(value, dict):
+        for part in value.values():
+            _check_values(part, depth + 1)
+
+
+_MAX_DEPTH: Final = 32
+_MOST: Final = 2**63
+_SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 
 # The one key that `model.json` may leave out. Bundles from before it was there are valid.
 _OPTIONAL: Final = "label_names"

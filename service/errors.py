@@ -10,6 +10,7 @@ VaeError
 ├── ClientGone           the client has closed its connection
 ├── RuntimeFailed        onnxruntime raised, or returned values that are not finite
 ├── BundleRefused        a bundle does not match its contract, its hashes or its golden outputs
+│   └── BundleUnreadable  a file of it cannot be read; perhaps later
 ├── ProviderUnavailable  the execution provider of VAE_PROVIDER does not work here
 ├── TracingUnavailable   tracing is on, but OpenTelemetry or the exporter is not installed
 └── CannotStart          models, keys or the port are not as the settings say
@@ -96,6 +97,10 @@ class RuntimeFailed(VaeError):
 
 class BundleRefused(VaeError):
     """A bundle cannot be served."""
+
+
+class BundleUnreadable(BundleRefused):
+    """A file of a bundle cannot be read. That may be the fault of the machine at this moment."""
 
 
 class ProviderUnavailable(VaeError):

@@ -183,7 +183,8 @@ class ModelList(BaseModel):
     )
     models: list[ModelInfo]
     refused: dict[str, str] = Field(
-        description="Bundles that were refused, by folder, and why. An older state of one may still be served."
+        description="Bundles that were refused and folders that cannot be read, by folder, and why; . is the folder of "
+        "all models. What was served of them before is still served."
     )
 
 

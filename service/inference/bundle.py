@@ -6,17 +6,17 @@ The engine opens the same bytes that were hashed, so a later change of a file on
 from __future__ import annotations
 
 import hashlib
-import io
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from service import contract as names
 from service.contract import Contract
-from service.errors import BundleRefused
+from service.errors import BundleRefused, BundleUnreadable
+from service.inference.files import MAX_BUNDLE_BYTES, MAX_CONTRACT_BYTES, read_arrays, read_regular
 from service.inference.prior import AggregatePrior, read_prior
 
 
@@ -50,21 +50,27 @@ class Bundle:
 def read_bundle(folder: Path) -> Bundle:
     """Read `<models>/<name>/<version>` and check everything that can be checked without onnxruntime.
 
-    Raises BundleRefused, with one sentence, when a file is missing, does not match its SHA-256, or contradicts the
-    contract.
+    Raises BundleRefused, with one sentence, when a file is missing, too large, does not match its SHA-256, or
+    contradicts the contract; BundleUnreadable when that may be the fault of the moment.
     """
     place = f"{folder.parent.name}/{folder.name}"
+    text = _read(folder, names.CONTRACT_FILE, MAX_CONTRACT_BYTES)
     try:
-        contract = Contract.from_json(_read(folder, names.CONTRACT_FILE))
+        contract = Contract.from_json(text)
     except ValueError as error:
         raise BundleRefused(f"{place}: {names.CONTRACT_FILE}: {error}.") from error
     if (contract.name, str(contract.version)) != (folder.parent.name, folder.name):
         raise BundleRefused(f"{place}: {names.CONTRACT_FILE} says that it is {contract.name}/{contract.version}.")
 
-    files = {name: _read(folder, name) for name in contract.files}
-    for name, data in files.items():
-        if hashlib.sha256(data).hexdigest() != contract.files[name]:
+    files = {}
+    left = MAX_BUNDLE_BYTES
+    for name, digest in contract.files.items():
+        data = _read(folder, name, left)
+        left -= len(data)
+        if hashlib.sha256(data).hexdigest() != digest:
             raise BundleRefused(f"{place}: {name} is not the file that {names.CONTRACT_FILE} has the SHA-256 of.")
+        if name in _USED:
+            files[name] = data
     return Bundle(
         contract,
         files[names.ENCODER_FILE],
@@ -75,26 +81,28 @@ def read_bundle(folder: Path) -> Bundle:
     )
 
 
-def _read(folder: Path, name: str) -> bytes:
+_USED: Final = (*names.REQUIRED_FILES, names.PRIOR_FILE)
+
+
+def _read(folder: Path, name: str, most: int) -> bytes:
+    place = f"{folder.parent.name}/{folder.name}"
     try:
-        return (folder / name).read_bytes()
+        return read_regular(folder / name, most)
     except OSError as error:
-        raise BundleRefused(f"{folder.parent.name}/{folder.name}: {name} cannot be read ({error.strerror}).") from error
+        raise BundleUnreadable(f"{place}: {name} cannot be read ({error.strerror}).") from error
+    except ValueError as error:
+        raise BundleRefused(f"{place}: {name} {error}.") from error
 
 
 def _golden(place: str, data: bytes, contract: Contract) -> Golden:
     refused = BundleRefused(f"{place}: {names.GOLDEN_FILE} does not hold the arrays of a self-test.")
+    arrays = (names.IMAGE, names.MU, names.LOGVAR, names.Z, names.GOLDEN_DECODED)
     try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            golden = Golden(
-                image=arrays[names.IMAGE],
-                mu=arrays[names.MU],
-                logvar=arrays[names.LOGVAR],
-                z=arrays[names.Z],
-                decoded=arrays[names.GOLDEN_DECODED],
-            )
-    except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
+        golden = Golden(*read_arrays(data, arrays))
+    except ValueError as error:
         raise refused from error
+    if not golden.image.shape:
+        raise refused
     count = len(golden.image)
     images = (np.dtype(np.uint8), (count, *contract.image_shape))
     latents = (np.dtype(np.float32), (count, contract.latent_dim))

@@ -7,8 +7,6 @@ Deterministic Autoencoders, 2020, section 4). Training fits the mixtures; this m
 
 from __future__ import annotations
 
-import io
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -18,6 +16,7 @@ import numpy.typing as npt
 from service import contract as names
 from service.contract import Contract
 from service.errors import BundleRefused
+from service.inference.files import read_arrays
 
 Floats = npt.NDArray[np.float32]
 
@@ -61,9 +60,8 @@ def read_prior(place: str, data: bytes, contract: Contract) -> AggregatePrior:
     """
     refused = BundleRefused(f"{place}: {names.PRIOR_FILE} does not hold mixtures over {contract.latent_dim} latents.")
     try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as file:
-            labels, shares, weights, means, cholesky = (file[name] for name in names.PRIOR_ARRAYS)
-    except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
+        labels, shares, weights, means, cholesky = read_arrays(data, names.PRIOR_ARRAYS)
+    except ValueError as error:
         raise refused from error
     groups, latents = labels.size, contract.latent_dim
     components = weights.shape[-1] if weights.ndim else 0

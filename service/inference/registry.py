@@ -1,14 +1,16 @@
 """The models that are served: open the bundles under `models/`, find the model of a request, and take up changes.
 
 A new bundle is opened and verified while the others are served; only then is it served, too. A bundle that is refused
-changes nothing except the list of refused bundles. A request keeps the model that it has found: a model that is
-replaced or removed finishes its requests, and is freed with the last of them.
+changes nothing except the list of refused bundles, and what cannot be read stays as it was. A request keeps the model
+that it has found: a model that is replaced or removed finishes its requests, and is freed with the last of them.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import re
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -16,19 +18,24 @@ from pathlib import Path
 from typing import Final
 
 from service.contract import NAME_PATTERN
-from service.errors import BundleRefused, Unknown
+from service.errors import BundleRefused, BundleUnreadable, ProviderUnavailable, Unknown
 from service.inference import models_folder
 from service.inference.autoencoder import Autoencoder
 from service.inference.batcher import Batcher, count_nothing
 from service.inference.bundle import read_bundle
 from service.inference.engine import CPU, Engine, ProviderPolicy
-from service.inference.models_folder import Fingerprint
+from service.inference.models_folder import ROOT, Fingerprint, Look
 
 log = logging.getLogger(__name__)
 
 # CPU runs of up to this many seconds are done on the event loop. In a thread they would take longer, because of the way
 # there and back. GPU runs are always done in the thread: the loop can do other work while it waits for the GPU.
 INLINE_SECONDS: Final = 1e-3
+
+# A bundle that was refused for a fault of the machine, such as too little memory, is tried again after so many seconds.
+RETRY_SECONDS: Final = 30.0
+
+_MAX_SENTENCE: Final = 500  # characters: a bundle may have any text in its files
 
 _REFERENCE = re.compile(rf"(?P<name>{NAME_PATTERN})(?:@(?P<version>[1-9][0-9]{{0,8}}))?")
 
@@ -57,18 +64,28 @@ class RegistryOptions:
     count: Callable[[str, str, int], None] = count_nothing
 
 
+@dataclass(frozen=True, slots=True)
+class _Tried:
+    """What came of opening a bundle in this state. `reason`: why it was refused. `again`: when it is tried again."""
+
+    fingerprint: Fingerprint
+    reason: str = ""
+    again: float = math.inf
+
+
 class Registry:
     """The models that are served, and the bundles that were refused, with the reasons."""
 
     def __init__(self, folder: Path, default: str, options: RegistryOptions) -> None:
         """No model is open before the first `refresh`. `default` is the model of requests that do not name one."""
-        self.refused: dict[str, str] = {}
+        self.refused: dict[str, str] = {}  # by place, with the reason; also the folders that cannot be read
         self._folder = folder
         self._default = default
         self._options = options
         self._models: dict[str, dict[int, Model]] = {}
         self._default_model: Model | None = None  # stored: most requests do not name a model
-        self.opened: dict[Path, Fingerprint] = {}  # of each bundle, when it was last opened or refused
+        self.seen = Look({}, {})  # at the last refresh
+        self._tried: dict[Path, _Tried] = {}
 
     def find(self, reference: str | None) -> Model:
         """The model for a request's "name" (the highest version), "name@version" or None (the default).
@@ -97,54 +114,88 @@ class Registry:
             return self.find(None)
         except Unknown as error:
             name = self._default.partition("@")[0]
-            reasons = [reason for place, reason in self.refused.items() if place.startswith(f"{name}/")]
+            reasons = [why for place, why in self.refused.items() if place.partition("/")[0] in (name, ROOT)]
             raise BundleRefused(f"The default model {self._default} cannot be served: {' '.join(reasons)}") from error
 
     def __iter__(self) -> Iterator[Model]:
         """Every model that is served, ordered by name and version."""
         return (model for _, versions in sorted(self._models.items()) for _, model in sorted(versions.items()))
 
-    def fingerprints(self) -> dict[Path, Fingerprint]:
-        """The fingerprint of each bundle in the folder, now."""
-        found = models_folder.bundles(self._folder, self._options.selected)
-        return {bundle: models_folder.fingerprint(bundle) for bundle in found}
+    def look(self) -> Look:
+        """What there is in the folder now."""
+        return models_folder.look(self._folder, self._options.selected)
 
-    def refresh(self) -> None:
+    @property
+    def due(self) -> bool:
+        """Whether it is time to try a bundle again that has not changed."""
+        return any(tried.again <= time.monotonic() for tried in self._tried.values())
+
+    def refresh(self, look: Look | None = None, *, starting: bool = False) -> None:
         """Open bundles that are new or have changed, one after the other, and drop those that are gone.
 
-        This may take seconds: call it in a thread, and in one thread at a time. The new models are put in place by one
-        assignment. Raises ProviderUnavailable, and then changes nothing.
+        `look` is what is in the folder; by default it is looked at. This may take seconds: call it in a thread, and in
+        one thread at a time. The new models are put in place by one assignment. Raises ProviderUnavailable when
+        `starting`, and then changes nothing; later the bundle is refused.
         """
+        look = self.look() if look is None else look
         served = {
             (name, version): model for name, versions in self._models.items() for version, model in versions.items()
         }
-        found = self.fingerprints()
-        refused: dict[str, str] = {}
+        kept = {folder: tried.fingerprint for folder, tried in self._tried.items() if look.hides(folder)}
+        tries: dict[Path, _Tried] = {}
         models: dict[str, dict[int, Model]] = {}
-        for folder, fingerprint in found.items():
-            name, version = folder.parent.name, int(folder.name)
-            place = f"{name}/{version}"
-            model = served.pop((name, version), None)
-            if self.opened.get(folder) != fingerprint:
-                try:
-                    opened = _open(folder, self._options)
-                except BundleRefused as error:
-                    log.error("Refused: %s%s", error, " What was opened before is still served." if model else "")
-                    refused[place] = str(error)
-                else:
-                    log.info("Serving %s on %s.", opened.engine.contract.id, opened.engine.provider)
-                    model = opened
-            elif place in self.refused:
-                refused[place] = self.refused[place]
+        for folder, fingerprint in sorted((look.fingerprints | kept).items()):
+            key = folder.parent.name, int(folder.name)
+            model, tried = served.pop(key, None), self._tried.get(folder)
+            if (
+                tried is None
+                or tried.fingerprint != fingerprint
+                or (tried.again <= time.monotonic() and folder not in kept)
+            ):
+                opened, tried = self._try(folder, fingerprint, tried, starting)
+                if opened is None and model is not None:
+                    log.warning("%s is still served as it was opened before.", model.engine.contract.id)
+                model = opened or model
+            tries[folder] = tried
             if model is not None:
-                models.setdefault(name, {})[version] = model
+                models.setdefault(key[0], {})[key[1]] = model
         for name, version in served:
             log.info("No longer serving %s@%d: its bundle is gone.", name, version)
-        self._models, self.refused, self.opened = models, refused, found
+        for place, reason in look.unreadable.items():
+            if self.seen.unreadable.get(place) != reason:
+                log.error("%s What was served of it stays.", _printable(reason))
+        for place in self.seen.unreadable.keys() - look.unreadable.keys():
+            log.info("%s can be read again.", "The folder of models" if place == ROOT else _printable(place))
+        refused = {_place(folder): tried.reason for folder, tried in tries.items() if tried.reason} | look.unreadable
+        self.refused = {_printable(place): _printable(reason) for place, reason in sorted(refused.items())}
+        self._models, self._tried, self.seen = models, tries, look
         try:
             self._default_model = self._find(self._default)
         except Unknown:
             self._default_model = None
+
+    def _try(
+        self, folder: Path, fingerprint: Fingerprint, before: _Tried | None, starting: bool
+    ) -> tuple[Model | None, _Tried]:
+        """Open a bundle, and log what came of it. Whatever is wrong with it, it is refused, and only it."""
+        again, details = math.inf, None
+        try:
+            model = _open(folder, self._options)
+        except (BundleUnreadable, ProviderUnavailable, MemoryError) as error:
+            if starting and isinstance(error, ProviderUnavailable):
+                raise
+            reason = f"{_place(folder)}: there is not enough memory." if isinstance(error, MemoryError) else str(error)
+            again = time.monotonic() + RETRY_SECONDS
+        except BundleRefused as error:
+            reason = str(error)
+        except Exception as error:
+            reason, details = f"{_place(folder)}: it cannot be opened; the log says more.", error
+        else:
+            log.info("Serving %s on %s.", model.engine.contract.id, model.engine.provider)
+            return model, _Tried(fingerprint)
+        if before is None or (before.fingerprint, before.reason) != (fingerprint, reason):
+            log.error("Refused: %s", _printable(reason), exc_info=details)
+        return None, _Tried(fingerprint, reason, again)
 
     def close(self) -> None:
         """Finish the runs in the thread of each model, then end the threads."""
@@ -160,9 +211,19 @@ def open_registry(folder: Path, *, default: str, options: RegistryOptions) -> Re
     """
     models_folder.check(folder, default, options.selected)
     registry = Registry(folder, default, options)
-    registry.refresh()
+    registry.refresh(starting=True)
     _ = registry.default
     return registry
+
+
+def _place(folder: Path) -> str:
+    return f"{folder.parent.name}/{folder.name}"
+
+
+def _printable(text: str) -> str:
+    """The text without what cannot be written as UTF-8, such as names of files may have, and not too long."""
+    text = text.encode("utf-8", "backslashreplace").decode()
+    return text if len(text) <= _MAX_SENTENCE else f"{text[:_MAX_SENTENCE]} ..."
 
 
 def _open(folder: Path, options: RegistryOptions) -> Model:

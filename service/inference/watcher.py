@@ -18,15 +18,15 @@ async def follow(registry: Registry, seconds: float) -> None:
     when two looks in a row have found the same, so a bundle that is still being copied is left alone.
     """
     loop = asyncio.get_running_loop()
-    before = registry.opened
+    before = registry.seen
     failure = None
     with ThreadPoolExecutor(1, "models") as thread:
         while True:
             await asyncio.sleep(seconds)
             try:
-                found = await loop.run_in_executor(thread, registry.fingerprints)
-                if found == before and found != registry.opened:
-                    await loop.run_in_executor(thread, registry.refresh)
+                found = await loop.run_in_executor(thread, registry.look)
+                if found == before and (found != registry.seen or registry.due):
+                    await loop.run_in_executor(thread, registry.refresh, found)
                 before, failure = found, None
             except Exception as error:
                 if repr(error) != failure:  # once, not at every look

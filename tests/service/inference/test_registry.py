@@ -106,7 +106,7 @@ class TestRefresh:
             registry.refresh()
             assert registry.find("tiny@1") is before
             assert list(registry.refused) == ["tiny/1"]
-        assert "What was opened before is still served" in caplog.text
+        assert "tiny@1 is still served as it was opened before." in caplog.text
         (folder / "encoder.onnx").write_bytes(graph)
         registry.refresh()
         assert registry.refused == {}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from service.inference import watcher
-from service.inference.models_folder import Fingerprint
+from service.inference.models_folder import Look
 from service.inference.registry import Registry, RegistryOptions, open_registry
 from tests.bundles import write_bundle
 
@@ -40,7 +40,7 @@ def test_new_and_removed_bundles_are_followed(models: Path, registry: Registry) 
         await until(registry, ["tiny@1", "tiny@2"])
         shutil.rmtree(models / "tiny" / "1")
         await until(registry, ["tiny@2"])
-        shutil.rmtree(models)
+        shutil.rmtree(models / "tiny")
         await until(registry, [])
         write_bundle(models, version=7)
         await until(registry, ["tiny@7"])
@@ -52,9 +52,9 @@ def test_new_and_removed_bundles_are_followed(models: Path, registry: Registry) 
 def test_a_bundle_that_is_still_being_written_is_not_opened(
     models: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    look, looks = registry.fingerprints, 0
+    look, looks = registry.look, 0
 
-    def growing() -> dict[Path, Fingerprint]:
+    def growing() -> Look:
         nonlocal looks
         looks += 1
         if looks <= 5:  # at each check the file is longer than before
@@ -66,7 +66,7 @@ def test_a_bundle_that_is_still_being_written_is_not_opened(
         return look()
 
     write_bundle(models, version=2)
-    monkeypatch.setattr(registry, "fingerprints", growing)
+    monkeypatch.setattr(registry, "look", growing)
 
     async def scenario() -> None:
         following = asyncio.create_task(watcher.follow(registry, 0.01))
@@ -80,15 +80,15 @@ def test_a_bundle_that_is_still_being_written_is_not_opened(
 def test_watching_goes_on_after_a_failed_check(
     models: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    look, broken = registry.fingerprints, [True, True]
+    look, broken = registry.look, [True, True]
 
-    def failing() -> dict[Path, Fingerprint]:
+    def failing() -> Look:
         if broken:
             broken.pop()
             raise PermissionError("not now")
         return look()
 
-    monkeypatch.setattr(registry, "fingerprints", failing)
+    monkeypatch.setattr(registry, "look", failing)
 
     async def scenario() -> None:
         following = asyncio.create_task(watcher.follow(registry, 0.01))
@@ -105,10 +105,10 @@ def test_a_refresh_that_keeps_failing_is_logged_once_until_it_fails_otherwise(
 ) -> None:
     refresh, reasons = registry.refresh, ["one", "one", "one", "another", "another"]
 
-    def failing() -> None:
+    def failing(look: Look) -> None:
         if reasons:
             raise RuntimeError(reasons.pop(0))
-        refresh()
+        refresh(look)
 
     monkeypatch.setattr(registry, "refresh", failing)
 
