@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable
 from typing import Any
 from unittest.mock import MagicMock
 
@@ -12,88 +12,9 @@ import pytest
 
 from service.errors import ClientGone, DeadlineExceeded
 from service.inference.batcher import Batcher
-from service.inference.engine import Floats, Images
 from service.inference.job import Job
 
-GUILTY = 13
-
-
-def rows(count: int, value: int = 0) -> Images:
-    return np.full((count, 2, 2), value, np.uint8)
-
-
-class FakeEngine:
-    """Encodes an image to its first pixel and decodes it back. Records the batches and their threads."""
-
-    def __init__(self) -> None:
-        self.may_end = threading.Event()
-        self.may_end.set()
-        self.started = threading.Event()
-        self.batches: list[int] = []
-        self.threads: list[int] = []
-        self.fails = False
-        self.meanwhile: Callable[[], None] = lambda: None
-
-    def encode(self, images: Images) -> tuple[Floats, Floats]:
-        self._run(len(images), images)
-        mu = images[:, 0, :1].astype(np.float32)
-        return mu, -mu
-
-    def decode(self, z: Floats) -> Images:
-        self._run(len(z))
-        return np.repeat(z.astype(np.uint8), 4, axis=1).reshape(-1, 2, 2)
-
-    def _run(self, count: int, images: Images | None = None) -> None:
-        self.batches.append(count)
-        self.threads.append(threading.get_ident())
-        self.started.set()
-        assert self.may_end.wait(60)
-        self.meanwhile()
-        if self.fails:
-            raise ZeroDivisionError
-        if images is not None and (images == GUILTY).any():
-            raise ArithmeticError("a guilty row")
-
-
-class Queues:
-    """One queue for each graph of the fake engine."""
-
-    def __init__(self, batcher: Batcher, engine: FakeEngine) -> None:
-        self.encode = batcher.queue("encode", engine.encode).submit
-        self.decode = batcher.queue("decode", lambda z: (engine.decode(z),)).submit
-
-
-@pytest.fixture
-def engine() -> FakeEngine:
-    return FakeEngine()
-
-
-@pytest.fixture
-def run(engine: FakeEngine) -> Iterator[Callable[..., Any]]:
-    """Run a scenario and return its result. Batches have up to 8 rows; up to 4 rows run on the loop."""
-    made: list[Batcher] = []
-
-    def run(scenario: Callable[[Queues], Coroutine[Any, Any, Any]], max_rows: int = 8, inline_rows: int = 4) -> Any:
-        made.append(Batcher("fake", max_rows=max_rows, inline_rows=inline_rows))
-        return asyncio.run(asyncio.wait_for(scenario(Queues(made[0], engine)), 60))
-
-    yield run
-    made[0].close()
-
-
-async def until_started(engine: FakeEngine) -> None:
-    """Wait for a run off the loop to begin. The loop turns while the engine is busy, or this would never end."""
-    async with asyncio.timeout(60):
-        while not engine.started.is_set():
-            await asyncio.sleep(0)
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> MagicMock:
-    """What the batcher and the jobs take for the time: `clock.return_value`, which only a test moves on."""
-    clock = MagicMock(return_value=0.0)
-    monkeypatch.setattr("service.inference.batcher.time", MagicMock(perf_counter=clock))
-    return clock
+from .fake_engine import FakeEngine, Queues, rows, until_started
 
 
 def test_requests_of_one_loop_turn_share_a_batch_and_each_gets_its_own_rows(
@@ -217,38 +138,6 @@ def test_waiting_and_computing_are_timed_separately(
     assert (second.queue, second.compute) == (3.0, 0.0)
 
 
-@pytest.mark.parametrize("inline_rows", [8, 0], ids=["on the loop", "off the loop"])
-@pytest.mark.parametrize("guilty", [(2,), (0, 5), (1, 2, 3)])
-def test_only_the_guilty_requests_of_a_batch_fail(
-    engine: FakeEngine, run: Callable[..., Any], guilty: tuple[int, ...], inline_rows: int
-) -> None:
-    async def scenario(queues: Queues) -> Any:
-        values = [GUILTY if number in guilty else number for number in range(6)]
-        return await asyncio.gather(*(queues.encode(rows(1, value), Job()) for value in values), return_exceptions=True)
-
-    answers = run(scenario, inline_rows=inline_rows)
-    assert engine.batches[0] == 6
-    for number, answer in enumerate(answers):
-        if number in guilty:
-            assert isinstance(answer, ArithmeticError)
-        else:
-            assert answer[0][0, 0] == number
-
-
-def test_an_engine_with_one_success_in_a_batch_is_not_failing(engine: FakeEngine) -> None:
-    batcher = Batcher("fake", max_rows=8, inline_rows=8)
-    queue = batcher.queue("encode", engine.encode)
-
-    async def ask(*values: int) -> Exception | None:
-        await asyncio.gather(*(queue.submit(rows(1, value), Job()) for value in values), return_exceptions=True)
-        return batcher.status.failure
-
-    assert asyncio.run(ask(1, GUILTY)) is None
-    assert isinstance(asyncio.run(ask(GUILTY)), ArithmeticError)
-    assert asyncio.run(ask(2)) is None
-    batcher.close()
-
-
 def late() -> Job:
     """A job whose deadline has passed."""
     job = Job()
@@ -321,53 +210,6 @@ def test_a_result_after_the_deadline_is_an_error(engine: FakeEngine, run: Callab
     with pytest.raises(DeadlineExceeded):
         run(scenario)
     assert engine.batches == [1]
-
-
-@pytest.mark.parametrize("inline_rows", [8, 0], ids=["on the loop", "off the loop"])
-def test_a_count_that_fails_is_logged_once_and_costs_no_answer(
-    engine: FakeEngine, caplog: pytest.LogCaptureFixture, inline_rows: int
-) -> None:
-    def count(*_: object) -> None:
-        raise MemoryError("no room to count")
-
-    batcher = Batcher("fake", max_rows=8, inline_rows=inline_rows, count=count)
-    queue = batcher.queue("encode", engine.encode)
-
-    async def scenario() -> list[float]:
-        return [(await asyncio.wait_for(queue.submit(rows(1, value), Job()), 60))[0][0, 0] for value in (1, 2, 3)]
-
-    assert asyncio.run(scenario()) == [1, 2, 3]
-    assert caplog.messages == ["A run could not be counted."]
-    batcher.close()
-
-
-def test_a_run_that_gives_nothing_does_not_leave_the_queue_busy() -> None:
-    given: list[tuple[Floats, ...] | None] = [None, None, None, (np.ones((1, 1), np.float32),)]
-    batcher = Batcher("fake", max_rows=8, inline_rows=8)
-    queue = batcher.queue("encode", lambda _: given.pop(0))  # type: ignore[arg-type, return-value]
-
-    async def scenario() -> Any:
-        both = await asyncio.gather(*(queue.submit(rows(1), Job()) for _ in range(2)), return_exceptions=True)
-        return both, await asyncio.wait_for(queue.submit(rows(1), Job()), 60)
-
-    nothing, (last,) = asyncio.run(scenario())
-    assert nothing == [None, None]
-    assert last == 1
-    batcher.close()
-
-
-def test_a_queue_without_a_thread_fails_its_requests_and_is_not_busy(engine: FakeEngine) -> None:
-    batcher = Batcher("fake", max_rows=8, inline_rows=1)
-    queue = batcher.queue("encode", engine.encode)
-    batcher.close()
-
-    async def scenario() -> Any:
-        failed = await asyncio.gather(queue.submit(rows(2), Job()), return_exceptions=True)
-        return failed, await asyncio.wait_for(queue.submit(rows(1, 4), Job()), 60)
-
-    (failed,), (mu, _) = asyncio.run(scenario())
-    assert isinstance(failed, RuntimeError)
-    assert mu[0, 0] == 4
 
 
 def test_requests_that_do_not_fit_into_a_batch_have_a_deadline_too(
