@@ -54,6 +54,8 @@ def _check_png(file: bytes) -> None:
                 raise ValueError("The picture is damaged: a checksum of its pixels is wrong.")
         else:
             others += 1
+            if kind == b"tRNS" and pixels:  # Pillow would read it when memory for a picture without it is reserved
+                raise ValueError("The picture is damaged: its transparency comes after its pixels.")
         if others > _MOST_BLOCKS or pixels > _MOST_PIXEL_CHUNKS:
             raise _too_many("PNG chunks")
         if kind == b"IEND":

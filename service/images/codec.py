@@ -12,6 +12,7 @@ import math
 import re
 import struct
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, TypeVar
 
@@ -22,8 +23,8 @@ from PIL import (
     GifImagePlugin,  # noqa: F401
     Image,
     JpegImagePlugin,  # noqa: F401
-    PngImagePlugin,  # noqa: F401
-    WebPImagePlugin,  # noqa: F401
+    PngImagePlugin,
+    WebPImagePlugin,
 )
 from pybase64 import b64decode
 from pyspng._pyspng_c import SPNG_FMT_G8, spng_decode_image_bytes  # pyspng.load without its choice of a format
@@ -31,7 +32,8 @@ from zlib_ng.zlib_ng import compress, crc32
 
 from service.errors import Fault, InvalidInput, LimitExceeded
 from service.images.blocks import check_blocks
-from service.images.preprocess import Images, Preprocess, UnusablePicture, fit, size
+from service.images.costs import TEXT_BYTES, Hold, array_cost, base64_cost, decode_cost, held, hold_nothing, open_cost
+from service.images.preprocess import Images, Preprocess, UnusablePicture, draft, fit, size
 
 Input = TypeVar("Input")
 Output = TypeVar("Output")
@@ -44,7 +46,14 @@ FORMATS: Final = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 # global to the process, is not needed.
 Image.MAX_IMAGE_PIXELS = None
 
+PngImagePlugin.MAX_TEXT_MEMORY = TEXT_BYTES
+
 _DATA_URI: Final = re.compile(r"data:[\w.+-]+/[\w.+-]+(?:;[\w.=-]+)*;base64,")
+_LONGEST_URI_HEAD: Final = 1024
+_WHITE_SPACE: Final = b" \t\n\r\v\f"
+
+# The most bytes of metadata with which an opened picture is kept until its turn; else its file is opened again.
+_LIGHT_BYTES: Final = 4096
 
 # Up to this size PNGs are written here, with unfiltered rows: for a digit this takes a sixth of Pillow's time. Larger
 # images are written by Pillow, because filters make them smaller.
@@ -58,7 +67,8 @@ def base64_bytes(text: str) -> bytes:
     Raises ValueError, with one sentence, when it is anything else.
     """
     if text.startswith("data:"):
-        head = _DATA_URI.match(text)
+        # The pattern sees no more than a head can have: on a long text without an end it would take a gigabyte.
+        head = _DATA_URI.match(text[:_LONGEST_URI_HEAD])
         if head is None:
             raise ValueError("The data: URI is not base64.")
         text = text[head.end() :]
@@ -66,7 +76,7 @@ def base64_bytes(text: str) -> bytes:
         raise ValueError("URLs are not fetched; send the picture itself, in base64.")
     try:
         # The command `base64` wraps its lines, so white space is removed before the strict decoder reads the text.
-        return binascii.a2b_base64("".join(text.split()), strict_mode=True)
+        return binascii.a2b_base64(text.encode("ascii").translate(None, _WHITE_SPACE), strict_mode=True)
     except ValueError as error:  # binascii.Error, or a character that is not ASCII
         raise ValueError("Not base64.") from error
 
@@ -78,22 +88,49 @@ def images_from_pictures(
     preprocess: Preprocess,
     background: int,
     max_pixels: int,
+    hold: Hold = hold_nothing,
 ) -> Images:
     """Decode picture files (PNG, JPEG, WebP, GIF, BMP; the first frame of an animation) to uint8 [N, *shape].
 
     A `str` is a file in base64. Raises InvalidInput with one fault for each file that is not a picture or does not fit.
-    Raises LimitExceeded, before any pixel is decoded, when the headers together declare more than `max_pixels`.
+    Raises LimitExceeded, before any pixel is decoded, when the headers together declare more than `max_pixels`. Memory
+    is reserved with `hold` before each step that takes it, and this raises what `hold` raises.
     """
     faults: list[Fault] = []
-    files = _each(enumerate(pictures), lambda file: base64_bytes(file) if isinstance(file, str) else file, faults)
-    opened = _each(files, _open, faults)
-    pixels = sum(picture.width * picture.height for _, picture in opened)
-    if pixels > max_pixels:
-        raise LimitExceeded(
-            f"The pictures have {pixels} pixels in all; at most {max_pixels} are allowed in one request.", ("images",)
-        )
-    fitted = _each(opened, lambda picture: fit(picture, shape, preprocess, background), faults)
-    return _stack(fitted, faults)
+
+    def file_of(picture: bytes | str) -> bytes:
+        if isinstance(picture, bytes):
+            return picture
+        with held(hold, base64_cost(picture)):
+            file = base64_bytes(picture)
+        hold(len(file))
+        return file
+
+    pixels = 0
+
+    def opened(file: bytes) -> _Opened:
+        nonlocal pixels
+        with held(hold, open_cost(file)):
+            picture = _open(file)
+        pixels += picture.width * picture.height
+        if pixels > max_pixels:
+            raise LimitExceeded(
+                f"The pictures have at least {pixels} pixels in all; at most {max_pixels} are allowed in one request.",
+                ("images",),
+            )
+        return _Opened(file, picture if _is_light(picture) else None)
+
+    def fitted(waiting: _Opened) -> Images:
+        with held(hold, open_cost(waiting.file)):
+            picture, waiting.picture = waiting.picture or _open(waiting.file), None
+            whole = picture.width * picture.height
+            draft(picture, shape, preprocess)
+            with held(hold, decode_cost(picture, whole, shape, preprocess)):
+                return fit(picture, shape, preprocess, background)
+
+    files = _each(enumerate(pictures), file_of, faults)
+    waiting = _each(files, opened, faults)
+    return _stack(_each(waiting, fitted, faults), faults)
 
 
 def images_from_small_pngs(
@@ -104,11 +141,15 @@ def images_from_small_pngs(
     Returns None if any file is something else, or damaged. Then `images_from_pictures` reads them or says what is
     wrong.
     """
-    if len(shape) != 2 or len(pictures) * math.prod(shape) > max_pixels:
+    pixels = math.prod(shape)
+    if len(shape) != 2 or len(pictures) * pixels > max_pixels:
         return None
+    longest = 2 * pixels + 1024  # of a file that is one, in base64 too
     start = _png_start(shape)
     images = []
     for picture in pictures:
+        if len(picture) > longest:
+            return None
         try:
             file = b64decode(picture, validate=True) if isinstance(picture, str) else picture
             # IHDR, one IDAT and IEND: no chunk that could rotate, colour or animate the picture.
@@ -139,11 +180,12 @@ def images_from_npy(
     background: int,
     max_batch: int,
     max_pixels: int,
+    hold: Hold = hold_nothing,
 ) -> Images:
     """Convert a batch in NumPy's format (version 1.0 or 2.0), uint8 [N, h, w] or [N, h, w, 3], to uint8 [N, *shape].
 
     The header is parsed, never evaluated. It is compared with the number of bytes that follow, before memory is
-    allocated. Raises InvalidInput and LimitExceeded.
+    allocated. Raises InvalidInput and LimitExceeded. Memory is reserved with `hold`, as in `images_from_pictures`.
     """
     array = parse_npy(data)
     check_batch(len(array), max_batch, "images")
@@ -154,8 +196,12 @@ def images_from_npy(
     if math.prod(array.shape[:3]) > max_pixels:
         raise LimitExceeded(f"The images have more than {max_pixels} pixels in all.", ("images",))
     faults: list[Fault] = []
-    fitted = _each(enumerate(array), lambda image: fit(Image.fromarray(image), shape, preprocess, background), faults)
-    return _stack(fitted, faults)
+
+    def fitted(image: Images) -> Images:
+        with held(hold, array_cost(image, shape, preprocess)):
+            return fit(Image.fromarray(image), shape, preprocess, background)
+
+    return _stack(_each(enumerate(array), fitted, faults), faults)
 
 
 def check_batch(count: int, max_batch: int, name: str) -> None:
@@ -239,10 +285,36 @@ def _large_png(image: Images) -> bytes:
     return stream.getvalue()
 
 
+@dataclass(slots=True)
+class _Opened:
+    """A picture file whose header has been read; `picture` is None when the file has to be opened again."""
+
+    file: bytes
+    picture: Image.Image | None
+
+
+class _WebP(WebPImagePlugin.WebPImageFile):
+    """A WebP picture that lets go of libwebp's two canvases before Pillow makes its own."""
+
+    def load_prepare(self) -> None:
+        """Only the first frame is read, and by now it is decoded."""
+        self._decoder = None
+        super().load_prepare()
+
+
+def _is_light(picture: Image.Image) -> bool:
+    """Whether an opened picture holds little. A PNG of a few kB may have unpacked a MB of texts."""
+    return sum(len(value) for value in picture.info.values() if isinstance(value, bytes | str)) <= _LIGHT_BYTES
+
+
 def _open(data: bytes) -> Image.Image:
     check_blocks(data)
     try:
-        picture = Image.open(io.BytesIO(data), formats=FORMATS)
+        picture: Image.Image
+        if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+            picture = _WebP(io.BytesIO(data))
+        else:
+            picture = Image.open(io.BytesIO(data), formats=FORMATS)
     except Exception as error:  # Pillow's parsers raise many kinds of exceptions for invalid bytes
         raise UnusablePicture(f"Not a picture that can be read ({', '.join(FORMATS)}).") from error
     if picture.format == "BMP" and picture.info["compression"] in (1, 2):  # Pillow decodes them slowly, in Python

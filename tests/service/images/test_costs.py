@@ -1,0 +1,150 @@
+"""Estimates of memory are upper bounds of what pictures really take."""
+
+from __future__ import annotations
+
+import base64
+import gc
+import io
+import zlib
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from service import limits
+from service.errors import InvalidInput
+from service.images import codec
+from service.images.costs import base64_cost
+from tests.fuzz.pictures import chunk, png
+from tests.service.images.meter import Meter, peak_of
+
+MIB = 2**20
+SIZE = (1500, 1200)
+TURNED = Image.Exif()
+TURNED[0x112] = 6
+
+
+@pytest.fixture(autouse=True)
+def freed_memory_is_given_back() -> None:
+    limits.give_memory_back()
+
+
+def picture(mode: str, kind: str, size: tuple[int, int] = SIZE, **options: Any) -> bytes:
+    """A picture file with some ink on it."""
+    pixels = np.zeros((size[1], size[0], 4), np.uint8)
+    pixels[: size[1] // 2, : size[0] // 2] = 255
+    drawn = Image.fromarray(pixels)
+    if mode == "I;16":
+        drawn = Image.fromarray(pixels[..., 0].astype(np.uint16) * 257)
+    else:
+        drawn = drawn.convert("RGB").quantize(16) if mode == "P" else drawn.convert(mode)
+    stream = io.BytesIO()
+    drawn.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+PICTURES = {
+    "grey PNG": picture("L", "PNG"),
+    "grey PNG, turned": picture("L", "PNG", exif=TURNED),
+    "RGB PNG": picture("RGB", "PNG"),
+    "RGB PNG, turned": picture("RGB", "PNG", exif=TURNED),
+    "RGBA PNG, turned": picture("RGBA", "PNG", exif=TURNED),
+    "RGB PNG with a transparent colour": picture("RGB", "PNG", transparency=(0, 0, 0)),
+    "grey PNG with an alpha channel": picture("LA", "PNG"),
+    "PNG with a palette": picture("P", "PNG"),
+    "PNG with a palette, transparent": picture("P", "PNG", transparency=1),
+    "16-bit PNG": picture("I;16", "PNG"),
+    "1-bit PNG": picture("1", "PNG"),
+    "JPEG": picture("RGB", "JPEG"),
+    "progressive JPEG": picture("RGB", "JPEG", progressive=True, subsampling=0),
+    "progressive grey JPEG": picture("L", "JPEG", progressive=True),
+    "progressive CMYK JPEG": picture("CMYK", "JPEG", progressive=True),
+    "WebP": picture("RGB", "WEBP", quality=50),
+    "lossless WebP": picture("RGBA", "WEBP", lossless=True),
+    "WebP, turned": picture("RGBA", "WEBP", exif=TURNED.tobytes()),
+    "GIF": picture("P", "GIF"),
+    "transparent GIF": picture("P", "GIF", transparency=1),
+    "BMP": picture("RGB", "BMP"),
+    "tall PNG": picture("RGBA", "PNG", (1, 500_000)),
+    "wide PNG": picture("RGB", "PNG", (500_000, 1)),
+    "narrow JPEG": picture("RGB", "JPEG", (8, 60_000), progressive=True, subsampling=0),
+}
+
+
+@pytest.mark.parametrize("shape", [(28, 28), (64, 64, 3)], ids=["grey", "colour"])
+@pytest.mark.parametrize("preprocess", ["resize", "digit", "none"])
+@pytest.mark.parametrize("name", PICTURES)
+def test_no_picture_takes_more_than_is_reserved(name: str, preprocess: Any, shape: tuple[int, ...]) -> None:
+    meter = Meter()
+
+    def read() -> None:
+        options: Any = {"preprocess": preprocess, "background": 0, "max_pixels": 10**9, "hold": meter}
+        try:
+            codec.images_from_pictures([PICTURES[name]], shape, **options)
+        except InvalidInput:  # a page without ink, or of another size
+            gc.collect(0)
+
+    read()  # what is loaded once is not a picture's
+    meter.most = 0
+    peak = peak_of(read)
+    assert peak <= meter.most
+    assert meter.now == 0
+
+
+@pytest.mark.parametrize("columns", [False, True], ids=["rows first", "columns first"])
+@pytest.mark.parametrize("channels", [(), (3,)], ids=["grey", "colour"])
+def test_no_array_takes_more_than_is_reserved(channels: tuple[int, ...], columns: bool) -> None:
+    meter = Meter()
+    array = np.zeros((2, 1500, 1200, *channels), np.uint8)
+    array[:, :300, :300] = 255
+    stream = io.BytesIO()
+    np.save(stream, np.asfortranarray(array) if columns else array)
+    data = stream.getvalue()
+    options: Any = {"preprocess": "digit", "background": 0, "max_batch": 9, "max_pixels": 10**9, "hold": meter}
+    codec.images_from_npy(data, (28, 28), **options)
+    assert peak_of(lambda: codec.images_from_npy(data, (28, 28), **options)) <= meter.most
+    assert meter.now == 0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "A" * 8 * MIB,
+        "QUJD\r\n" * MIB,
+        "data:image/png;base64," + "A" * 8 * MIB,
+        "AB " * 2 * MIB,
+        "data:a/a" + ";a" * 4 * MIB,
+    ],
+    ids=["one line", "many lines", "data: URI", "no base64", "a head without an end"],
+)
+def test_no_base64_takes_more_than_is_reserved(text: str) -> None:
+    def read() -> None:
+        try:
+            codec.base64_bytes(text)
+        except ValueError:
+            gc.collect(0)
+
+    assert peak_of(read) <= base64_cost(text)
+
+
+def test_pictures_are_unpacked_one_at_a_time() -> None:
+    """Each holds its texts, a thousand times as long as in the file, until it is closed."""
+    texts = [chunk(b"zTXt", b"%d\0\0" % index + _zeros(MIB // 4)) for index in range(4)]
+    file = png(*texts)
+    options: Any = {"preprocess": "resize", "background": 0, "max_pixels": 10**9}
+    assert peak_of(lambda: codec.images_from_pictures([file] * 50, (28, 28), **options)) < 16 * MIB
+
+
+def _zeros(size: int) -> bytes:
+    return zlib.compress(b"a" * (size - 64), 9)
+
+
+def test_only_the_files_that_matter_stay() -> None:
+    """What is reserved for the files of a request in base64 is freed with the request: they are held until then."""
+    meter = Meter()
+    file = PICTURES["grey PNG"]
+    text = base64.b64encode(file).decode()
+    options: Any = {"preprocess": "resize", "background": 0, "max_pixels": 10**9, "hold": meter}
+    codec.images_from_pictures([text] * 3, (28, 28), **options)
+    assert meter.now == 3 * len(file)
