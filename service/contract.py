@@ -50,6 +50,10 @@ EXPORT_TOLERANCE: Final = 1e-5
 GOLDEN_TOLERANCE: Final = 1e-4
 GREY_LEVEL_TOLERANCE: Final = 1
 
+# The largest magnitude of a latent that a decoder has to take. Latents of images are about 1, and products of larger
+# numbers may overflow.
+LATENT_LIMIT: Final = 1e6
+
 NAME_PATTERN: Final = r"[a-z0-9][a-z0-9_-]{0,63}"
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 

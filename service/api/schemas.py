@@ -6,6 +6,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import MISSING, BaseModel, ConfigDict, FailFast, Field, PlainValidator, WithJsonSchema
 
+from service.contract import LATENT_LIMIT
 from service.images.preprocess import Preprocess
 from service.inference.autoencoder import SEED_LIMIT, Prior
 
@@ -106,7 +107,9 @@ class DecodeRequest(_Request):
     """The latents to decode."""
 
     z: Annotated[list[Annotated[Latent, FailFast(), Field(max_length=_MOST_ITEMS)]], FailFast()] = Field(
-        min_length=1, max_length=_MOST_ITEMS, description="One latent for each image."
+        min_length=1,
+        max_length=_MOST_ITEMS,
+        description=f"One latent for each image. Values are between -{LATENT_LIMIT:.0f} and {LATENT_LIMIT:.0f}.",
     )
     model: ModelReference
 

@@ -6,6 +6,7 @@ the request's rows. So the same request with the same seed has the same result, 
 
 from __future__ import annotations
 
+import math
 import secrets
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol
@@ -13,7 +14,7 @@ from typing import Final, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from service.contract import Contract
+from service.contract import LATENT_LIMIT, Contract
 from service.errors import Fault, InvalidInput, Unknown
 from service.inference.batcher import Batcher
 from service.inference.engine import Floats, Images
@@ -76,6 +77,9 @@ class Autoencoder:
     ) -> None:
         self.contract = contract
         self.id = contract.id  # stored: each request reads it
+        # The most bytes that one image takes from being read to its answer: arrays of bytes and of floats, the error of
+        # its reconstruction, files, base64; and of each latent three numbers as float32 and as text.
+        self.cost = 24 * math.prod(contract.image_shape) + 80 * contract.latent_dim
         self._prior = prior
         self._encode = batcher.queue("encode", engine.encode)
         self._decode = batcher.queue("decode", lambda z: (engine.decode(z),))
@@ -125,12 +129,13 @@ class Autoencoder:
     async def decode(self, z: Floats, job: Job) -> Images:
         """The images, uint8 [N, *image_shape], of latents z, float32 [N, latent_dim].
 
-        Raises InvalidInput with one fault for each row of z that is not finite, and RuntimeFailed.
+        Raises InvalidInput with one fault for each row of z that is beyond LATENT_LIMIT or that the decoder cannot
+        take, and RuntimeFailed.
         """
-        finite = np.isfinite(z).all(axis=1)
-        if not finite.all():
-            rows = np.flatnonzero(~finite)
-            raise InvalidInput([Fault(("z", int(row)), "Not finite in 32-bit floating point.") for row in rows])
+        usable = (np.abs(z) <= LATENT_LIMIT).all(axis=1)  # NaN is not
+        if not usable.all():
+            reason = f"Not all values are between -{LATENT_LIMIT:.0f} and {LATENT_LIMIT:.0f}."
+            raise InvalidInput([Fault(("z", int(row)), reason) for row in np.flatnonzero(~usable)])
         return (await self._decode.submit(z, job))[0]
 
     async def reconstruct(
@@ -138,14 +143,17 @@ class Autoencoder:
     ) -> Reconstruction:
         """Encode and decode images, uint8 [N, *image_shape]: decode mu, or with `sample` a draw from the posterior.
 
-        Raises RuntimeFailed.
+        Raises RuntimeFailed, and InvalidInput for images whose latents the decoder cannot take.
         """
-        if not sample:
-            mu, logvar, decoded, mse = await self._reconstruct.submit(images, job)
-            return Reconstruction(decoded, Posterior(mu, logvar), mse)
-        mu, logvar = await self._encode.submit(images, job)
-        z, seed = draw(mu, logvar, seed)
-        (decoded,) = await self._decode.submit(z, job)
+        try:
+            if not sample:
+                mu, logvar, decoded, mse = await self._reconstruct.submit(images, job)
+                return Reconstruction(decoded, Posterior(mu, logvar), mse)
+            mu, logvar = await self._encode.submit(images, job)
+            z, seed = draw(mu, logvar, seed)
+            (decoded,) = await self._decode.submit(z, job)
+        except InvalidInput as error:
+            raise InvalidInput([Fault(("images", *fault.path[1:]), fault.reason) for fault in error.faults]) from error
         return Reconstruction(decoded, Posterior(mu, logvar, z, seed), squared_error(decoded, images))
 
     async def sample(
@@ -163,7 +171,8 @@ class Autoencoder:
         The default is the aggregate prior if the bundle has one, otherwise N(0, I). `temperature` scales the distance
         of a draw from its mean: the mean of N(0, I), or of the mixture's Gaussian. With the same seed, the first rows
         of a longer sample equal those of a shorter one. `label` is a label's number or its name. Raises Unknown for a
-        prior or a label that the model does not have, and RuntimeFailed.
+        prior or a label that the model does not have, InvalidInput when the draws are too far out for the decoder, and
+        RuntimeFailed.
         """
         if isinstance(label, str):
             label = self.label_of(label)
@@ -175,7 +184,12 @@ class Autoencoder:
             z = eps * np.float32(temperature)
         else:
             z = self._mixture(prior, label).place(choices(n, seed), eps, temperature)
-        return Sample(await self.decode(z, job), z, seed, prior)
+        try:
+            images = await self.decode(z, job)
+        except InvalidInput as error:
+            reason = "The model's decoder gives values that are not finite so far from the prior's mean."
+            raise InvalidInput([Fault(("temperature",), reason)]) from error
+        return Sample(images, z, seed, prior)
 
     def _mixture(self, prior: Prior, label: int | None) -> Mixture:
         """The mixture for this prior and label. Raises Unknown if the bundle does not have it."""

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from service.errors import ClientGone, DeadlineExceeded
+from service.errors import ClientGone, DeadlineExceeded, InvalidInput
 from service.inference.job import Job
 
 log = logging.getLogger(__name__)
@@ -231,7 +231,7 @@ class BatchQueue:
             waiting.job.compute += ended - started
             if waiting.timer is not None:
                 waiting.timer.cancel()
-            if isinstance(outcome, Exception):
+            if isinstance(outcome, Exception) and not isinstance(outcome, InvalidInput):
                 failure = outcome
             if waiting.answer.done():  # expired, or cancelled when the process ends
                 continue
@@ -241,8 +241,8 @@ class BatchQueue:
                 waiting.expire()
             else:
                 waiting.answer.set_result(outcome)
-        # If one request succeeded, the engine works. If all failed, only another run can show whether it does.
-        works = any(not isinstance(outcome, Exception) for outcome in outcomes)
+        # If one request succeeded, or is itself at fault, the engine works. If all failed, only another run can tell.
+        works = any(isinstance(outcome, InvalidInput) or not isinstance(outcome, Exception) for outcome in outcomes)
         if works or failure is not None:
             self._batcher.status.failure = None if works else failure
 

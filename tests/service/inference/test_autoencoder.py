@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.errors import InvalidInput, Unknown
+from service.errors import Fault, InvalidInput, Unknown
 from service.inference.autoencoder import SEED_LIMIT, Autoencoder, new_seed, noise
 from service.inference.batcher import Batcher
 from service.inference.bundle import read_bundle
@@ -149,6 +149,7 @@ class TestAggregatePrior:
 def test_latents_that_are_not_finite_are_named(vae: Autoencoder) -> None:
     z = np.zeros((4, 3), np.float32)
     z[1, 0], z[3, 2] = np.nan, np.inf
+    z[2] = [1e6, -1e6, 0]
     with pytest.raises(InvalidInput) as caught:
         asyncio.run(vae.decode(z, Job()))
     assert [fault.path for fault in caught.value.faults] == [("z", 1), ("z", 3)]
@@ -158,3 +159,28 @@ def test_a_new_seed_can_be_sent_back_by_any_client() -> None:
     seeds = {new_seed() for _ in range(100)}
     assert len(seeds) == 100
     assert all(0 <= seed < SEED_LIMIT for seed in seeds)
+
+
+class TestOverflow:
+    """A decoder that cannot take some latents."""
+
+    @pytest.fixture
+    def strict(self, vae: Autoencoder, monkeypatch: pytest.MonkeyPatch) -> Autoencoder:
+        async def refuse(*_: object) -> None:
+            raise InvalidInput([Fault(("z", 2), "too much")])
+
+        for queue in (vae._decode, vae._reconstruct):
+            monkeypatch.setattr(queue, "submit", refuse)
+        return vae
+
+    @pytest.mark.parametrize("sample", [False, True])
+    def test_a_reconstruction_names_the_image(self, strict: Autoencoder, sample: bool) -> None:
+        images = np.zeros((3, *strict.contract.image_shape), np.uint8)
+        with pytest.raises(InvalidInput) as caught:
+            asyncio.run(strict.reconstruct(images, Job(), sample=sample))
+        assert [fault.path for fault in caught.value.faults] == [("images", 2)]
+
+    def test_a_sample_names_the_temperature(self, strict: Autoencoder) -> None:
+        with pytest.raises(InvalidInput) as caught:
+            asyncio.run(strict.sample(3, Job(), temperature=100))
+        assert [fault.path for fault in caught.value.faults] == [("temperature",)]

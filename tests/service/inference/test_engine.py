@@ -10,7 +10,7 @@ import pytest
 from harness.digits import digits
 from harness.paths import MODELS
 from service import contract as names
-from service.errors import BundleRefused, ProviderUnavailable, RuntimeFailed
+from service.errors import BundleRefused, InvalidInput, ProviderUnavailable, RuntimeFailed
 from service.inference.bundle import read_bundle
 from service.inference.engine import CPU, CUDA, Engine, ProviderPolicy
 from tests.bundles import seal, write_bundle
@@ -161,3 +161,37 @@ class TestProviders:
         open_engine(write_bundle(tmp_path), threads=2)
         assert {options.intra_op_num_threads for options in seen} == {2}
         assert {options.get_session_config_entry("session.intra_op.allow_spinning") for options in seen} == {"0"}
+
+
+class TestOverflow:
+    """Latents whose images are not finite: it is their fault if the golden ones are decoded as ever."""
+
+    @pytest.fixture
+    def overflowing(self, shipped: Engine, monkeypatch: pytest.MonkeyPatch) -> Engine:
+        """An engine whose decoder gives infinity for rows that begin with 7."""
+        run = shipped._run
+
+        def overflow(session: Any, outputs: list[str], name: str, rows: Any) -> Any:
+            results = run(session, outputs, name, rows)
+            if name == "z":
+                results[1] = results[1].copy()
+                results[1][rows[:, 0] == 7] = np.inf
+            return results
+
+        monkeypatch.setattr(shipped, "_run", overflow)
+        return shipped
+
+    def test_it_names_the_rows(self, overflowing: Engine) -> None:
+        z = np.zeros((4, 20), np.float32)
+        overflowing.decode(z)
+        z[[1, 3], 0] = 7
+        with pytest.raises(InvalidInput) as caught:
+            overflowing.decode(z)
+        assert [fault.path for fault in caught.value.faults] == [("z", 1), ("z", 3)]
+
+    def test_a_decoder_that_fails_on_everything_is_a_failure(
+        self, shipped: Engine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(shipped, "_run", lambda *_: [np.zeros((4, 28, 28), np.uint8), np.full((4, 28, 28), np.nan)])
+        with pytest.raises(RuntimeFailed, match="not finite"):
+            shipped.decode(np.zeros((4, 20), np.float32))
