@@ -31,6 +31,7 @@ from service.api.schemas import ImageRequest
 from service.api.wire import Protocol
 from service.app import create_app
 from service.images import codec
+from service.inference.admission import Reservation
 from service.inference.autoencoder import squared_error
 from service.inference.bundle import read_bundle
 from service.inference.engine import Engine
@@ -88,7 +89,10 @@ def works() -> dict[str, tuple[Callable[[], object], int]]:
     one = {"mu": mu[:1], "logvar": logvar[:1]}
     mse = squared_error(decoded[:1], images[:1])
     return {
-        "JSON and its schema, in": (lambda: read_form(Body(BODY, RequestOptions(JSON)), ImageRequest), 1),
+        "JSON and its schema, in": (
+            lambda: read_form(Body(BODY, RequestOptions(JSON)), ImageRequest, Reservation()),
+            1,
+        ),
         "base64 and PNG, in": (lambda: codec.images_from_small_pngs([TEXT], shape, max_pixels=784), 1),
         "encoder, a 32nd of a batch of 32": (lambda: engine.encode(images), TOGETHER),
         "decoder, a 32nd of a batch of 32": (lambda: engine.decode(mu), TOGETHER),

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import Receive, Scope, Send
 
-from service import lifecycle
+from service import lifecycle, limits
 from service.api import docs, error_handlers, openapi, probes, routes
 from service.api.keys import Keys, check_file
 from service.api.middleware import ApiKeyMiddleware, RequestIdMiddleware
@@ -31,6 +32,11 @@ from service.telemetry.logs import LogWriter, RequestLog
 from service.telemetry.metrics import Metrics, Sources
 from service.telemetry.observer import Observer
 from service.telemetry.tracing import Tracing
+
+log = logging.getLogger(__name__)
+
+# A body that is one text with an escape and a character beyond ASCII takes seven times its length while it is parsed.
+_BODY_SHARE: Final = 8
 
 
 class Service(FastAPI):
@@ -65,13 +71,17 @@ def create_app(settings: Settings, directory: Path | None = None, log_writer: Lo
     settings name, BundleRefused when the default model cannot be served, ProviderUnavailable, TracingUnavailable, and
     OSError when there is no space in `directory`.
     """
+    limits.give_memory_back()
     keys = Keys(settings.api_keys_file)
     metrics = Metrics(directory)
     threads = settings.threads or available_cpus()
     registry_options = RegistryOptions(settings.provider, threads, settings.batch, settings.models, metrics.batch)
     registry = open_registry(settings.models_dir, default=settings.default_model, options=registry_options)
     health = Health(registry, settings.stall_seconds)
-    admission = Admission(most_images=settings.queue, most_bytes=settings.max_arriving_bytes)
+    # onnxruntime keeps what its largest run needed, for each model.
+    runs = sum(settings.max_batch * model.autoencoder.cost for model in registry)
+    settings = _within_limits(settings, runs)
+    admission = Admission(most_images=settings.queue, most_bytes=settings.memory_bytes)
     request_log = (
         RequestLog(log_writer, settings.log_format) if settings.log_requests and log_writer is not None else None
     )
@@ -145,3 +155,38 @@ def create_app(settings: Settings, directory: Path | None = None, log_writer: Lo
     app.include_router(docs.router)
     openapi.complete(app.openapi(), registry.default)
     return app
+
+
+def _within_limits(settings: Settings, runs: int) -> Settings:
+    """The settings with what follows from the process's own limits, now that its models are open; the log says it.
+
+    `runs` is how many bytes the models' runs may keep.
+    """
+    memory_bytes, max_body_bytes = settings.memory_bytes, settings.max_body_bytes
+    if not memory_bytes:
+        memory = limits.memory()
+        memory_bytes = memory.for_requests(settings.workers, runs)
+        each = "" if settings.workers == 1 else f" for {settings.workers} workers"
+        log.info(
+            "Requests may hold %d MB (VAE_MEMORY_BYTES): %s allows %d MB%s, of which this process has taken %d MB.",
+            *(memory_bytes // 10**6, memory.source, memory.allows // 10**6, each, memory.taken // 10**6),
+        )
+    if max_body_bytes > memory_bytes // _BODY_SHARE:
+        max_body_bytes = max(1, memory_bytes // _BODY_SHARE)
+        log.warning(
+            "Bodies may have %d bytes, not %d (VAE_MAX_BODY_BYTES): parsed, more would not fit into VAE_MEMORY_BYTES.",
+            *(max_body_bytes, settings.max_body_bytes),
+        )
+    max_connections, descriptors = limits.connections(settings.max_connections)
+    if max_connections < settings.max_connections:
+        log.warning(
+            "At most %d connections, not %d (VAE_MAX_CONNECTIONS): the process may open %d files (RLIMIT_NOFILE).",
+            *(max_connections, settings.max_connections, descriptors),
+        )
+    return settings.model_copy(
+        update={
+            "memory_bytes": memory_bytes,
+            "max_body_bytes": max_body_bytes,
+            "max_connections": max_connections,
+        }
+    )

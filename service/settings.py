@@ -72,10 +72,12 @@ class Settings(BaseSettings):
         ge=1,
         description="Largest number of images that one process holds, waiting or being computed. More get 503.",
     )
-    max_arriving_bytes: int = Field(
-        256 * 2**20,
-        ge=1,
-        description="Largest number of bytes of long request bodies that one process holds. More get 503.",
+    memory_bytes: int = Field(
+        0,
+        ge=0,
+        description="Largest number of bytes that one process holds for requests: bodies, what is parsed and decoded "
+        "from them, answers. More get 503. 0: what the memory of the cgroup or the machine leaves, at most 1 GiB; the "
+        "log says how much.",
     )
     deadline_ms: int = Field(
         10_000,

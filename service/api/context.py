@@ -14,6 +14,10 @@ from service.inference.job import Job
 # A request id goes into logs and headers as it is. A client's own is taken only if it cannot break either.
 _SAFE_ID: Final = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
 
+# What a request with less to compute takes is not counted. While it waits that is a small part of its cost, which is of
+# the run; with VAE_QUEUE at its default all of them are at most 64 MB.
+_SMALL_COST: Final = 128 * 1024
+
 
 class RequestContext(Job):
     """One request. Telemetry reads it as a `telemetry.record.Record`.
@@ -77,11 +81,16 @@ class RequestContext(Job):
         self.arrived = time.perf_counter()
         self.reservation.hold_images(1)
 
-    def was_read(self, model: str, count: int) -> None:
-        """Note that the request asks `model` (name@version) for `count` images, and reserve them. Raises Overloaded."""
+    def was_read(self, model: str, count: int, cost: int = 0) -> None:
+        """Note that the request asks `model` (name@version) for `count` images, of `cost` bytes each; reserve both.
+
+        Raises Overloaded, and LimitExceeded when all memory for requests is too little.
+        """
         self.model = model
         if count != self.reservation.images:
             self.reservation.hold_images(count)
+        if count * cost > _SMALL_COST:
+            self.reservation.hold_bytes(count * cost)
         self.read = time.perf_counter() - self.arrived
 
     def was_answered(self, status: int, bytes_out: int) -> None:

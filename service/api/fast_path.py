@@ -6,12 +6,16 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from starlette.exceptions import HTTPException
+
 from service.api.answers import Answer
 from service.api.context import RequestContext, request_id_of
+from service.api.error_handlers import error_answer
 from service.api.request_head import RequestHead
 from service.api.state import AppState
 from service.api.verbs import VERBS
 from service.inference.admission import Admission
+from service.telemetry.metrics import OTHER, UNMATCHED
 
 
 class FastPathRequest(RequestContext):
@@ -30,6 +34,14 @@ class FastPathRequest(RequestContext):
         self.keep_alive = keep_alive
         self.response_complete = False
         self._coroutine: Coroutine[asyncio.Future[Any], None, Answer] | None = None
+
+    def reserve(self) -> None:
+        """Reserve memory for a body that has not come whole. Raises Overloaded and LimitExceeded.
+
+        One that has is counted by its verb if it is large, and a small one is parsed before the next is read.
+        """
+        if not self.reservation.bytes:
+            self.reservation.hold_bytes(self.head.length or 0)
 
     def begin(self, state: AppState, done: Callable[[FastPathRequest, Answer | None], None]) -> None:
         """Have the verb answer. `done` gets the answer."""
@@ -77,6 +89,8 @@ class FastPathRequest(RequestContext):
     @disconnected.setter
     def disconnected(self, gone: bool) -> None:
         self.gone = gone
+        if gone and self._coroutine is None:  # it has not begun, and what is reserved for its body is free again
+            self.reservation.release()
 
     @property
     def message_event(self) -> FastPathRequest:
@@ -85,3 +99,13 @@ class FastPathRequest(RequestContext):
 
     def set(self) -> None:
         """Do nothing."""
+
+
+def refusal_answer(state: AppState, refusal: HTTPException) -> Answer:
+    """The answer to what never became a request; it is observed like any other."""
+    request = RequestContext(request_id_of({}), OTHER, UNMATCHED)
+    answer = error_answer(refusal, request.request_id, "")
+    request.was_answered(answer.status, len(answer.content))
+    answer.headers += request.headers()
+    state.observer.observe(request, {})
+    return answer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Final
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import Field, File, FormParser
@@ -10,6 +11,9 @@ from starlette.exceptions import HTTPException
 
 from service.api.request_head import MULTIPART
 from service.errors import Fault, InvalidInput
+
+# The parser copies what it is given, part by part; so it is given the body in pieces.
+_PIECE: Final = 256 * 1024
 
 
 def read_multipart(
@@ -58,7 +62,8 @@ def read_multipart(
             # The body is in memory and within its limit already; a second copy on disk would need a disk to write to.
             config={"MAX_MEMORY_FILE_SIZE": float("inf"), "UPLOAD_ERROR_ON_BAD_CTE": True},
         )
-        parser.write(data)
+        for start in range(0, len(data), _PIECE):
+            parser.write(data[start : start + _PIECE])
         parser.finalize()
     except FormParserError as error:
         raise HTTPException(400, "The body is not multipart/form-data as its Content-Type announces it.") from error

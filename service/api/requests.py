@@ -5,6 +5,8 @@ Only `receive_body` waits. All other functions take bytes that are already here,
 
 from __future__ import annotations
 
+import io
+import math
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -30,6 +32,14 @@ from service.settings import Settings
 # The most faults that one answer names. More do not help, and a million wrong fields must not cost a million entries.
 _MOST_FAULTS: Final = 100
 
+# Up to this size a body is not counted: with VAE_MAX_CONNECTIONS at its default all of them are 64 MB. What is read or
+# written of it takes less time than a hop to a thread and back.
+SMALL_BYTES: Final = 16 * 1024
+
+# A value's bytes: as an object with its place in a list; and in the parser, whose lists double when they grow.
+_VALUE_BYTES: Final = 80
+_PARSED_VALUE_BYTES: Final = 64
+
 # The most values in a JSON body, whatever its size in bytes. Latents may hold more numbers than other requests.
 _MOST_NUMBERS: Final = 2**20
 _MOST_VALUES: Final = 2**17
@@ -44,7 +54,7 @@ Read = Callable[[int], Awaitable[bytes]]
 
 @dataclass(slots=True)
 class Body:
-    """A request's body, and the options from its head."""
+    """A request's body, and the options from its head. What parses it lets go of `data` when it is done."""
 
     data: bytes
     options: RequestOptions
@@ -63,55 +73,83 @@ class ImageForm:
     npy: bool
 
 
-async def receive_body(receive: Receive, reservation: Reservation, max_bytes: int) -> bytes:
-    """The body of a request that comes through ASGI. The reservation counts its bytes as they arrive.
+async def receive_body(receive: Receive, reservation: Reservation, length: int | None, max_bytes: int) -> bytes:
+    """The body of a request that comes through ASGI; `length` is what its head says. Its bytes are reserved.
 
-    Raises LimitExceeded as soon as there are more than `max_bytes`, Overloaded when all arriving bodies together are
-    too large, and ClientGone when the client closes the connection before the body is complete.
+    Raises LimitExceeded as soon as there are more than `max_bytes`, or when all memory for requests is less; Overloaded
+    when the others leave too little of it; and ClientGone when the client closes the connection before the body is
+    complete.
     """
-    chunks: list[bytes] = []
+    if length is not None:
+        reservation.hold_bytes(length)
+    body = io.BytesIO()  # getvalue() gives its own bytes; joining parts would need as many again
     received = 0
     more = True
     while more:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientGone
-        chunks.append(message.get("body", b""))
-        received += len(chunks[-1])
+        part = message.get("body", b"")
+        received += len(part)
         if received > max_bytes:
             raise too_large(max_bytes)
-        reservation.hold_bytes(len(chunks[-1]))
+        if length is None:
+            reservation.hold_bytes(len(part))
+        body.write(part)
         more = message.get("more_body", False)
-    return b"".join(chunks)
+    return body.getvalue()
 
 
-def read_form(body: Body, form: type[Form]) -> Form:
-    """A JSON body, validated by one of the request schemas. Does not look at the query.
+def read_form(body: Body, form: type[Form], reservation: Reservation) -> Form:
+    """A JSON body, validated by one of the request schemas. Does not look at the query. Lets go of the body.
 
-    Raises HTTPException (400, not JSON), InvalidInput, and LimitExceeded when it holds too many values.
+    Raises HTTPException (400, not JSON), InvalidInput, LimitExceeded when it holds too many values or needs too much
+    memory, and Overloaded when there is too little at the moment.
     """
-    _check_values(body.data, _MOST_NUMBERS if form is DecodeRequest else _MOST_VALUES)
+    data, body.data = body.data, b""
+    numbers = form is DecodeRequest
+    values = _check_values(data, _MOST_NUMBERS if numbers else _MOST_VALUES)
+    large = len(data) > SMALL_BYTES
+    if large:
+        kept, while_parsed = json_cost(data, values)
+        reservation.hold_bytes(kept + while_parsed)
     try:
         # model_validate_json calls the same, but spends half as much time again on options of its own.
-        read: Form = form.__pydantic_validator__.validate_json(body.data, strict=True)
+        read: Form = form.__pydantic_validator__.validate_json(data, strict=True)
     except ValidationError as error:
         raise _refusal(error) from error
+    if large:
+        length = len(data)
+        del data
+        reservation.hold_bytes(-while_parsed - length)
     return read
 
 
-def read_sample(body: Body) -> SampleRequest:
-    """The form of a request to sample. Raises InvalidInput, LimitExceeded, HTTPException (400)."""
+def json_cost(data: bytes, values: int) -> tuple[int, int]:
+    """What JSON of so many `values` takes as Python's objects, and what it takes besides while it is parsed.
+
+    A string is as long as its text, or up to four times as long if a character in it is not ASCII; then it is made
+    twice. With escapes it is copied once more.
+    """
+    ascii_only = data.isascii() and b"\\u" not in data
+    strings = len(data) if ascii_only else 4 * len(data)
+    copies = len(data) * ((b"\\" in data) + (not ascii_only))
+    return strings + _VALUE_BYTES * values, copies + _PARSED_VALUE_BYTES * values
+
+
+def read_sample(body: Body, reservation: Reservation) -> SampleRequest:
+    """The form of a request to sample. Raises InvalidInput, LimitExceeded, Overloaded, HTTPException (400)."""
     _refuse_query(body)
-    return read_form(body, SampleRequest)
+    return read_form(body, SampleRequest, reservation)
 
 
 def parse_images(body: Body, registry: Registry, settings: Settings, reservation: Reservation) -> ImageForm:
     """The options and the picture files of a request with images. Decodes no picture.
 
     Raises InvalidInput, LimitExceeded, Unknown, HTTPException (400) when the body breaks the rules of its media type,
-    and Overloaded when there is no room for so many images.
+    and Overloaded when there is no room for so many images or bytes.
     """
-    options, pictures = _options_and_pictures(body, settings.max_batch)
+    options, pictures = _options_and_pictures(body, settings.max_batch, reservation)
     if body.options.media_type != NPY:
         codec.check_batch(len(pictures), settings.max_batch, "images")
     reservation.check_images(len(pictures))
@@ -132,11 +170,14 @@ def quick_images(form: ImageForm, settings: Settings) -> Images | None:
     return codec.images_from_small_pngs(form.pictures, contract.image_shape, max_pixels=settings.max_pixels)
 
 
-def decode_images(form: ImageForm, settings: Settings) -> Images:
+def decode_images(form: ImageForm, settings: Settings, reservation: Reservation) -> Images:
     """The images of a request, decoded and preprocessed: uint8 [N, *image_shape]. Large pictures take milliseconds.
 
-    Raises InvalidInput, LimitExceeded.
+    Raises InvalidInput, LimitExceeded, Overloaded.
     """
+    if not form.npy:
+        image_bytes = math.prod(form.model.autoencoder.contract.image_shape)
+        reservation.hold_bytes(2 * len(form.pictures) * image_bytes)  # one by one, and together
     images = quick_images(form, settings)
     if images is not None:
         return images
@@ -149,6 +190,7 @@ def decode_images(form: ImageForm, settings: Settings) -> Images:
             background=contract.background,
             max_batch=settings.max_batch,
             max_pixels=settings.max_pixels,
+            hold=reservation.hold_bytes,
         )
     return codec.images_from_pictures(
         form.pictures,
@@ -156,16 +198,19 @@ def decode_images(form: ImageForm, settings: Settings) -> Images:
         preprocess=preprocess,
         background=contract.background,
         max_pixels=settings.max_pixels,
+        hold=reservation.hold_bytes,
     )
 
 
-def read_latents(body: Body, registry: Registry, settings: Settings) -> tuple[Model, npt.NDArray[np.float32]]:
+def read_latents(
+    body: Body, registry: Registry, settings: Settings, reservation: Reservation
+) -> tuple[Model, npt.NDArray[np.float32]]:
     """The model and the latents, float32 [N, latent_dim], of a request to decode. They may still be infinite.
 
-    Raises InvalidInput, LimitExceeded, Unknown, HTTPException (400).
+    Raises InvalidInput, LimitExceeded, Overloaded, Unknown, HTTPException (400).
     """
     _refuse_query(body)
-    form = read_form(body, DecodeRequest)
+    form = read_form(body, DecodeRequest, reservation)
     codec.check_batch(len(form.z), settings.max_batch, "z")
     model = registry.find(form.model)
     latent_dim = model.autoencoder.contract.latent_dim
@@ -182,19 +227,28 @@ def read_latents(body: Body, registry: Registry, settings: Settings) -> tuple[Mo
         return model, np.array(form.z, np.float32)
 
 
-def _options_and_pictures(body: Body, max_batch: int) -> tuple[ImageOptions, Sequence[bytes | str]]:
+def _options_and_pictures(
+    body: Body, max_batch: int, reservation: Reservation
+) -> tuple[ImageOptions, Sequence[bytes | str]]:
     """The options from the body and the query, and the picture files: base64 text from JSON, else bytes."""
     query = _read_options(body.options.query) if body.options.query else None
     said: ImageOptions
     pictures: Sequence[bytes | str]
     if body.options.media_type == JSON:
-        said = form = read_form(body, ImageRequest)
+        said = form = read_form(body, ImageRequest, reservation)
         pictures = form.images
     elif body.options.media_type == MULTIPART:
-        fields, pictures = read_multipart(body.data, body.options.parameters, partial(_check_parts, max_batch))
+        data, body.data = body.data, b""
+        large = len(data) > SMALL_BYTES
+        if large:
+            reservation.hold_bytes(2 * len(data))  # each part in pieces, and joined
+        fields, pictures = read_multipart(data, body.options.parameters, partial(_check_parts, max_batch))
+        if large:
+            reservation.hold_bytes(-2 * len(data))  # the body goes, its parts stay
         said = _read_options(fields)
     else:
-        return query or _DEFAULT_OPTIONS, [body.data]
+        data, body.data = body.data, b""
+        return query or _DEFAULT_OPTIONS, [data]
     return said if query is None else _merge(said, query), pictures
 
 
@@ -242,10 +296,14 @@ def _refuse_query(body: Body) -> None:
         raise InvalidInput([Fault((name,), reason) for name, _ in body.options.query[:_MOST_FAULTS]])
 
 
-def _check_values(data: bytes, most: int) -> None:
-    """Raise LimitExceeded if JSON holds more than `most` values. Each can take a hundred bytes of memory."""
-    if len(data) > most and data.count(b",") + data.count(b"[") + data.count(b"{") > most:
+def _check_values(data: bytes, most: int) -> int:
+    """The number of values in JSON, at most; 0 for a small body. Raises LimitExceeded if there are more than `most`."""
+    if len(data) <= SMALL_BYTES:
+        return 0
+    values = data.count(b",") + data.count(b"[") + data.count(b"{") + 1
+    if values > most:
         raise LimitExceeded(f"The body holds more than {most} values.")
+    return values
 
 
 def _refusal(error: ValidationError) -> Exception:

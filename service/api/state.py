@@ -10,12 +10,12 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
+from service.api.context import RequestContext
 from service.api.head_cache import HeadCache
 from service.api.keys import Keys
 from service.errors import DeadlineExceeded
 from service.inference.admission import Admission
 from service.inference.health import Health
-from service.inference.job import Job
 from service.inference.registry import Registry
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
@@ -40,20 +40,22 @@ class AppState:
     observer: Observer
     head_cache: HeadCache = field(default_factory=HeadCache)
 
-    async def run_in_thread(self, job: Job, work: Callable[..., Done], *arguments: object) -> Done:
+    async def run_in_thread(self, request: RequestContext, work: Callable[..., Done], *arguments: object) -> Done:
         """Run work that can take milliseconds in a thread, so that other requests and the probes do not wait for it.
 
-        Raises what the work raises. Raises DeadlineExceeded as soon as the job's deadline passes, even while the work
-        still runs; and ClientGone or DeadlineExceeded, without starting the work, when nobody waits for it any more.
+        Raises what the work raises. Raises DeadlineExceeded as soon as the request's deadline passes, even while the
+        work still runs; and ClientGone or DeadlineExceeded, without starting the work, when nobody waits for it any
+        more. What the request has reserved stays so until the work ends.
         """
 
         def if_wanted() -> Done:
-            job.check()
-            return work(*arguments)
+            request.check()
+            with request.reservation.in_thread():
+                return work(*arguments)
 
         loop = asyncio.get_running_loop()
         running = loop.run_in_executor(self.codec, if_wanted)
-        left = job.deadline - time.perf_counter()
+        left = request.deadline - time.perf_counter()
         timer = loop.call_later(left, running.cancel, _LATE) if left < math.inf else None
         try:
             return await running

@@ -27,6 +27,7 @@ from service.api.request_head import (
     read_head,
 )
 from service.api.requests import (
+    SMALL_BYTES,
     Body,
     ImageForm,
     Read,
@@ -46,8 +47,7 @@ from service.inference.autoencoder import Posterior
 
 Work = Callable[[AppState, Body, RequestContext], Awaitable[Answer]]
 
-# Up to these sizes reading or writing takes less time than a hop to a thread and back.
-_INLINE_BYTES: Final = 16 * 1024
+# Up to so many images an answer takes less time than a hop to a thread and back.
 _INLINE_IMAGES: Final = 16
 
 
@@ -64,9 +64,15 @@ class Verb:
         try:
             state.keys.check(head.headers)
             options = head.options or self._negotiate(state, head)
-            data = body if isinstance(body, bytes) else await body(state.settings.max_body_bytes)
+            if isinstance(body, bytes):
+                if len(body) > SMALL_BYTES and not request.reservation.bytes:
+                    request.reservation.hold_bytes(len(body))
+                content = Body(body, options)
+            else:
+                content = Body(await body(state.settings.max_body_bytes), options)
+            body = b""  # what parses the content is the last to hold it
             request.deadline = request.arrived + options.timeout
-            answer = await self._work(state, Body(data, options), request)
+            answer = await self._work(state, content, request)
         except asyncio.CancelledError:  # the server does this when a drain takes too long
             answer = _refuse(Overloaded("The service stops before the answer is ready.", "draining"), request)
         except Exception as error:  # the table has an answer for any
@@ -98,7 +104,7 @@ class Verb:
 
         async def read(max_bytes: int) -> bytes:
             nonlocal watch
-            data = await receive_body(receive, request.reservation, max_bytes)
+            data = await receive_body(receive, request.reservation, head.length, max_bytes)
             request.bytes_in = len(data)
             request.arrive()
             watch = asyncio.create_task(_watch(receive, request))
@@ -151,10 +157,10 @@ async def _reconstruct(state: AppState, body: Body, request: RequestContext) -> 
 
 
 async def _sample(state: AppState, body: Body, request: RequestContext) -> Answer:
-    form = await _off_loop_if_large(state, request, body, read_sample, body)
+    form = await _off_loop_if_large(state, request, body, read_sample, body, request.reservation)
     check_batch(form.n, state.settings.max_batch, "n")
     autoencoder = state.registry.find(form.model).autoencoder
-    request.was_read(autoencoder.id, form.n)
+    request.was_read(autoencoder.id, form.n, autoencoder.cost)
     result = await autoencoder.sample(
         form.n, request, seed=form.seed, temperature=form.temperature, prior=form.prior, label=form.label
     )
@@ -163,8 +169,10 @@ async def _sample(state: AppState, body: Body, request: RequestContext) -> Answe
 
 
 async def _decode(state: AppState, body: Body, request: RequestContext) -> Answer:
-    model, z = await _off_loop_if_large(state, request, body, read_latents, body, state.registry, state.settings)
-    request.was_read(model.autoencoder.id, len(z))
+    model, z = await _off_loop_if_large(
+        state, request, body, read_latents, body, state.registry, state.settings, request.reservation
+    )
+    request.was_read(model.autoencoder.id, len(z), model.autoencoder.cost)
     images = await model.autoencoder.decode(z, request)
     return await _images(state, request, body.options.answer_type, model.autoencoder.contract, images, {})
 
@@ -184,14 +192,15 @@ VERBS: Final[Mapping[str, Verb]] = {
 
 async def _read_images(state: AppState, body: Body, request: RequestContext) -> tuple[ImageForm, Images]:
     settings, images = state.settings, None
-    if len(body.data) <= _INLINE_BYTES or body.options.media_type == NPY:
+    if len(body.data) <= SMALL_BYTES or body.options.media_type == NPY:
         form = parse_images(body, state.registry, settings, request.reservation)
         images = quick_images(form, settings)
     else:
         form = await state.run_in_thread(request, parse_images, body, state.registry, settings, request.reservation)
     if images is None:
-        images = await state.run_in_thread(request, decode_images, form, settings)
-    request.was_read(form.model.autoencoder.id, len(images))
+        images = await state.run_in_thread(request, decode_images, form, settings, request.reservation)
+    autoencoder = form.model.autoencoder
+    request.was_read(autoencoder.id, len(images), autoencoder.cost)
     return form, images
 
 
@@ -211,7 +220,7 @@ async def _images(
 async def _off_loop_if_large(
     state: AppState, request: RequestContext, body: Body, work: Callable[..., Any], *arguments: object
 ) -> Any:
-    if len(body.data) <= _INLINE_BYTES:
+    if len(body.data) <= SMALL_BYTES:
         return work(*arguments)
     return await state.run_in_thread(request, work, *arguments)
 

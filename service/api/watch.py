@@ -10,7 +10,7 @@ from typing import Final, Literal, Protocol
 _WINDOW: Final = 10.0
 
 Turn = Literal["server", "client", "body"]
-Reason = Literal["silent", "slow", "unread"]
+Reason = Literal["silent", "slow", "unread", "memory"]
 
 
 class Clock(Protocol):

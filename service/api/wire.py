@@ -21,9 +21,7 @@ from starlette.exceptions import HTTPException
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from service.api.answers import Answer
-from service.api.context import RequestContext, request_id_of
-from service.api.error_handlers import error_answer
-from service.api.fast_path import FastPathRequest
+from service.api.fast_path import FastPathRequest, refusal_answer
 from service.api.flow import Flow
 from service.api.framing import Framing
 from service.api.middleware import PROBES
@@ -31,8 +29,7 @@ from service.api.request_head import RequestHead, check_head, make_head
 from service.api.state import AppState
 from service.api.verbs import VERBS
 from service.api.watch import Reason, Turn, Watch
-from service.errors import Overloaded
-from service.telemetry.metrics import OTHER, UNMATCHED
+from service.errors import VaeError
 
 # A longer body comes in many pieces, and is so much work that its path here does not matter.
 FAST_PATH_BYTES: Final = 64 * 1024
@@ -66,7 +63,7 @@ class Protocol(HttpToolsProtocol):
         super().connection_made(transport)
         self._state: AppState = self.app_state["app_state"]
         settings = self._state.settings
-        self.flow = Flow(transport)
+        self.flow = Flow(transport, self._state.admission)
         self._framing = Framing()
         self._watch = Watch(
             self.loop,
@@ -85,6 +82,7 @@ class Protocol(HttpToolsProtocol):
         self._watch.stop()
         self._leave()
         super().connection_lost(exc)
+        self.flow.release()
 
     def eof_received(self) -> bool:  # type: ignore[override]  # uvicorn returns None, and the transport closes at once
         """The client sends no more but may still read: answer what has arrived whole, then close."""
@@ -106,10 +104,12 @@ class Protocol(HttpToolsProtocol):
             self._drop(len(data))
             return
         if self._unparsed:
-            self._unparsed += data
+            self._hold_back(data)
             return
         before: object = self.cycle
         self._parse(data)
+        if self._arriving is not None:
+            self._begin(self._arriving, whole=False)
         if fresh and self._framing.between:
             last: object = self.cycle
             if last is not before and isinstance(last, FastPathRequest) and last.keep_alive:
@@ -121,9 +121,7 @@ class Protocol(HttpToolsProtocol):
         start = 0
         while start < len(data) and not self._is_over():
             if framing.between and self._unanswered() >= self._state.settings.max_pipelined:
-                self._unparsed = data[start:]
-                self.flow.pause_reading()
-                self.flow.held = True
+                self._hold_back(data[start:])
                 return
             end = framing.cut(data, start)
             if end == start:  # the parser waits for a body where the framing knows of none
@@ -218,6 +216,8 @@ class Protocol(HttpToolsProtocol):
         self._framing.body(len(body))
         if self._arriving is None:
             super().on_body(body)
+            if self.pipeline and not self.flow.keep(len(body)):
+                self._close_idle("memory")
         else:
             self._arriving.data += body
 
@@ -244,6 +244,7 @@ class Protocol(HttpToolsProtocol):
             super().on_response_complete()
         else:
             self.server_state.total_requests += 1
+            self.flow.keep_only(len(self._unparsed))
             self.flow.resume_reading()
         if self._unparsed:
             self.loop.call_soon(self._resume)
@@ -259,7 +260,7 @@ class Protocol(HttpToolsProtocol):
         """Go on with what was held back."""
         if self._unparsed and not self.transport.is_closing():
             data, self._unparsed = self._unparsed, b""
-            self.flow.held = False
+            self.flow.let_go(len(data))
             self._parse(data)
             if not self._unparsed:
                 self.flow.resume_reading()
@@ -272,7 +273,7 @@ class Protocol(HttpToolsProtocol):
         if self._unanswered() == 0 and not self._unparsed:
             refusal, self._refusal = self._refusal, None
             if refusal is not None and not self.transport.is_closing():
-                self._answer_refusal(refusal)
+                self._write(refusal_answer(self._state, refusal), keep_alive=False, bare=self._is_bare)
             self.transport.close()
 
     def _refuse(self, refusal: HTTPException) -> None:
@@ -303,13 +304,19 @@ class Protocol(HttpToolsProtocol):
         most = self._state.settings.max_header_bytes
         return HTTPException(431, f"The request's head is longer than {most} bytes.")
 
+    def _hold_back(self, data: bytes) -> None:
+        """Keep what was read until requests before it are answered, and read no more. Without memory for it, close."""
+        self._unparsed += data
+        self.flow.hold()
+        if not self.flow.keep(len(data)):
+            self._close_idle("memory")
+
     def _drop(self, count: int) -> None:
         """Count bytes that nobody reads. A client that goes on sending them is not read, and then closed."""
         self._rest += count
         if self._rest > REST_BYTES and not self.transport.is_closing():
             if self._unanswered():
-                self.flow.pause_reading()
-                self.flow.held = True
+                self.flow.hold()
             else:
                 self._state.metrics.connection_closed("rest")
                 self.transport.close()
@@ -361,13 +368,15 @@ class Protocol(HttpToolsProtocol):
         self.cycle = self._running = cast("RequestResponseCycle", request)
         return request
 
-    def _begin(self, request: FastPathRequest) -> None:
-        """Answer a whole request, at once when there is no room for it."""
+    def _begin(self, request: FastPathRequest, *, whole: bool = True) -> None:
+        """Answer a whole request, at once when there is no room for it or for the rest of its body."""
         try:
-            request.arrive()
-        except Overloaded as error:
+            request.arrive() if whole else request.reserve()
+        except VaeError as error:
+            self._arriving = None
             self._send(request, VERBS[request.head.path].refuse(self._state, request.head, request, error))
-        else:
+            return
+        if whole:
             self.tasks.add(cast("asyncio.Task[None]", request))
             request.begin(self._state, self._done)
 
@@ -388,11 +397,3 @@ class Protocol(HttpToolsProtocol):
 
     def _write(self, answer: Answer, *, keep_alive: bool, bare: bool = False) -> None:
         self.transport.write(answer.to_bytes(self.server_state.default_headers, keep_alive=keep_alive, bare=bare))
-
-    def _answer_refusal(self, refusal: HTTPException) -> None:
-        request = RequestContext(request_id_of({}), OTHER, UNMATCHED)
-        answer = error_answer(refusal, request.request_id, "")
-        request.was_answered(answer.status, len(answer.content))
-        answer.headers += request.headers()
-        self._write(answer, keep_alive=False, bare=self._is_bare)
-        self._state.observer.observe(request, {})

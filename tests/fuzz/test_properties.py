@@ -41,7 +41,7 @@ def registry() -> Registry:
 
 def images_of(body: Body, registry: Registry) -> Images:
     """What a verb makes of a request's body."""
-    return decode_images(parse_images(body, registry, SETTINGS, Reservation()), SETTINGS)
+    return decode_images(parse_images(body, registry, SETTINGS, Reservation()), SETTINGS, Reservation())
 
 
 def documented(work: Callable[[], Any]) -> Any:
@@ -212,7 +212,9 @@ class TestJson:
         st.one_of(json_values, st.dictionaries(st.sampled_from(FIELDS), json_values)).map(json.dumps),
     )
     def test_a_document_is_a_form_or_refused(self, form: Any, text: str) -> None:
-        documented(lambda: read_form(Body(text.encode("utf-8", "surrogatepass"), RequestOptions(JSON)), form))
+        documented(
+            lambda: read_form(Body(text.encode("utf-8", "surrogatepass"), RequestOptions(JSON)), form, Reservation())
+        )
 
     @given(
         damaged(
@@ -220,7 +222,7 @@ class TestJson:
         )
     )
     def test_bytes_are_a_form_or_refused(self, data: bytes) -> None:
-        documented(lambda: read_form(Body(data, RequestOptions(JSON)), SampleRequest))
+        documented(lambda: read_form(Body(data, RequestOptions(JSON)), SampleRequest, Reservation()))
 
     @given(images=images((28, 28)))
     def test_pictures_arrive_as_they_were_sent(self, registry: Registry, images: Images) -> None:
@@ -236,7 +238,9 @@ class TestJson:
     def test_latents_arrive_in_single_precision(self, registry: Registry, latents: list[list[float]]) -> None:
         body = Body(json.dumps({"z": latents}).encode(), RequestOptions(JSON))
         with np.errstate(over="ignore"):
-            np.testing.assert_array_equal(read_latents(body, registry, SETTINGS)[1], np.array(latents, np.float32))
+            np.testing.assert_array_equal(
+                read_latents(body, registry, SETTINGS, Reservation())[1], np.array(latents, np.float32)
+            )
 
 
 def form(boundary: bytes, parts: list[tuple[bytes, bytes | None, bytes]]) -> bytes:
