@@ -10,7 +10,7 @@ from unittest.mock import MagicMock
 import numpy as np
 import pytest
 
-from service.errors import ClientGone, DeadlineExceeded, Fault, InvalidInput
+from service.errors import ClientGone, DeadlineExceeded
 from service.inference.batcher import Batcher
 from service.inference.job import Job
 
@@ -248,22 +248,3 @@ def test_the_status_shows_a_run_in_the_thread(engine: FakeEngine) -> None:
     seen.append(batcher.status.since)
     assert [since is not None for since in seen] == [False, True, False]
     batcher.close()
-
-
-def test_a_request_that_is_itself_at_fault_says_nothing_against_the_engine(engine: FakeEngine) -> None:
-    batcher = Batcher("fake", max_rows=8, inline_rows=8)
-    fault = InvalidInput([Fault(("z", 0), "too much")])
-
-    def run(images: Images) -> tuple[Images]:
-        if (images == GUILTY).any():
-            raise fault
-        return (images,)
-
-    queue = batcher.queue("decode", run)
-
-    async def ask(*values: int) -> list[Any]:
-        return await asyncio.gather(*(queue.submit(rows(1, value), Job()) for value in values), return_exceptions=True)
-
-    assert asyncio.run(ask(1, GUILTY, 2))[1] is fault
-    assert asyncio.run(ask(GUILTY)) == [fault]
-    assert batcher.status.failure is None

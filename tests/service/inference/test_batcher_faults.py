@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from service.errors import Fault, InvalidInput
 from service.inference.batcher import Batcher
-from service.inference.engine import Floats
+from service.inference.engine import Floats, Images
 from service.inference.job import Job
 
 from .fake_engine import GUILTY, FakeEngine, Queues, rows
@@ -93,3 +94,22 @@ def test_a_queue_without_a_thread_fails_its_requests_and_is_not_busy(engine: Fak
     (failed,), (mu, _) = asyncio.run(scenario())
     assert isinstance(failed, RuntimeError)
     assert mu[0, 0] == 4
+
+
+def test_a_request_that_is_itself_at_fault_says_nothing_against_the_engine(engine: FakeEngine) -> None:
+    batcher = Batcher("fake", max_rows=8, inline_rows=8)
+    fault = InvalidInput([Fault(("z", 0), "too much")])
+
+    def run(images: Images) -> tuple[Images]:
+        if (images == GUILTY).any():
+            raise fault
+        return (images,)
+
+    queue = batcher.queue("decode", run)
+
+    async def ask(*values: int) -> list[Any]:
+        return await asyncio.gather(*(queue.submit(rows(1, value), Job()) for value in values), return_exceptions=True)
+
+    assert asyncio.run(ask(1, GUILTY, 2))[1] is fault
+    assert asyncio.run(ask(GUILTY)) == [fault]
+    assert batcher.status.failure is None
