@@ -21,7 +21,6 @@ import uvicorn
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 from uvicorn.config import STARTUP_FAILURE
-from uvicorn.supervisors import Multiprocess
 
 from service import command_line, sockets
 from service.api.wire import Protocol
@@ -29,6 +28,7 @@ from service.app import check, create_app
 from service.errors import VaeError
 from service.lifecycle import Server, give_large_blocks_back
 from service.settings import InvalidSettings, Settings, log_format, read_settings, unknown_variables
+from service.supervisor import Supervisor, is_first_to_fail
 from service.telemetry import logs
 from service.telemetry.cells import shared_directory
 from service.telemetry.logs import LogWriter
@@ -81,9 +81,9 @@ def supervise(settings: Settings) -> NoReturn:
         tell_address(settings, listeners)
         os.environ[DIRECTORY] = str(directory)  # the environment is all that workers inherit
         config = configuration(settings, "service.__main__:worker", factory=True, workers=settings.workers)
-        supervisor = Multiprocess(config, listeners)
+        supervisor = Supervisor(config, listeners, directory, settings.drain_pause_seconds)
         supervisor.run()
-    sys.exit(any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes))
+    sys.exit(supervisor.failed)
 
 
 def configuration(settings: Settings, app: ASGIApp | str, **options: Any) -> uvicorn.Config:
@@ -97,12 +97,13 @@ def configuration(settings: Settings, app: ASGIApp | str, **options: Any) -> uvi
         proxy_headers=False,
         ws="none",
         timeout_graceful_shutdown=settings.drain_seconds,
+        timeout_worker_healthcheck=settings.stall_seconds,
         **options,
     )
 
 
 def worker() -> FastAPI:
-    """The application of one worker process. If it cannot start, the exit status makes the supervisor stop, too."""
+    """The application of one worker process. If it cannot start, the exit status tells the supervisor."""
     settings = read_settings()
     directory = Path(os.environ[DIRECTORY])
     log_writer = logs.configure(settings.log_level, settings.log_format)
@@ -113,15 +114,6 @@ def worker() -> FastAPI:
         if is_first_to_fail(directory):
             log.critical("%s", error, exc_info=None if isinstance(error, VaeError | OSError) else error)
         sys.exit(STARTUP_FAILURE)
-
-
-def is_first_to_fail(directory: Path) -> bool:
-    """Whether no other worker has failed to start yet. All fail for the same reason, so only the first one logs it."""
-    try:
-        (directory / "failed").touch(exist_ok=False)
-    except FileExistsError:
-        return False
-    return True
 
 
 def tell_address(settings: Settings, listeners: Sequence[socket.socket]) -> None:

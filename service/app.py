@@ -73,7 +73,7 @@ def create_app(settings: Settings, directory: Path | None = None, log_writer: Lo
     """
     limits.give_memory_back()
     keys = Keys(settings.api_keys_file)
-    metrics = Metrics(directory)
+    metrics = Metrics(directory, agree_seconds=max(5.0, 5 * settings.watch_seconds))
     threads = settings.threads or available_cpus()
     registry_options = RegistryOptions(settings.provider, threads, settings.batch, settings.models, metrics.batch)
     registry = open_registry(settings.models_dir, default=settings.default_model, options=registry_options)
@@ -92,8 +92,11 @@ def create_app(settings: Settings, directory: Path | None = None, log_writer: Lo
             queue_depth=lambda: admission.images,
             ready=lambda: health.ready,
             models=lambda: [
-                (model.engine.contract.name, model.engine.contract.version, model.engine.provider) for model in registry
+                (contract.name, contract.version, model.engine.provider, contract.identity[:12])
+                for model in registry
+                for contract in [model.engine.contract]
             ],
+            models_hash=lambda: registry.hash,
             log_lines_lost=lambda: log_writer.lost if log_writer is not None else 0,
         )
     )

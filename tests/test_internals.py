@@ -13,6 +13,7 @@ import pytest
 import uvicorn
 from packaging.requirements import Requirement
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.supervisors.multiprocess import Multiprocess, Process
 
 from harness.paths import ROOT
 
@@ -25,7 +26,12 @@ UNDOCUMENTED = ("uvicorn.protocols", "uvicorn.supervisors", "uvicorn.config")
 PUBLIC = {"_exit"}
 
 # Classes of uvicorn that the service derives from.
-BASES = {"HttpToolsProtocol": HttpToolsProtocol, "uvicorn.Server": uvicorn.Server}
+BASES = {
+    "HttpToolsProtocol": HttpToolsProtocol,
+    "uvicorn.Server": uvicorn.Server,
+    "Multiprocess": Multiprocess,
+    "Process": Process,
+}
 
 # Classes of the service that uvicorn takes for its own.
 STAND_INS = {"FastPathRequest": RequestResponseCycle}

@@ -38,11 +38,14 @@ async def readyz(request: Request) -> JSONResponse:
     """200 when every model is loaded, verified, warm and working. 503 when one is not, or while the service drains.
 
     After a run that failed, each request for this probe runs the model's self-test, and the answer is its result.
+    Workers that serve different models are ready, but `reason` says that they do.
     """
-    reason = await request.state.app_state.health.unready()
+    state = request.state.app_state
+    reason = await state.health.unready()
     if reason is not None:
         return JSONResponse(Ready(ready=False, reason=reason).model_dump(), 503, headers={"Retry-After": "1"})
-    return JSONResponse(Ready(ready=True, reason="Models loaded, verified, warm and working.").model_dump())
+    sentences = "Models loaded, verified, warm and working.", state.metrics.agreement.sentence
+    return JSONResponse(Ready(ready=True, reason=" ".join(filter(None, sentences))).model_dump())
 
 
 @router.get(

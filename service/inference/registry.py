@@ -7,6 +7,7 @@ that it has found: a model that is replaced or removed finishes its requests, an
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 import re
@@ -78,6 +79,7 @@ class Registry:
 
     def __init__(self, folder: Path, default: str, options: RegistryOptions) -> None:
         """No model is open before the first `refresh`. `default` is the model of requests that do not name one."""
+        self.hash = 0  # a number of 48 bits made of all that is served, also of the files beside the weights
         self.refused: dict[str, str] = {}  # by place, with the reason; also the folders that cannot be read
         self._folder = folder
         self._default = default
@@ -169,6 +171,9 @@ class Registry:
         refused = {_place(folder): tried.reason for folder, tried in tries.items() if tried.reason} | look.unreadable
         self.refused = {_printable(place): _printable(reason) for place, reason in sorted(refused.items())}
         self._models, self._tried, self.seen = models, tries, look
+        self.hash = int(
+            hashlib.sha256("".join(model.engine.contract.to_json() for model in self).encode()).hexdigest()[:12], 16
+        )
         try:
             self._default_model = self._find(self._default)
         except Unknown:

@@ -82,7 +82,22 @@ QUEUE_DEPTH: Final = Family(
 )
 READY: Final = Family("vae_ready", "gauge", (_WORKER,), "1 when the worker's /readyz says 200, else 0.")
 MODEL_INFO: Final = Family(
-    "vae_model_info", "gauge", ("name", "version", "provider"), "1 for each model that a living worker serves."
+    "vae_model_info",
+    "gauge",
+    ("name", "version", "provider", "identity", _WORKER),
+    "1 for each model that the worker serves.",
+)
+MODELS_HASH: Final = Family(
+    "vae_models_hash",
+    "gauge",
+    (_WORKER,),
+    "A number made of all that the worker serves: equal in workers that serve the same bundles.",
+)
+WORKERS_AGREE: Final = Family(
+    "vae_workers_agree",
+    "gauge",
+    (_WORKER,),
+    "0 when another living worker has served other bundles than this one for some seconds, else 1.",
 )
 LOG_LINES_LOST: Final = Family("vae_log_lines_lost", "counter", (), "Log lines that could not be written.")
 HEARTBEAT: Final = Family(
@@ -115,6 +130,8 @@ FAMILIES: Final = (
     QUEUE_DEPTH,
     READY,
     MODEL_INFO,
+    MODELS_HASH,
+    WORKERS_AGREE,
     LOG_LINES_LOST,
     HEARTBEAT,
     CPU,

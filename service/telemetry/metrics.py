@@ -23,6 +23,7 @@ from typing import Final
 from prometheus_client import ProcessCollector
 
 from service.telemetry import families
+from service.telemetry.agreement import Agreement
 from service.telemetry.cells import SIZE, Cells
 from service.telemetry.families import Family, key_of
 
@@ -47,33 +48,40 @@ _RESERVE: Final = SIZE // 16
 class Sources:
     """Functions that return the values of the gauges. They are called at each refresh.
 
-    `queue_depth`: images admitted and not yet answered. `ready`: the answer of /readyz. `models`: name, version and
-    provider of each model that is served. `log_lines_lost`: log lines lost since the process started.
+    `queue_depth`: images admitted and not yet answered. `ready`: the answer of /readyz. `models`: name, version,
+    provider and identity of each model that is served. `models_hash`: a number made of all that is served.
+    `log_lines_lost`: log lines lost since the process started.
     """
 
     queue_depth: Callable[[], int]
     ready: Callable[[], bool]
-    models: Callable[[], Iterable[tuple[str, int, str]]]
+    models: Callable[[], Iterable[tuple[str, int, str, str]]]
+    models_hash: Callable[[], int]
     log_lines_lost: Callable[[], int]
 
 
 class Metrics:
     """The metrics of this process; with a directory (`cells.shared_directory`), of all workers that share it."""
 
-    def __init__(self, directory: Path | None = None) -> None:
-        """Join the workers that share `directory`. Raises OSError when there is no space in it."""
+    def __init__(self, directory: Path | None = None, agree_seconds: float = 5.0) -> None:
+        """Join the workers that share `directory`. Raises OSError when there is no space in it.
+
+        Workers may serve different models for `agree_seconds` without anybody being told.
+        """
         self._storage = Cells(directory)
         self._cells = self._storage.values
         for key, first in self._storage.items():
             if families.is_gauge(key):
                 self._cells[first] = math.nan  # a value of the worker that had this file before
         self._sources: Sources | None = None
-        self._models: set[tuple[str, str, str]] = set()
+        self._models: set[tuple[str, str, str, str]] = set()
+        self.agreement = Agreement(self._storage, agree_seconds)
         self._process = ProcessCollector(registry=None)
         self._counted: dict[str, float] = {}
         self._answered: dict[tuple[str, str], tuple[int, ...]] = {}
         self._requests: dict[tuple[str, str, int], tuple[int, int]] = {}
         self._places: dict[tuple[str, tuple[str, ...]], int] = {}
+        self._set(families.MODELS_HASH, math.nan)  # among the first cells, where the other workers soon find it
         self.refresh()
 
     def watch(self, sources: Sources) -> None:
@@ -148,7 +156,9 @@ class Metrics:
             self._count_up(families.LOG_LINES_LOST, self._sources.log_lines_lost())
             self._set(families.QUEUE_DEPTH, self._sources.queue_depth())
             self._set(families.READY, self._sources.ready())
-            models = {(name, str(version), provider) for name, version, provider in self._sources.models()}
+            self._set(families.MODELS_HASH, self._sources.models_hash())
+            self._set(families.WORKERS_AGREE, not self.agreement.differing)
+            models = {(name, str(version), where, whose) for name, version, where, whose in self._sources.models()}
             for model in models:
                 self._set(families.MODEL_INFO, 1.0, *model)
             for gone in self._models - models:
@@ -156,8 +166,10 @@ class Metrics:
             self._models = models
 
     async def keep_fresh(self) -> None:
-        """Refresh every second, until cancelled."""
+        """Refresh every second, and look at the other workers, until cancelled."""
         while True:
+            if self._sources is not None:
+                self.agreement.look(self._sources.models_hash())
             self.refresh()
             await asyncio.sleep(1)
 

@@ -32,7 +32,8 @@ def sources(**other: Any) -> Sources:
     given: dict[str, Any] = {
         "queue_depth": lambda: 3,
         "ready": lambda: True,
-        "models": lambda: [("mnist-mlp", 1, "CPUExecutionProvider")],
+        "models": lambda: [("mnist-mlp", 1, "CPUExecutionProvider", "0123456789ab")],
+        "models_hash": lambda: 1,
         "log_lines_lost": lambda: 0,
     }
     return Sources(**(given | other))

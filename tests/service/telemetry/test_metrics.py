@@ -78,14 +78,16 @@ class TestOneProcess:
         assert value(scrape(metrics), "vae_ready", worker=0) == 1
 
     def test_a_model_that_is_gone_is_gone_from_the_info(self) -> None:
-        served = [("a", 1, "CPU"), ("b", 2, "CUDA")]
+        served = [("a", 1, "CPU", "aa"), ("b", 2, "CUDA", "bb")]
+        a = {"name": "a", "version": 1, "provider": "CPU", "identity": "aa", "worker": 0}
+        b = {"name": "b", "version": 2, "provider": "CUDA", "identity": "bb", "worker": 0}
         metrics = Metrics()
         metrics.watch(sources(models=lambda: served))
-        assert value(scrape(metrics), "vae_model_info", name="b", version=2, provider="CUDA") == 1
+        assert value(scrape(metrics), "vae_model_info", **b) == 1
         del served[1]
         found = scrape(metrics)
-        assert value(found, "vae_model_info", name="b", version=2, provider="CUDA") is None
-        assert value(found, "vae_model_info", name="a", version=1, provider="CPU") == 1
+        assert value(found, "vae_model_info", **b) is None
+        assert value(found, "vae_model_info", **a) == 1
 
     def test_lost_log_lines_are_counted_once(self) -> None:
         metrics = Metrics()

@@ -26,7 +26,7 @@ import sys
 from pathlib import Path
 from service.telemetry.metrics import Metrics, Sources
 metrics = Metrics(Path(sys.argv[1]))
-metrics.watch(Sources(lambda: 7, lambda: True, lambda: [(sys.argv[2], 1, "CPU")], lambda: 0))
+metrics.watch(Sources(lambda: 7, lambda: True, lambda: [(sys.argv[2], 1, "CPU", "ab")], lambda: 1, lambda: 0))
 print("up", flush=True)
 for line in sys.stdin:
     if line == "scrape\\n":
@@ -108,6 +108,11 @@ def total_of(samples: Samples) -> tuple[float | None, ...]:
     )
 
 
+def info(samples: Samples, **labels: object) -> float | None:
+    """The value of vae_model_info with these and the usual labels."""
+    return value(samples, "vae_model_info", **({"version": 1, "provider": "CPU", "identity": "ab"} | labels))
+
+
 class TestWorkers:
     """Several processes that share a directory."""
 
@@ -135,8 +140,8 @@ class TestWorkers:
         assert total_of(after) == (55,) * 5
         assert value(before, "vae_ready", worker=1) == 1
         assert not [name for name, labels in after if ("worker", "1") in labels and not name.endswith("_total")]
-        assert value(before, "vae_model_info", name="b", version=1, provider="CPU") == 1
-        assert value(after, "vae_model_info", name="b", version=1, provider="CPU") is None
+        assert info(before, name="b", worker=1) == 1
+        assert info(after, name="b", worker=1) is None
 
     def test_the_next_worker_continues_its_counts(self, start_worker: Callable[..., Worker], directory: Path) -> None:
         first, second = start_worker(), start_worker()
@@ -158,8 +163,8 @@ class TestWorkers:
     def test_the_next_worker_does_not_inherit_its_gauges(self, start_worker: Callable[..., Worker]) -> None:
         start_worker("old").kill()
         found = start_worker("new").scrape()
-        assert value(found, "vae_model_info", name="new", version=1, provider="CPU") == 1
-        assert value(found, "vae_model_info", name="old", version=1, provider="CPU") is None
+        assert info(found, name="new", worker=0) == 1
+        assert info(found, name="old", worker=0) is None
 
     def test_a_worker_killed_while_it_counts_loses_no_count_that_it_had_reported(
         self, start_worker: Callable[..., Worker]
