@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import select
+from collections.abc import Callable
 
 from uvicorn.protocols.http.flow_control import FlowControl
 
@@ -66,3 +68,34 @@ class Flow(FlowControl):
         """The connection is lost, and with it all that it held."""
         self._kept.release()
         self._unsent.release()
+
+
+def when_reset(
+    loop: asyncio.AbstractEventLoop,
+    transport: asyncio.Transport,
+    running: object,
+    wanted: Callable[[], bool],
+    then: Callable[[], None],
+) -> None:
+    """Call `then` and abort the transport once its client has reset the connection; look while that is `wanted`.
+
+    A client that sends no more may be waiting for its answers, or be gone. To find out, it is sent an interim answer,
+    which every client of HTTP/1.1 accepts (RFC 9110, section 15.2): one that is gone resets the connection. `running`
+    is the cycle whose answer comes next. A transport that has read its end does not notice a reset by itself.
+    """
+    version = getattr(running, "scope", {}).get("http_version", "1.1")
+    if wanted() and version == "1.1" and not getattr(running, "response_started", False):
+        transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def look(seconds: float) -> None:
+        if transport.is_closing() or not wanted():
+            return
+        poll = select.poll()
+        poll.register(transport.get_extra_info("socket").fileno(), 0)  # errors are reported unasked
+        if poll.poll(0):
+            then()
+            transport.abort()
+        else:
+            loop.call_later(seconds, look, min(1.0, 2 * seconds))
+
+    look(0.01)

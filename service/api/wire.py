@@ -22,7 +22,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from service.api.answers import Answer
 from service.api.fast_path import FastPathRequest, refusal_answer
-from service.api.flow import Flow
+from service.api.flow import Flow, when_reset
 from service.api.framing import Framing
 from service.api.middleware import PROBES
 from service.api.request_head import RequestHead, check_head, make_head
@@ -85,10 +85,11 @@ class Protocol(HttpToolsProtocol):
         self.flow.release()
 
     def eof_received(self) -> bool:  # type: ignore[override]  # uvicorn returns None, and the transport closes at once
-        """The client sends no more but may still read: answer what has arrived whole, then close."""
+        """The client sends no more, but may still read: answer what has arrived whole, then close."""
         if self._framing.in_body:
             self._abandon()
         self._end()
+        when_reset(self.loop, self.transport, self._running, lambda: self._unanswered() > 0, self._leave)
         return not self.transport.is_closing()
 
     def data_received(self, data: bytes) -> None:

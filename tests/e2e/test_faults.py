@@ -161,10 +161,13 @@ def test_what_a_client_that_left_asked_for_is_not_computed(
     server = serve("tests.e2e.faulty")
     set_fault(fault, "hang")
     with sent(server, DIGIT) as first:
+        descriptors = Path(f"/proc/{server.process.pid}/fd")
+        before = len(list(descriptors.iterdir()))
         for _ in range(20):
             with sent(server, GUILTY_IMAGE):  # would fail if it were run
                 pass
-        assert httpx.get(f"{server.url}/livez").status_code == 200
+        assert httpx.get(f"{server.url}/livez").status_code == 200  # by now all of them have been accepted
+        wait_for(lambda: len(list(descriptors.iterdir())) <= before)
         set_fault(fault, "")
         assert first.recv(100).startswith(b"HTTP/1.1 200")
     assert httpx.post(f"{server.url}/encode", json=DIGIT).status_code == 200

@@ -59,7 +59,8 @@ def test_none_breaks_the_service_in_any_form_of_request(
     for picture in hostile_pictures():
         with subtests.test(picture.name), target.connect() as connection:
             is_answered(connection.ask(with_picture(picture.data, form, preprocess)), 200, 413, 422)
-            assert connection.ask(good_request()).body == target.truth
+        with target.connect() as other:  # the first may be closed: too much of a refused body was still to come
+            assert other.ask(good_request()).body == target.truth
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP"])

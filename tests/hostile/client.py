@@ -166,7 +166,7 @@ def differences(plan: Plan, verdict: Verdict, outcome: Outcome) -> list[str]:
     found = [
         f"answer {number}: {fault}"
         for number, (want, answer) in enumerate(zip(verdict.wants, reader.answers, strict=False))
-        if (fault := _difference(want, answer))
+        if (fault := _difference(want, answer, asked=plan.end != "wait" or verdict.partial))
     ]
     whole = plan.end not in ("close", "reset")  # else an answer may be under way, and the last requests unsent
     if len(reader.answers) > len(verdict.wants):
@@ -207,10 +207,11 @@ def _ended(wants: list[Want], answers: list[Answer]) -> bool:
     return bool(answers) and len(answers) == len(wants) and (wants[-1].may_end or _closes(wants[-1], answers[-1]))
 
 
-def _difference(want: Want, answer: Answer) -> str:
+def _difference(want: Want, answer: Answer, *, asked: bool) -> str:
+    """`asked`: a client that sent no more may be asked, by an interim answer, whether it is still there."""
     if answer.status not in want.ok | want.refused | want.early:
         return f"{answer.status}, wanted {_statuses(want)}: {answer.body[:200]!r}"
-    if answer.interim > want.interim:
+    if answer.interim > want.interim + asked:
         return f"{answer.interim} times 100 Continue"
     says = answer.headers.get("connection") == "close"
     refused = answer.status in want.refused and (answer.status not in want.ok | want.early or (says and not want.last))
