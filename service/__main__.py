@@ -26,7 +26,7 @@ from service import command_line, sockets
 from service.api.wire import Protocol
 from service.app import check, create_app
 from service.errors import VaeError
-from service.lifecycle import Server, give_large_blocks_back
+from service.lifecycle import Server
 from service.settings import InvalidSettings, Settings, log_format, read_settings, unknown_variables
 from service.supervisor import Supervisor, is_first_to_fail
 from service.telemetry import logs
@@ -43,7 +43,6 @@ def main() -> None:
     """Serve until a signal."""
     logs.configure("info", log_format(os.environ))
     logs.log_what_python_reports()
-    give_large_blocks_back()
     try:
         command_line.parse(sys.argv[1:])
         settings = read_settings()

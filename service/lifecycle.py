@@ -8,7 +8,6 @@ whose event loop is stuck ends itself, and so does a worker whose supervisor is 
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import faulthandler
 import logging
 import multiprocessing
@@ -30,29 +29,11 @@ log = logging.getLogger(__name__)
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-# What glibc's mallopt calls the size from which on a block is the system's own, and how much free memory it keeps.
-_M_MMAP_THRESHOLD: Final = -3
-_M_TRIM_THRESHOLD: Final = -1
-_LARGE_BYTES: Final = 4 * 2**20  # more than the arrays of any batch of digits have
-
-
 # Seconds that the end of a drain takes beyond VAE_DRAIN_SECONDS: closing connections, and the end of the lifespan.
 END_SECONDS: Final = 2.0
 
 # Turns of the event loop, at most, in which connections that wait at the port are accepted and read.
 _LAST_TURNS: Final = 1000
-
-
-def give_large_blocks_back() -> None:
-    """Have the C library give the memory of a large picture back to the system when the picture is done with.
-
-    Left to itself, glibc comes to keep freed blocks of up to 32 MiB, and does so for each thread: after large pictures
-    hundreds of megabytes stay. Another C library is left alone.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
-        mallopt(_M_TRIM_THRESHOLD, 4 * _LARGE_BYTES)
 
 
 class Server(uvicorn.Server):

@@ -23,8 +23,8 @@ _SPARE_DESCRIPTORS: Final = 128
 
 # Parameters of glibc's mallopt, and their values in bytes.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
-_TRIM_BYTES: Final = 4 * 2**20
-_MMAP_BYTES: Final = 2**20
+_TRIM_BYTES: Final = 16 * 2**20
+_MMAP_BYTES: Final = 4 * 2**20  # more than the arrays of any batch of digits have
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ def memory(cgroup: Path = Path("/sys/fs/cgroup"), process: Path = Path("/proc"))
 
 
 def give_memory_back() -> None:
-    """Have what is freed go back to the system at once, in pieces of a MB and more.
+    """Have what is freed go back to the system at once, in pieces of 4 MB and more.
 
     By default glibc raises that size up to 32 MB, and keeps 64 MB or more in each of its arenas after a large picture:
     then the bytes that requests hold would say little about the memory of the process.

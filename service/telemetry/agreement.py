@@ -34,10 +34,14 @@ class Agreement:
 
     def look(self, own: float) -> None:
         """Compare `own`, the number of what this worker serves, with the others' numbers."""
+        try:
+            found = self.cells.others(_KEYS)
+        except OSError:  # such as too many open files: nothing new is known
+            return
         now, clock = time.monotonic(), time.time()
         others = {
             worker
-            for worker, (number, heartbeat) in self.cells.others(_KEYS).items()
+            for worker, (number, heartbeat) in found.items()
             if abs(clock - heartbeat) < ALIVE_SECONDS and number != own and not math.isnan(number)
         }
         self._since = {worker: self._since.get(worker, now) for worker in others}

@@ -75,3 +75,15 @@ def test_one_worker_agrees_with_itself() -> None:
     metrics.watch(sources())
     metrics.agreement.look(1)
     assert value(scrape(metrics), "vae_workers_agree", worker=0) == 1
+
+
+def test_what_cannot_be_read_changes_nothing(
+    directory: Path, clock: MagicMock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = worker(directory, 1), worker(directory, 2)
+    first.agreement.seconds = 0.0
+    first.agreement.look(1)
+    monkeypatch.setattr(Path, "open", MagicMock(side_effect=OSError(24, "Too many open files")))
+    first.agreement.look(1)
+    assert first.agreement.differing == (1,)
+    del second
