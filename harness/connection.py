@@ -43,8 +43,13 @@ def request(
 class Connection:
     """One connection to a server on this machine."""
 
-    def __init__(self, port: int) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=SECONDS)
+    def __init__(self, port: int, *, receive_buffer: int | None = None) -> None:
+        """Connect. With a small `receive_buffer`, in bytes, most of a long answer waits at the server to be read."""
+        self.socket = socket.socket()
+        if receive_buffer is not None:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        self.socket.settimeout(SECONDS)
+        self.socket.connect(("127.0.0.1", port))
         self.stream = self.socket.makefile("rb")
 
     def __enter__(self) -> Connection:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, Final
 
 from starlette.exceptions import HTTPException
 
@@ -16,6 +16,21 @@ from service.api.state import AppState
 from service.api.verbs import VERBS
 from service.inference.admission import Admission
 from service.telemetry.metrics import OTHER, UNMATCHED
+
+# A longer body comes in many pieces, and is so much work that its path here does not matter.
+FAST_PATH_BYTES: Final = 64 * 1024
+
+
+def is_common(method: bytes, version: str, head: RequestHead, state: AppState) -> bool:
+    """Whether a request with this head is of the common kind, which the fast path takes."""
+    from_page = b"origin" in head.headers and state.settings.cors_origins
+    return (
+        method == b"POST"
+        and version == "1.1"
+        and not from_page
+        and head.length is not None
+        and head.length <= FAST_PATH_BYTES
+    )
 
 
 class FastPathRequest(RequestContext):

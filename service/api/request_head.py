@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -22,6 +23,9 @@ IMAGE_BODIES: Final = (JSON, MULTIPART, *PICTURES, NPY)
 
 # The most bytes of a header or a query that is parsed. Caches keep parsed ones, so this also bounds their memory.
 LONGEST_TEXT: Final = 8 * 1024
+
+# A name, an IPv4 or an IPv6 address, or nothing; and a port (RFC 3986, section 3.2.2; RFC 9110, section 7.2).
+_HOST: Final = re.compile(rb"((?:[\w.~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*|\[[0-9A-Fa-f:.]+(%25\w+)?\])(:[0-9]*)?")
 
 
 @dataclass(slots=True)
@@ -62,18 +66,20 @@ def make_head(path: str, headers: Mapping[bytes, bytes], query: bytes) -> Reques
 def check_head(url: bytes, pairs: Sequence[tuple[bytes, bytes]], version: str) -> dict[bytes, bytes]:
     """The headers of a request to `url` by their names, in lower case; several Accept lines are one.
 
-    Raises HTTPException for what the parser lets through: 400 for a target with a fragment, and for a request of
-    HTTP/1.1 without exactly one Host (RFC 9112, section 3.2); 501 for a transfer coding other than chunked (section
-    6.1); 505 for another version.
+    Raises HTTPException for what the parser lets through: 400 for a target with a fragment, for a request of HTTP/1.1
+    without exactly one Host, and for a Host that is none (RFC 9112, section 3.2); 501 for a transfer coding other than
+    chunked (section 6.1); 505 for another version.
     """
     headers = header_map(pairs)
     if version not in ("1.1", "1.0"):
         raise HTTPException(505, "This is not HTTP/1.1.")
     if b"#" in url:
         raise HTTPException(400, "The request's target has a fragment.")
-    hosts = sum(name == b"host" for name, _ in pairs)
-    if hosts > 1 or (hosts == 0 and version == "1.1"):
+    hosts = [value for name, value in pairs if name == b"host"]
+    if len(hosts) > 1 or (not hosts and version == "1.1"):
         raise HTTPException(400, "A request has one Host header.")
+    if hosts and not _HOST.fullmatch(hosts[0]):
+        raise HTTPException(400, "The Host header is no host.")
     codings = [value.lower() for name, value in pairs if name == b"transfer-encoding"]
     if codings not in ([], [b"chunked"]):
         raise HTTPException(501, "The only transfer coding here is chunked.")

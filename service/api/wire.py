@@ -21,18 +21,16 @@ from starlette.exceptions import HTTPException
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from service.api.answers import Answer
-from service.api.fast_path import FastPathRequest, refusal_answer
+from service.api.fast_path import FastPathRequest, is_common, refusal_answer
 from service.api.flow import Flow, when_reset
 from service.api.framing import Framing
+from service.api.linger import LINGER_SECONDS, LingeringTransport
 from service.api.middleware import PROBES
 from service.api.request_head import RequestHead, check_head, make_head
 from service.api.state import AppState
 from service.api.verbs import VERBS
 from service.api.watch import Reason, Turn, Watch
 from service.errors import VaeError
-
-# A longer body comes in many pieces, and is so much work that its path here does not matter.
-FAST_PATH_BYTES: Final = 64 * 1024
 
 # After an answer that came before the end of its request's body, so much more of the body is read and dropped.
 REST_BYTES: Final = 256 * 1024
@@ -60,6 +58,7 @@ class Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Begin to watch the connection. One too many is closed at once, unless a probe may come on it."""
+        self._link = transport = LingeringTransport(transport, self.loop.call_later)
         super().connection_made(transport)
         self._state: AppState = self.app_state["app_state"]
         settings = self._state.settings
@@ -80,12 +79,14 @@ class Protocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop watching. What the client asked for and has not begun is not begun."""
         self._watch.stop()
+        self._link.stop()
         self._leave()
         super().connection_lost(exc)
         self.flow.release()
 
     def eof_received(self) -> bool:  # type: ignore[override]  # uvicorn returns None, and the transport closes at once
         """The client sends no more, but may still read: answer what has arrived whole, then close."""
+        self._link.client_ended = True
         if self._framing.in_body:
             self._abandon()
         self._end()
@@ -198,12 +199,13 @@ class Protocol(HttpToolsProtocol):
         length = None if b"transfer-encoding" in headers else head.length or 0
         if len(self.connections) > self._state.settings.max_connections and path not in _OPEN:
             raise HTTPException(503, "There are too many connections.", {"Retry-After": "1"})
-        if path in _PATHS and self._is_free() and self._takes_fast_path(head):
+        method, expects = self.parser.get_method(), self.expect_100_continue
+        if path in _PATHS and self._is_free() and not expects and is_common(method, self._version, head, self._state):
             self._arriving = self._new_request(head, b"", keep_alive=self.parser.should_keep_alive())
             self._framing.headers_complete(length)
             return
         url, pairs = self.url, self.headers
-        expect = self.expect_100_continue and self._version == "1.1"  # RFC 9110, section 10.1.1
+        expect = expects and self._version == "1.1"  # RFC 9110, section 10.1.1
         super().on_message_begin()
         self.url, self.expect_100_continue = url, expect
         self.headers += pairs  # the list that is in the scope already
@@ -239,6 +241,7 @@ class Protocol(HttpToolsProtocol):
         """Continue with what follows on the connection. Unlike uvicorn's, this sets no timer for each answer."""
         self._watch.progress = self.loop.time()
         if self.transport.is_closing():
+            self._last = True
             return
         if self.pipeline:
             self._running = self.pipeline[-1][0]
@@ -254,7 +257,9 @@ class Protocol(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         """Close the connection when all that has arrived whole on it is answered."""
-        if not self._unparsed:
+        if self._turn() == "client" and self.loop.time() > self._watch.progress + LINGER_SECONDS:
+            self._link.finish()  # the latest answer has long arrived
+        elif not self._unparsed:
             self._end()
 
     def _resume(self) -> None:
@@ -315,12 +320,12 @@ class Protocol(HttpToolsProtocol):
     def _drop(self, count: int) -> None:
         """Count bytes that nobody reads. A client that goes on sending them is not read, and then closed."""
         self._rest += count
-        if self._rest > REST_BYTES and not self.transport.is_closing():
-            if self._unanswered():
+        if self._rest > REST_BYTES:
+            if self._unanswered() and not self.transport.is_closing():
                 self.flow.hold()
             else:
                 self._state.metrics.connection_closed("rest")
-                self.transport.close()
+                self._link.finish()
 
     def _turn(self) -> Turn:
         """Whom the connection waits for."""
@@ -330,7 +335,7 @@ class Protocol(HttpToolsProtocol):
 
     def _close_idle(self, reason: Reason | None) -> None:
         if reason is None:
-            self.transport.close()
+            self._link.finish()
         else:
             self._state.metrics.connection_closed(reason)
             self._leave()
@@ -357,12 +362,6 @@ class Protocol(HttpToolsProtocol):
         if self.flow.write_paused or self._last or self._unparsed:
             return False  # uvicorn waits until the client reads its answers; or other requests come first, or none
         return len(self.connections) <= self._state.settings.max_connections
-
-    def _takes_fast_path(self, head: RequestHead) -> bool:
-        """Whether a request with this head, the one in the parser, may take the fast path."""
-        common = self.parser.get_method() == b"POST" and self._version == "1.1" and not self.expect_100_continue
-        from_page = b"origin" in head.headers and self._state.settings.cors_origins
-        return common and not from_page and head.length is not None and head.length <= FAST_PATH_BYTES
 
     def _new_request(self, head: RequestHead, body: bytes, *, keep_alive: bool) -> FastPathRequest:
         request = FastPathRequest(self._state.admission, head, body, keep_alive=keep_alive)

@@ -104,7 +104,7 @@ def test_garbage_behind_a_good_request_is_never_a_request(target: Target, path: 
         "/%",
     ],
 )
-@pytest.mark.parametrize("line", [b"Host: [", b"Host: a b", b"Host: \xff", b"Host: " + b"h" * 5_000, b"X: y"])
+@pytest.mark.parametrize("line", [b"Host: " + b"h" * 5_000, b"Host: [::1%25eth0]:80", b"Host: a_b.example:", b"X: y"])
 @pytest.mark.parametrize("query", ["", "?%ff", "?a=b&c", "?" + "&" * 100])
 def test_a_path_that_leads_nowhere_is_a_problem(target: Target, path: str, query: str, line: bytes) -> None:
     with target.connect() as connection:
@@ -112,6 +112,15 @@ def test_a_path_that_leads_nowhere_is_a_problem(target: Target, path: str, query
         answer = connection.ask(data.replace(b"Host: localhost\r\n", b"") if line.startswith(b"Host") else data)
     is_problem(answer)
     assert answer.status == 404
+
+
+@pytest.mark.parametrize("host", [b"[", b"a b", b"a/b", b"a@b", b"a:b", b"[::1", b"a%zz", b"\xff"])
+@pytest.mark.parametrize("path", ["/livez", "/nowhere", "/encode"])
+def test_a_host_that_is_none_is_refused(target: Target, path: str, host: bytes) -> None:
+    with target.connect() as connection:
+        answer = connection.ask(request(path, None).replace(b"Host: localhost", b"Host: " + host))
+    is_problem(answer)
+    assert answer.status == 400
 
 
 @pytest.mark.parametrize("target_form", [b"/nowhere?\xff", b"/\xff", b"http://[/encode", b"http://a:b@c/nowhere", b"*"])

@@ -69,7 +69,7 @@ def _many(server: Server, truth: Truth, seeds: range, seconds: float) -> bool:
     before, after = report.memory
     print(
         f"\n{report.connections:,} connections, {report.requests:,} requests in {report.seconds:.0f} s; "
-        f"{len(report.found)} differences; {report.cut:,} answers cut by a reset; "
+        f"{len(report.found)} differences; "
         f"memory {before / 1e6:.0f} MB after the warm-up, {after / 1e6:.0f} MB at the end."
     )
     return not report.found and after - before < GROWTH

@@ -173,7 +173,7 @@ def differences(plan: Plan, verdict: Verdict, outcome: Outcome) -> list[str]:
         found.append(f"{len(reader.answers)} answers, wanted {len(verdict.wants)}")
     if outcome.late:
         found.append(f"not over after {SECONDS} s, with {len(reader.answers)} of {len(verdict.wants)} answers")
-    elif whole and not was_cut(plan, verdict, outcome):
+    elif whole:
         for number, want in enumerate(verdict.wants[len(reader.answers) :], len(reader.answers)):
             if not want.silent and not _ended(verdict.wants[:number], reader.answers):
                 found.append(f"answer {number}: none, wanted {_statuses(want)}; reset: {outcome.was_reset}")
@@ -184,14 +184,6 @@ def differences(plan: Plan, verdict: Verdict, outcome: Outcome) -> list[str]:
         if _closes(want, answer):
             found.append(f"answer {number}: another follows, and it was refused with {answer.status}")
     return found
-
-
-def was_cut(plan: Plan, verdict: Verdict, outcome: Outcome) -> bool:
-    """Whether answers are lost to a reset: of a server that closes while the client is still sending."""
-    answers = outcome.reader.answers
-    closes = any(want.refused or want.last for want in verdict.wants)
-    fewer = len(answers) < len(verdict.wants) and not _ended(verdict.wants[: len(answers)], answers)
-    return plan.end not in ("close", "reset") and outcome.was_reset and closes and fewer
 
 
 def _closes(want: Want, answer: Answer) -> bool:

@@ -187,8 +187,10 @@ def read_head(data: bytes, *, partial: bool = False) -> Head:
             head.faults.add(400)  # obs-fold, too
             head.malformed = True
         head.fields.append((name.lower(), value))
-    hosts = len(head.values(b"host"))
-    if hosts > 1 or (hosts == 0 and head.version == (1, 1) and not partial):
+    hosts = head.values(b"host")
+    if len(hosts) > 1 or (not hosts and head.version == (1, 1) and not partial):
+        head.faults.add(400)
+    if any(not _is_host(each) for each in hosts):
         head.faults.add(400)
     lengths, codings = head.values(b"content-length"), head.values(b"transfer-encoding")
     if len(lengths) > 1 or any(not re.fullmatch(rb"\d+", each) or int(each) >= 2**64 for each in lengths):
@@ -200,6 +202,24 @@ def read_head(data: bytes, *, partial: bool = False) -> Head:
     if codings and head.version == (1, 0):
         head.doubts.add(400)
     return head
+
+
+def _is_host(value: bytes) -> bool:
+    """Whether this is what RFC 3986, section 3.2.2, allows as a host, with or without a port."""
+    if value.startswith(b"["):
+        host, bracket, port = value[1:].partition(b"]")
+        host = host.partition(b"%25")[0]
+        if not (bracket and host) or host.strip(b"0123456789abcdefABCDEF:.") or (port and not port.startswith(b":")):
+            return False
+        port = port[1:]
+    else:
+        host, _, port = value.partition(b":")
+        plain = re.sub(rb"%[0-9a-fA-F][0-9a-fA-F]", b"", host)
+        if any(
+            not chr(each).isascii() or not (chr(each).isalnum() or chr(each) in "-._~!$&'()*+,;=") for each in plain
+        ):
+            return False
+    return port.isdigit() or not port
 
 
 def _read_line(head: Head, line: bytes) -> None:

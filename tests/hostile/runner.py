@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from harness.servers import Server
-from tests.hostile.client import differences, play, was_cut
+from tests.hostile.client import differences, play
 from tests.hostile.generator import Piece, Plan, generate
 from tests.hostile.questions import GOOD, Truth
 from tests.hostile.reference import judge
@@ -23,16 +23,11 @@ _LIVEZ: Final = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 @dataclass
 class Report:
-    """What a run found.
-
-    `memory` is the server's in bytes, after the warm-up and at the end; `cut` the number of connections whose last
-    answers were overtaken by a reset.
-    """
+    """What a run found; `memory` is the server's in bytes, after the warm-up and at the end."""
 
     connections: int = 0
     requests: int = 0
     found: list[str] = field(default_factory=list)
-    cut: int = 0
     memory: tuple[int, int] = (0, 0)
     seconds: float = 0.0
 
@@ -81,7 +76,6 @@ async def one(plan: Plan, truth: Truth, port: int, report: Report | None = None)
     outcome = await play(plan, verdict, port)
     if report is not None:
         report.requests += len(verdict.wants)
-        report.cut += was_cut(plan, verdict, outcome)
     return differences(plan, verdict, outcome)
 
 

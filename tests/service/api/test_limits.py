@@ -14,7 +14,7 @@ import pytest
 from harness.connection import Connection
 from harness.digits import encoded
 from harness.servers import wait_for
-from service.api.wire import FAST_PATH_BYTES
+from service.api.fast_path import FAST_PATH_BYTES
 from tests.service.api.in_bytes import BODY, answer, ended, post
 
 

@@ -15,8 +15,9 @@ from uvicorn.server import ServerState
 from harness.connection import Connection
 from harness.digits import digits, encoded
 from harness.servers import wait_for
+from service.api.fast_path import FAST_PATH_BYTES
 from service.api.requests import Body
-from service.api.wire import FAST_PATH_BYTES, Protocol
+from service.api.wire import Protocol
 from service.images.codec import npy_bytes
 from service.settings import Settings
 from tests.service.api.in_bytes import BODY, DIGIT, answer, ended, path_of, post
