@@ -9,6 +9,7 @@ import contextlib
 import http.client
 import os
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -22,6 +23,9 @@ from harness.paths import ROOT
 
 PATIENCE_SECONDS: Final = 240  # an upper limit: what has not happened by then never will
 POLL_SECONDS: Final = 0.005
+
+# A variable of the environment: what starts a module, in place of `python -m`. It keeps the process's id.
+SERVER_COMMAND: Final = "SERVER_COMMAND"
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ def running(log: Path, module: str = "service", /, **settings: object) -> Iterat
     with (
         log.open("wb") as written,
         subprocess.Popen(
-            [sys.executable, "-m", module],
+            [*shlex.split(os.environ.get(SERVER_COMMAND, f"{sys.executable} -m")), module],
             cwd=ROOT,
             env=environment | chosen,
             stderr=written,
