@@ -32,7 +32,7 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ended = subprocess.run(
         [*command, "-m", "tests.training.group_member", str(folder)],
         cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1"},
         capture_output=True,
         text=True,
         timeout=120,
