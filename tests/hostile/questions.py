@@ -19,7 +19,7 @@ PNG: Final = b"image/png"
 HIDDEN: Final = b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX-Request-ID: smuggled\r\n\r\n"
 
 PAGES: Final = ("/livez", "/readyz", "/models", "/models/mnist-mlp")
-VERBS: Final = ("/encode", "/reconstruct", "/sample", "/decode")
+VERBS: Final = ("/encode", "/reconstruct", "/sample", "/decode", "/interpolate", "/traverse")
 METHODS: Final = dict.fromkeys(PAGES, "GET") | {"/metrics": "GET"} | dict.fromkeys(VERBS, "POST")
 
 
