@@ -82,8 +82,12 @@ def _split(value: object, info: ValidationInfo) -> object:
     return value.split(",")
 
 
-# In a schema of requests with `images` and `z`.
-_EITHER: Final[JsonDict] = {"oneOf": [{"required": ["images"]}, {"required": ["z"]}]}
+# In a schema of requests with `images` or `z`. `oneOf` would say the same, and generators of clients take it for types.
+_EITHER: Final[JsonDict] = {
+    "if": {"required": ["images"]},
+    "then": {"not": {"required": ["z"]}},
+    "else": {"required": ["z"]},
+}
 
 
 class _Request(BaseModel):

@@ -324,6 +324,11 @@ class TestManyFaults:
         fields = {str(number): 0 for number in range(self.MANY)}
         assert self.refused(client.post("/sample", json=fields)) == 422
 
+    def test_indices_of_latents(self, client: TestClient) -> None:
+        for dims in ([-1] * 50_000, [1.5] * 50_000, [0] * self.MANY):
+            answer = client.post("/traverse", json={"z": [[0.0] * 20], "dims": dims})
+            assert self.refused(answer) == 422
+
     def test_a_field_name_of_a_million_letters(self, client: TestClient) -> None:
         answer = client.post("/sample", json={"n" * 1_000_000: 0})
         assert self.refused(answer) == 422
@@ -354,6 +359,9 @@ class TestManyFaults:
             ("/sample", b'{"n": [' + b"{}," * 2**17 + b"{}]}"),
             ("/decode", b'{"z": [' + b"[]," * 2**16 + b"[]]}"),
             ("/decode", b'{"z": [[' + b"1," * 2**20 + b"1]]}"),
+            ("/interpolate", b'{"z": [' + b"[]," * 2**16 + b"[]]}"),
+            ("/interpolate", b'{"images": [' + b'"",' * 2**16 + b'""]}'),
+            ("/traverse", b'{"z": [[' + b"1," * 2**20 + b"1]]}"),
         ],
     )
     def test_json_with_too_many_values_is_413(self, client: TestClient, route: str, body: bytes) -> None:
