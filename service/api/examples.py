@@ -34,10 +34,7 @@ def request_examples(model: Model) -> dict[str, dict[str, Any]]:
     }
     if autoencoder.labels:
         samples["label"] = _example("Eight images of one label", n=8, label=autoencoder.labels[-1])
-    try:
-        dims = autoencoder.busiest[:2]
-    except Unknown:
-        dims = list(range(min(2, latent_dim)))
+    dims = _two_latents(model)
     here = [1.0] * latent_dim
     there = [(-1.0) ** latent for latent in range(latent_dim)]
     return {
@@ -70,6 +67,24 @@ def request_examples(model: Model) -> dict[str, dict[str, Any]]:
             ),
         },
     }
+
+
+def form_examples(model: Model) -> dict[str, str]:
+    """The examples of the fields of multipart bodies, by name. Together they succeed, too."""
+    return {
+        "model": model.autoencoder.contract.name,
+        "preprocess": "resize",
+        "dims": ",".join(map(str, _two_latents(model))),
+        "range": "-3,3",
+    }
+
+
+def _two_latents(model: Model) -> list[int]:
+    """The two busiest latents, or the first two where the bundle does not say which these are."""
+    try:
+        return model.autoencoder.busiest[:2]
+    except Unknown:
+        return list(range(min(2, model.autoencoder.contract.latent_dim)))
 
 
 def _example(summary: str, **value: Any) -> dict[str, Any]:

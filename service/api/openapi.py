@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from service.api.answers import RAW
-from service.api.examples import request_examples
+from service.api.examples import form_examples, request_examples
 from service.api.request_head import JSON, MULTIPART
 from service.api.schemas import (
     NUMBERS,
@@ -165,8 +165,9 @@ def complete(document: Document, default: Model) -> None:
     # Swagger UI fills a form with these, and with "string" or the first choice where there are none.
     for request in _OPTIONS:
         form = components["schemas"][_form_name(request)]["properties"]
-        form["model"]["examples"] = [default.autoencoder.contract.name]
-        form["preprocess"]["examples"] = ["resize"]
+        for field, example in form_examples(default).items():
+            if field in form:
+                form[field]["examples"] = [example]
     components["headers"] = _HEADERS
     components["securitySchemes"] = _KEY_SCHEMES
 
