@@ -114,7 +114,7 @@ class Autoencoder:
         """All latents, the one with the largest variance over the codes of images first (by the aggregate prior).
 
         A latent that the decoder does not use has the same code for every image (Burda et al., Importance Weighted
-        Autoencoders, 2016, section 5.2, "active units"). Raises Unknown where the bundle has no such figures.
+        Autoencoders, 2016, "active units"). Raises Unknown where the bundle has no such figures.
         """
         if self._prior is None:
             raise Unknown(f"{self.id} has no figures that say which latents are the busiest; name them in `dims`.")

@@ -25,9 +25,9 @@ class Interpolation:
     """A walk from each point to the next, in `steps` frames, both points included; `steps` is at least 2.
 
     `linear` is the straight line. `spherical` turns the direction from one point to the other on a great circle at a
-    constant speed (slerp: Shoemake, Animating Rotation with Quaternion Curves, 1985, section 3.3), and changes the
+    constant speed (slerp: Shoemake, Animating Rotation with Quaternion Curves, 1985), and changes the
     length evenly. So it keeps the distance from the origin at which latents of N(0, I) lie, where the line between two
-    of them comes nearer to the origin (White, Sampling Generative Networks, 2016, section 2.1). No frame is farther
+    of them comes nearer to the origin (White, Sampling Generative Networks, 2016). No frame is farther
     from the origin than the farther one of its two points. For two special pairs this is not a definition yet:
 
     - From a point to its opposite every great circle is equally short. The one towards the axis of the latent that is
