@@ -71,15 +71,17 @@ Latents = Annotated[
 ]
 
 # A list of numbers in a query or a form, which have text only.
-NUMBERS: Final = r"-?[0-9]+(\.[0-9]+)?(,-?[0-9]+(\.[0-9]+)?)*"
+_NUMBER: Final = r"-?[0-9]+(\.[0-9]+)?"
+NUMBERS: Final = f"{_NUMBER}(,{_NUMBER})*"
 
 
 def _split(value: object, info: ValidationInfo) -> object:
     if info.mode == "json" or not isinstance(value, str):
         return value
-    if not re.fullmatch(NUMBERS, value):
+    parts = value.split(",", _MOST_ITEMS)
+    if not all(re.fullmatch(_NUMBER, part) for part in parts):
         raise PydanticCustomError("numbers", "Not numbers with commas between them")
-    return value.split(",")
+    return parts
 
 
 # In a schema of requests with `images` or `z`. `oneOf` would say the same, and generators of clients take it for types.
@@ -194,7 +196,9 @@ class TraverseOptions(PictureOptions):
         description="Indices of the latents to change, one row of images for each. Default: the five whose means "
         "differ most from image to image, by the bundle's own figures.",
     )
-    range: Annotated[list[Annotated[float, Field(ge=-LATENT_LIMIT, le=LATENT_LIMIT)]], BeforeValidator(_split)] = Field(
+    range: Annotated[
+        list[Annotated[float, Field(ge=-LATENT_LIMIT, le=LATENT_LIMIT)]], FailFast(), BeforeValidator(_split)
+    ] = Field(
         [-3.0, 3.0],
         min_length=2,
         max_length=2,

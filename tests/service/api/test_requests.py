@@ -324,10 +324,19 @@ class TestManyFaults:
         fields = {str(number): 0 for number in range(self.MANY)}
         assert self.refused(client.post("/sample", json=fields)) == 422
 
-    def test_indices_of_latents(self, client: TestClient) -> None:
-        for dims in ([-1] * 50_000, [1.5] * 50_000, [0] * self.MANY):
-            answer = client.post("/traverse", json={"z": [[0.0] * 20], "dims": dims})
+    def test_indices_of_latents_and_ranges(self, client: TestClient) -> None:
+        for name, values in (
+            *(("dims", dims) for dims in ([-1] * 50_000, [1.5] * 50_000, [0] * self.MANY)),
+            *(("range", values) for values in ([1] * self.MANY, [[]] * self.MANY)),
+        ):
+            answer = client.post("/traverse", json={"z": [[0.0] * 20], name: values})
             assert self.refused(answer) == 422
+
+    @pytest.mark.parametrize("dims", ["3," * 4_000_000 + "3", "9" * 8_000_000, "-1," * 50_000 + "-1", "," * MANY])
+    def test_indices_of_latents_in_a_form(self, client: TestClient, dims: str) -> None:
+        answer = client.post("/traverse", files=[("images", PNG)], data={"dims": dims})
+        assert self.refused(answer) == 422
+        assert answer.json()["errors"][0]["pointer"].startswith("/dims")
 
     def test_a_field_name_of_a_million_letters(self, client: TestClient) -> None:
         answer = client.post("/sample", json={"n" * 1_000_000: 0})
