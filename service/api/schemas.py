@@ -22,7 +22,7 @@ from pydantic_core import PydanticCustomError
 from service.contract import LATENT_LIMIT
 from service.images.preprocess import Preprocess
 from service.inference.autoencoder import SEED_LIMIT, Prior
-from service.inference.walks import Path
+from service.inference.walks import WalkPath
 
 ModelReference = Annotated[
     str | None,
@@ -173,7 +173,7 @@ class InterpolateOptions(PictureOptions):
     """How to go from one point to the next."""
 
     steps: int = Field(8, ge=2, description="Number of images from one point to the next, both included.")
-    path: Path = Field(
+    path: WalkPath = Field(
         "linear",
         description="linear: the straight line. spherical: on a great circle around the origin, the length changing "
         "evenly, so that what is between two latents of N(0, I) has a length that is usual there.",

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
-Path = Literal["linear", "spherical"]
+WalkPath = Literal["linear", "spherical"]
 
 # Two directions whose angle has a sine below this do not say in which plane they lie: the rest is rounding.
 _LEAST_SINE: Final = 1e-9
@@ -36,7 +36,7 @@ class Interpolation:
     """
 
     steps: int
-    path: Path
+    path: WalkPath
 
     def frames(self, points: int) -> int:
         """The number of frames for so many points. The points themselves are frames, each once."""

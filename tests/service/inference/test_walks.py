@@ -4,14 +4,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from service.inference.walks import Floats, Interpolation, Path, Traversal
+from service.inference.walks import Floats, Interpolation, Traversal, WalkPath
 
 
 def points(count: int, latent_dim: int = 20, seed: int = 0) -> Floats:
     return np.random.Generator(np.random.PCG64(seed)).standard_normal((count, latent_dim), np.float32)
 
 
-def walk(start: npt.ArrayLike, end: npt.ArrayLike, path: Path = "spherical", steps: int = 9) -> Floats:
+def walk(start: npt.ArrayLike, end: npt.ArrayLike, path: WalkPath = "spherical", steps: int = 9) -> Floats:
     return Interpolation(steps, path).place(np.array([start, end], np.float32))
 
 
@@ -22,7 +22,7 @@ def length(z: Floats) -> npt.NDArray[np.float64]:
 class TestInterpolation:
     @pytest.mark.parametrize("path", ["linear", "spherical"])
     @pytest.mark.parametrize(("count", "steps"), [(2, 2), (2, 9), (5, 2), (5, 7)])
-    def test_the_given_points_are_on_the_way_bit_for_bit(self, path: Path, count: int, steps: int) -> None:
+    def test_the_given_points_are_on_the_way_bit_for_bit(self, path: WalkPath, count: int, steps: int) -> None:
         given = points(count)
         found = Interpolation(steps, path)
         z = found.place(given)
@@ -88,7 +88,7 @@ class TestInterpolation:
         np.testing.assert_array_equal(walk([-1], [3]), walk([-1], [3], "linear"))
 
     @pytest.mark.parametrize("path", ["linear", "spherical"])
-    def test_no_frame_is_farther_out_than_both_of_its_points(self, path: Path) -> None:
+    def test_no_frame_is_farther_out_than_both_of_its_points(self, path: WalkPath) -> None:
         """Whatever they are: of any size, equal, opposite, nearly so, or zero."""
         random = np.random.Generator(np.random.PCG64(1))
         for latent_dim in (1, 2, 3, 20):
