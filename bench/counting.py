@@ -105,7 +105,7 @@ def ours(metrics: Metrics) -> Callable[[], None]:
 def metrics_of_two(metrics: Metrics, folder: Path) -> Callable[[], object]:
     """A scrape, of two workers that have seen all verbs and some errors."""
     for worker in (metrics, Metrics(folder)):
-        for verb in ("encode", "reconstruct", "sample", "decode"):
+        for verb in ("encode", "reconstruct", "sample", "decode", "interpolate", "traverse"):
             worker.answered(f"/{verb}", "mnist-mlp@1", 1, *TIMES)
             worker.batch("mnist-mlp@1", verb, 1)
             for status in (404, 422, 503):

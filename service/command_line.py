@@ -10,8 +10,8 @@ from importlib.metadata import version
 from service.settings import Settings, default_text, variable
 
 _DESCRIPTION = (
-    "Serve the models of a folder over HTTP until SIGTERM or SIGINT: POST /encode, /reconstruct, /sample, /decode. "
-    "The documentation of the API is at /docs."
+    "Serve the models of a folder over HTTP until SIGTERM or SIGINT: POST /encode, /reconstruct, /sample, /decode, "
+    "/interpolate, /traverse. The documentation of the API is at /docs."
 )
 _SETTINGS = "settings are environment variables, as in VAE_PORT=9000 python -m service; with their defaults:"
 _EXIT_STATUS = "exit status: 0 after a signal, 1 if the service cannot start, 2 for unknown arguments."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 from harness.paths import ROOT
 
@@ -14,5 +15,10 @@ def curl_lines() -> list[str]:
 
 def commands(program: str) -> list[str]:
     """Every command of the README that runs a program, as printed."""
-    blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    return [command for block in blocks for command in re.findall(rf"^{program} (?:.*\\\n)*.*$", block, re.MULTILINE)]
+    found = blocks(ROOT / "README.md")
+    return [command for block in found for command in re.findall(rf"^{program} (?:.*\\\n)*.*$", block, re.MULTILINE)]
+
+
+def blocks(document: Path) -> list[str]:
+    """Every block of commands in a document."""
+    return re.findall(r"```sh\n(.*?)```", document.read_text(), re.DOTALL)

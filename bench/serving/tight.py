@@ -1,10 +1,11 @@
 """The work itself without a server: what batches of 256 could cost in one thread, with the fastest stock libraries.
 
-    BENCH_ENCODER=encoder.onnx python -m bench.serving.tight SECONDS < JSON_BODY
+    BENCH_ENCODER=encoder.onnx python -m bench.serving.tight IMAGES SECONDS < BODIES
 
-The same bytes in and the same kind of bytes out as the service has, for "encode JSON", "encode npy" (in and out) and
-"reconstruct JSON"; decoder.onnx lies beside the encoder. Prints one line of JSON: for each job the images per second
-and the microseconds per image of each stage.
+The same bytes in and the same kind of bytes out as the service has, for "encode JSON", "encode npy" (in and out),
+"reconstruct JSON", "interpolate JSON" and "traverse JSON"; decoder.onnx lies beside the encoder. Prints one line of
+JSON: for each job the images per second and the microseconds per image of each stage. Of walks the images that are made
+count, and they are as many.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class Stages:
 
 
 class Work:
-    """The two graphs, and the three jobs done with them."""
+    """The two graphs, and the jobs done with them."""
 
     def __init__(self, encoder: Path) -> None:
         self.encoder, self.decoder = _session(encoder), _session(encoder.with_name("decoder.onnx"))
@@ -78,11 +79,41 @@ class Work:
         with stage("squared error"):
             off = (images.astype(np.int16) - decoded).astype(np.float32).reshape(len(images), -1)
             mse = np.einsum("np,np->n", off, off) / np.float32(off.shape[1] * 255.0**2)
+        return _dump({"images": self._texts(decoded, stage), "mu": mu, "logvar": logvar, "mse": mse}, stage)
+
+    def interpolate_json(self, body: bytes, stage: Stages) -> bytes:
+        """Base64 PNGs in JSON to those on the straight lines between them, with the latents."""
+        images = self._images(body, stage)
+        mu, _ = self._encode(images, stage)
+        with stage("walk"):
+            steps = orjson.loads(body)["steps"] - 1
+            t = np.arange(steps)[:, None] / steps
+            z = np.append(((1 - t) * mu[:-1, None] + t * mu[1:, None]).reshape(-1, mu.shape[1]), mu[-1:], 0)
+            z = z.astype(np.float32)
+        return self._decoded(mu, z, stage)
+
+    def traverse_json(self, body: bytes, stage: Stages) -> bytes:
+        """A base64 PNG in JSON to those with one latent changed, with the latents."""
+        images = self._images(body, stage)
+        mu, _ = self._encode(images, stage)
+        with stage("walk"):
+            asked = orjson.loads(body)
+            z = np.tile(mu, (len(asked["dims"]), asked["steps"], 1))
+            for row, dim in enumerate(asked["dims"]):
+                z[row, :, dim] = np.linspace(-3, 3, asked["steps"])
+            z = z.reshape(-1, mu.shape[1])
+        return self._decoded(mu, z, stage)
+
+    def _decoded(self, mu: Floats, z: Floats, stage: Stages) -> bytes:
+        with stage("run decoder"):
+            (decoded,) = self.decoder.run(["image"], {"z": z})
+        return _dump({"images": self._texts(decoded, stage), "mu": mu, "z": z}, stage)
+
+    def _texts(self, images: Images, stage: Stages) -> list[str]:
         with stage("write PNG"):
-            files = png_files(decoded)
+            files = png_files(images)
         with stage("base64"):
-            texts = [pybase64.b64encode_as_string(file) for file in files]
-        return _dump({"images": texts, "mu": mu, "logvar": logvar, "mse": mse}, stage)
+            return [pybase64.b64encode_as_string(file) for file in files]
 
     def _images(self, body: bytes, stage: Stages) -> Images:
         with stage("parse JSON"):
@@ -142,24 +173,16 @@ JOBS: Final = {
     "encode JSON": Work.encode_json,
     "encode npy": Work.encode_npy,
     "reconstruct JSON": Work.reconstruct_json,
+    "interpolate JSON": Work.interpolate_json,
+    "traverse JSON": Work.traverse_json,
 }
 
 
 def main() -> None:
-    """Read the batch, do the jobs, print what they cost."""
-    body, work, seconds = sys.stdin.buffer.read(), Work(Path(os.environ["BENCH_ENCODER"])), float(sys.argv[1])
-    images = work._images(body, Stages())
-    stream = io.BytesIO()
-    np.save(stream, images)
-    bodies = {"encode npy": stream.getvalue()}
-    print(
-        json.dumps(
-            {
-                name: measure(job.__get__(work), bodies.get(name, body), len(images), seconds)
-                for name, job in JOBS.items()
-            }
-        )
-    )
+    """Read the bodies, in JSON by the names of their jobs and in base64; do the jobs, print what they cost."""
+    bodies = {name: pybase64.b64decode(text) for name, text in json.load(sys.stdin).items()}
+    work, images, seconds = Work(Path(os.environ["BENCH_ENCODER"])), int(sys.argv[1]), float(sys.argv[2])
+    print(json.dumps({name: measure(job.__get__(work), bodies[name], images, seconds) for name, job in JOBS.items()}))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import base64
 import functools
 import io
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -59,8 +60,8 @@ def different_bodies(count: int) -> tuple[bytes, ...]:
     return tuple(_json_of([picture]) for picture in pictures(count))
 
 
-def _json_of(files: Sequence[bytes]) -> bytes:
-    return json.dumps({"images": [base64.b64encode(file).decode() for file in files]}).encode()
+def _json_of(files: Sequence[bytes], **options: object) -> bytes:
+    return json.dumps({"images": [base64.b64encode(file).decode() for file in files]} | options).encode()
 
 
 def npy_body(count: int) -> bytes:
@@ -112,8 +113,14 @@ SINGLE: Final[dict[str, Request]] = {
 
 
 def batch(kind: str, count: int) -> Request:
-    """Many digits in one request; `kind` is one of tight.py's: "encode JSON", "encode npy", "reconstruct JSON"."""
+    """A request with many digits, or one that makes many; `kind` is one of tight.py's, such as "encode JSON"."""
     verb, form = kind.split()
+    if verb == "interpolate":  # about as many steps as pictures
+        apart = next(apart for apart in range(math.isqrt(count - 1), 0, -1) if (count - 1) % apart == 0)
+        return Request("/interpolate", _json_of(pictures(apart + 1), steps=(count - 1) // apart + 1), images=count)
+    if verb == "traverse":
+        dims = list(range(16))
+        return Request("/traverse", _json_of(pictures(1), dims=dims, steps=count // len(dims)), images=count)
     if form == "npy":
         return Request(f"/{verb}", npy_body(count), NPY, NPY, count)
     return Request(f"/{verb}", json_body(count), images=count)

@@ -90,13 +90,18 @@ def latents_answer(
     return _array(media_type, contract, np.stack(stacked), fields)
 
 
-def images_answer(media_type: str, contract: Contract, images: Images, fields: Mapping[str, Any]) -> Answer:
-    """Images, uint8 [N, *image_shape], as an answer: JSON with `fields`, a PNG (several in a grid), or the array."""
+def images_answer(
+    media_type: str, contract: Contract, images: Images, fields: Mapping[str, Any], columns: int | None = None
+) -> Answer:
+    """Images, uint8 [N, *image_shape], as an answer: JSON with `fields`, a PNG, or the array.
+
+    Several images are one PNG: a grid of so many columns, by default about as many as rows.
+    """
     if media_type == JSON:
         pictures = [b64encode_as_string(file) for file in codec.png_files(images)]
         return _json(contract, {"images": pictures, **fields})
     if media_type == PNG:
-        picture = images if len(images) == 1 else codec.grid(images, contract.background)[np.newaxis]
+        picture = images if len(images) == 1 else codec.grid(images, contract.background, columns)[np.newaxis]
         return Answer(codec.png_files(picture)[0], b"image/png", _headers(contract, fields))
     return _array(media_type, contract, images, fields)
 
@@ -117,7 +122,13 @@ def _array(media_type: str, contract: Contract, array: npt.NDArray[Any], fields:
 
 def _headers(contract: Contract, fields: Mapping[str, Any]) -> list[tuple[bytes, bytes]]:
     """Headers for answers that are only an array or a picture: what a JSON answer has in other fields."""
-    values = [(b"x-model", contract.id), (b"x-seed", fields.get("seed")), (b"x-prior", fields.get("prior"))]
+    dims = ",".join(map(str, fields["dims"])) if "dims" in fields else None
+    values = [
+        (b"x-model", contract.id),
+        (b"x-seed", fields.get("seed")),
+        (b"x-prior", fields.get("prior")),
+        (b"x-dims", dims),
+    ]
     return [(name, str(value).encode("ascii")) for name, value in values if value is not None]
 
 

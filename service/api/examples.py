@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from service.errors import Unknown
 from service.inference.registry import Model
 
 # A seven of MNIST's test set: a PNG of 28x28 grey pixels. It is the file tests/data/digit.png.
@@ -12,6 +13,14 @@ DIGIT: Final = (
     "/TMnSweCzLwPDntSTDozPIOhkYGBgYBA3PmDIw/Lh1XShnGi5nBP+9KIRLTuzl/2AokwlDMlv0/U1cGq1//rPDJcfQ+m83Ky45zrM/rHBqrPu3"
     "Daec9+8PlrjkhO/+W4ZLjvn0v9vKuCTV/v3zxSUn/+BfMSMuydZ//0xwydl+QpdEClsbHoa7X1AkWZA5F53f4TIWEwAAaRE8kJuHrgAAAAAASU"
     "VORK5CYII="
+)
+
+# A two of the same set: the file tests/data/two.png.
+OTHER_DIGIT: Final = (
+    "iVBORw0KGgoAAAANSUhEUgAAABwAAAAcCAAAAABXZoBIAAAA6ElEQVR4nGNgoAlgRDBLOPVCGKYfX4xN2cq/f//+/fv3lhwOuat9G/7+rcKUM/n195"
+    "ICDwPbub89mJK+vy9JMjAwVP3464jFWHkhBgYGhot/sUoyMDAwMJR+/3uMC4ecz/e/z+2R+EwormJjWHkQh8YN3/7O58EhJ/nq70tlXK459vdvLy45"
+    "vx9/9+IyVPgEHo1tf/+uxaWR4cffv5LoYixIbKHfDAwMH3+z8jMIFjIw/C3/hix5iYGBgWH1c/FwCPdFKzwlrPNHqPrzj2HTGYYjxxHJpIyVgUE7nI"
+    "Fh3gOGdddxuWyAAQCfcVM+FkfDOQAAAABJRU5ErkJggg=="
 )
 
 
@@ -25,6 +34,9 @@ def request_examples(model: Model) -> dict[str, dict[str, Any]]:
     }
     if autoencoder.labels:
         samples["label"] = _example("Eight images of one label", n=8, label=autoencoder.labels[-1])
+    dims = _two_latents(model)
+    here = [1.0] * latent_dim
+    there = [(-1.0) ** latent for latent in range(latent_dim)]
     return {
         "ImageRequest": {
             "digit": _example("One picture", images=[DIGIT]),
@@ -40,7 +52,39 @@ def request_examples(model: Model) -> dict[str, dict[str, Any]]:
                 "Three latents on a line", z=[[value] + [0.0] * (latent_dim - 1) for value in (-2.0, 0.0, 2.0)]
             ),
         },
+        "InterpolateRequest": {
+            "pictures": _example("From one picture to another", images=[DIGIT, OTHER_DIGIT]),
+            "latents": _example("From latent to latent and back", z=[here, there, here], steps=5, path="spherical"),
+        },
+        "TraverseRequest": {
+            "picture": _example("What two latents do to a picture", images=[DIGIT], dims=dims),
+            "latent": _example(
+                "The same from the middle of the normal prior, less far",
+                z=[[0.0] * latent_dim],
+                dims=dims,
+                range=[-2.0, 2.0],
+                steps=5,
+            ),
+        },
     }
+
+
+def form_examples(model: Model) -> dict[str, str]:
+    """The examples of the fields of multipart bodies, by name. Together they succeed, too."""
+    return {
+        "model": model.autoencoder.contract.name,
+        "preprocess": "resize",
+        "dims": ",".join(map(str, _two_latents(model))),
+        "range": "-3,3",
+    }
+
+
+def _two_latents(model: Model) -> list[int]:
+    """The two busiest latents, or the first two where the bundle does not say which these are."""
+    try:
+        return model.autoencoder.busiest[:2]
+    except Unknown:
+        return list(range(min(2, model.autoencoder.contract.latent_dim)))
 
 
 def _example(summary: str, **value: Any) -> dict[str, Any]:

@@ -12,12 +12,31 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from service.api.answers import RAW
-from service.api.examples import request_examples
-from service.api.request_head import JSON, MULTIPART, NPY, PICTURES
-from service.api.schemas import DecodeRequest, ImageOptions, ImageRequest, Problem, SampleRequest
+from service.api.examples import form_examples, request_examples
+from service.api.request_head import JSON, MULTIPART
+from service.api.schemas import (
+    NUMBERS,
+    DecodeRequest,
+    ImageOptions,
+    ImageRequest,
+    InterpolateOptions,
+    InterpolateRequest,
+    PictureOptions,
+    Problem,
+    SampleRequest,
+    TraverseOptions,
+    TraverseRequest,
+)
 from service.inference.registry import Model
 
 Document = dict[str, Any]
+
+# The JSON bodies that can hold pictures, with their options.
+_OPTIONS: Final[dict[type[BaseModel], type[PictureOptions]]] = {
+    ImageRequest: ImageOptions,
+    InterpolateRequest: InterpolateOptions,
+    TraverseRequest: TraverseOptions,
+}
 
 DESCRIPTION: Final = """\
 Images and latents are sent and answered in batches. Answers are JSON, or what the `Accept` header asks for. Errors are
@@ -36,7 +55,7 @@ TAGS: Final = [
 _PROBLEMS: Final = {
     400: "The body breaks the rules of its media type, or a header has a wrong syntax.",
     401: "The service has API keys, and the request has none of them.",
-    404: "There is no such model, version, prior or label.",
+    404: "There is no such model, version, prior or label, or the bundle lacks what the request needs.",
     406: "The route has no answer of a type that `Accept` names.",
     413: "The body, the batch or the pictures are larger than a setting allows.",
     415: "The route does not take bodies of this media type.",
@@ -68,6 +87,7 @@ _HEADERS: Final = {
     "X-Model": _header("The model that answered, name@version. Not with JSON, which says it itself."),
     "X-Seed": _header("The seed of the draw, if there was one. Not with JSON.", "integer", minimum=0),
     "X-Prior": _header("The prior that was drawn from. Not with JSON.", enum=["normal", "aggregate"]),
+    "X-Dims": _header("The latents that were changed, row by row. Not with JSON.", pattern="^[0-9]+(,[0-9]+)*$"),
     "X-Array-Dtype": _header(f"NumPy's name of the numbers' type. Only with {RAW}.", enum=["float32", "uint8"]),
     "X-Array-Shape": _header(f"The array's shape, with commas. Only with {RAW}.", pattern="^[0-9]+(,[0-9]+)*$"),
     "Retry-After": _header("Seconds to wait before the next try.", "integer", always=True, minimum=1),
@@ -112,15 +132,13 @@ def json_body(form: type[BaseModel]) -> Document:
     return {"requestBody": {"required": True, "content": {JSON: {"schema": _reference("schemas", form.__name__)}}}}
 
 
-def image_body() -> Document:
-    """The request body of a route that takes images in every form, and its options in the query."""
-    content = {
-        JSON: {"schema": _reference("schemas", "ImageRequest")},
-        MULTIPART: {"schema": _reference("schemas", "ImageForm")},
-        **{media_type: _binary(media_type) for media_type in (*PICTURES, NPY)},
-    }
+def image_body(takes: tuple[str, ...], request: type[BaseModel], options: type[PictureOptions]) -> Document:
+    """The request body of a route that `takes` images in these media types, and its options in the query."""
+    content = {media_type: _binary(media_type) for media_type in takes}
+    content[JSON] = {"schema": _reference("schemas", request.__name__)}
+    content[MULTIPART] = {"schema": _reference("schemas", _form_name(request))}
     parameters = []
-    for name, schema in _image_options(null=False).items():
+    for name, schema in _options(options, null=False).items():
         description = f"{schema.pop('description')} JSON and multipart can give it in the body instead."
         parameters.append(
             {"name": name, "in": "query", "required": False, "description": description, "schema": schema}
@@ -145,9 +163,11 @@ def complete(document: Document, default: Model) -> None:
         components["schemas"].pop(unused, None)
     components["schemas"] |= _schemas()
     # Swagger UI fills a form with these, and with "string" or the first choice where there are none.
-    form = components["schemas"]["ImageForm"]["properties"]
-    form["model"]["examples"] = [default.autoencoder.contract.name]
-    form["preprocess"]["examples"] = ["resize"]
+    for request in _OPTIONS:
+        form = components["schemas"][_form_name(request)]["properties"]
+        for field, example in form_examples(default).items():
+            if field in form:
+                form[field]["examples"] = [example]
     components["headers"] = _HEADERS
     components["securitySchemes"] = _KEY_SCHEMES
 
@@ -168,7 +188,7 @@ def _complete_operation(operation: Document, examples: Document) -> None:
 
 def _schemas() -> Document:
     """The schemas that FastAPI does not see: of requests and of problems, with those inside them."""
-    models = (ImageRequest, SampleRequest, DecodeRequest, Problem)
+    models: tuple[type[BaseModel], ...] = (*_OPTIONS, SampleRequest, DecodeRequest, Problem)
     _, found = models_json_schema(
         [(model, "validation") for model in models], ref_template="#/components/schemas/{model}"
     )
@@ -177,33 +197,42 @@ def _schemas() -> Document:
         for field in schema["properties"].values():
             if field.get("default", "") is None:  # no value, and null says the same
                 del field["default"]
-    schemas["ImageRequest"]["properties"] |= _image_options(null=True)
-    schemas["ImageForm"] = {
-        "title": "ImageForm",
-        "description": "Pictures as files, in the repeated field `images`.",
-        "type": "object",
-        "properties": {
-            "images": {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": 1},
-            **_image_options(null=False),
-        },
-        "required": ["images"],
-        "additionalProperties": False,
-    }
+    for request, options in _OPTIONS.items():
+        schemas[request.__name__]["properties"] |= _options(options, null=True)
+        schemas[_form_name(request)] = {
+            "title": _form_name(request),
+            "description": "Pictures as files, in the repeated field `images`.",
+            "type": "object",
+            "properties": {
+                "images": {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": 1},
+                **_options(options, null=False),
+            },
+            "required": ["images"],
+            "additionalProperties": False,
+        }
     return schemas
 
 
-def _image_options(*, null: bool) -> Document:
-    """The schemas of the options of images. Only JSON has `null`; a query and a form do not.
+def _form_name(request: type[BaseModel]) -> str:
+    """The name of the schema of a multipart body with the options of this JSON body."""
+    return request.__name__.replace("Request", "Form")
+
+
+def _options(options: type[PictureOptions], *, null: bool) -> Document:
+    """The schemas of options. Only JSON has `null` and lists; a query and a form have text.
 
     Their defaults are words of the description. With the keyword `default` many clients send the default when nothing
     is given, in the body as well as in the query, where it then contradicts the other's value.
     """
     found = {}
-    for name, schema in ImageOptions.model_json_schema()["properties"].items():
-        if (default := schema.pop("default")) is not None:
+    for name, schema in options.model_json_schema()["properties"].items():
+        if (default := schema.pop("default", None)) is not None:
             schema["description"] += f" Default: {str(default).lower()}."
         if not null and "anyOf" in schema:
             schema |= schema.pop("anyOf")[0]
+        if not null and schema["type"] == "array":
+            description = f"{schema['description']} With commas between them."
+            schema = {"title": schema["title"], "description": description, "type": "string", "pattern": f"^{NUMBERS}$"}
         found[name] = schema
     return found
 

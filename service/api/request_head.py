@@ -20,6 +20,7 @@ MULTIPART: Final = "multipart/form-data"
 NPY: Final = "application/x-npy"
 PICTURES: Final = ("image/png", "image/jpeg", "image/webp", "image/gif", "image/bmp")
 IMAGE_BODIES: Final = (JSON, MULTIPART, *PICTURES, NPY)
+SEVERAL_BODIES: Final = (JSON, MULTIPART, NPY)  # those that can hold more than one picture
 
 # The most bytes of a header or a query that is parsed. Caches keep parsed ones, so this also bounds their memory.
 LONGEST_TEXT: Final = 8 * 1024

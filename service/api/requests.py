@@ -10,8 +10,8 @@ import math
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Final, TypeVar, cast
+from functools import cache, partial
+from typing import Any, Final, Generic, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,15 @@ from starlette.types import Receive
 
 from service.api.multipart import read_multipart
 from service.api.request_head import JSON, MULTIPART, NPY, RequestOptions, too_large
-from service.api.schemas import DecodeRequest, ImageOptions, ImageRequest, SampleRequest
+from service.api.schemas import (
+    DecodeRequest,
+    ImageOptions,
+    ImageRequest,
+    InterpolateRequest,
+    PictureOptions,
+    SampleRequest,
+    TraverseRequest,
+)
 from service.errors import ClientGone, Fault, InvalidInput, LimitExceeded
 from service.images import codec
 from service.images.preprocess import Images
@@ -30,7 +38,7 @@ from service.inference.registry import Model, Registry
 from service.settings import Settings
 
 # The most faults that one answer names. More do not help, and a million wrong fields must not cost a million entries.
-_MOST_FAULTS: Final = 100
+MOST_FAULTS: Final = 100
 
 # Up to this size a body is not counted: with VAE_MAX_CONNECTIONS at its default all of them are 64 MB. What is read or
 # written of it takes less time than a hop to a thread and back.
@@ -44,9 +52,11 @@ _PARSED_VALUE_BYTES: Final = 64
 _MOST_NUMBERS: Final = 2**20
 _MOST_VALUES: Final = 2**17
 
-_DEFAULT_OPTIONS: Final = ImageOptions.model_validate({})
+# The JSON forms that hold latents.
+_OF_LATENTS: Final = (DecodeRequest, InterpolateRequest, TraverseRequest)
 
 Form = TypeVar("Form", bound=BaseModel)
+Options = TypeVar("Options", bound=PictureOptions)
 
 # Reads a request's body. The argument is the most bytes that it may have.
 Read = Callable[[int], Awaitable[bytes]]
@@ -61,14 +71,14 @@ class Body:
 
 
 @dataclass(slots=True)
-class ImageForm:
+class ImageForm(Generic[Options]):
     """A request's images before they are decoded, the model that it asks for, and its options.
 
     `pictures` are files: bytes, or base64 text. With `npy` it is one file that holds the whole batch.
     """
 
     model: Model
-    options: ImageOptions
+    options: Options
     pictures: Sequence[bytes | str]
     npy: bool
 
@@ -107,8 +117,7 @@ def read_form(body: Body, form: type[Form], reservation: Reservation) -> Form:
     memory, and Overloaded when there is too little at the moment.
     """
     data, body.data = body.data, b""
-    numbers = form is DecodeRequest
-    values = _check_values(data, _MOST_NUMBERS if numbers else _MOST_VALUES)
+    values = _check_values(data, _MOST_NUMBERS if form in _OF_LATENTS else _MOST_VALUES)
     large = len(data) > SMALL_BYTES
     if large:
         kept, while_parsed = json_cost(data, values)
@@ -143,20 +152,22 @@ def read_sample(body: Body, reservation: Reservation) -> SampleRequest:
     return read_form(body, SampleRequest, reservation)
 
 
-def parse_images(body: Body, registry: Registry, settings: Settings, reservation: Reservation) -> ImageForm:
+def parse_images(
+    body: Body, registry: Registry, settings: Settings, reservation: Reservation
+) -> ImageForm[ImageOptions]:
     """The options and the picture files of a request with images. Decodes no picture.
 
     Raises InvalidInput, LimitExceeded, Unknown, HTTPException (400) when the body breaks the rules of its media type,
     and Overloaded when there is no room for so many images or bytes.
     """
-    options, pictures = _options_and_pictures(body, settings.max_batch, reservation)
+    options, pictures = options_and_pictures(body, ImageOptions, ImageRequest, settings.max_batch, reservation)
     if body.options.media_type != NPY:
         codec.check_batch(len(pictures), settings.max_batch, "images")
     reservation.check_images(len(pictures))
     return ImageForm(registry.find(options.model), options, pictures, npy=body.options.media_type == NPY)
 
 
-def quick_images(form: ImageForm, settings: Settings) -> Images | None:
+def quick_images(form: ImageForm[Any], settings: Settings) -> Images | None:
     """The images, uint8 [N, *image_shape], if decoding them takes no more time than copying them; else None.
 
     This is so for an npy batch of the model's shape, and for PNGs of that shape with grey pixels only.
@@ -170,7 +181,7 @@ def quick_images(form: ImageForm, settings: Settings) -> Images | None:
     return codec.images_from_small_pngs(form.pictures, contract.image_shape, max_pixels=settings.max_pixels)
 
 
-def decode_images(form: ImageForm, settings: Settings, reservation: Reservation) -> Images:
+def decode_images(form: ImageForm[Any], settings: Settings, reservation: Reservation) -> Images:
     """The images of a request, decoded and preprocessed: uint8 [N, *image_shape]. Large pictures take milliseconds.
 
     Raises InvalidInput, LimitExceeded, Overloaded.
@@ -213,10 +224,15 @@ def read_latents(
     form = read_form(body, DecodeRequest, reservation)
     codec.check_batch(len(form.z), settings.max_batch, "z")
     model = registry.find(form.model)
+    return model, latents_of(form.z, model)
+
+
+def latents_of(z: list[list[float]], model: Model) -> npt.NDArray[np.float32]:
+    """Latents from JSON, float32 [N, latent_dim]. They may still be infinite. Raises InvalidInput for other lengths."""
     latent_dim = model.autoencoder.contract.latent_dim
     faults = [
         Fault(("z", index), f"{len(latent)} values; the model takes {latent_dim}.")
-        for index, latent in enumerate(form.z)
+        for index, latent in enumerate(z)
         if len(latent) != latent_dim
     ]
     if faults:
@@ -224,35 +240,38 @@ def read_latents(
     with np.errstate(
         over="ignore"
     ):  # a number too large for float32 becomes infinite, and infinite latents are refused later
-        return model, np.array(form.z, np.float32)
+        return np.array(z, np.float32)
 
 
-def _options_and_pictures(
-    body: Body, max_batch: int, reservation: Reservation
-) -> tuple[ImageOptions, Sequence[bytes | str]]:
-    """The options from the body and the query, and the picture files: base64 text from JSON, else bytes."""
-    query = _read_options(body.options.query) if body.options.query else None
-    said: ImageOptions
+def options_and_pictures(
+    body: Body, options: type[Options], request: type[Options], max_batch: int, reservation: Reservation
+) -> tuple[Options, Sequence[bytes | str]]:
+    """The options from the body and the query, and the picture files: base64 text from JSON, else bytes.
+
+    JSON is read as a `request`, which has the same options and `images`.
+    """
+    query = _read_options(body.options.query, options) if body.options.query else None
+    said: Options
     pictures: Sequence[bytes | str]
     if body.options.media_type == JSON:
-        said = form = read_form(body, ImageRequest, reservation)
-        pictures = form.images
+        form: Any = read_form(body, request, reservation)
+        said, pictures = form, form.images
     elif body.options.media_type == MULTIPART:
         data, body.data = body.data, b""
         large = len(data) > SMALL_BYTES
         if large:
             reservation.hold_bytes(2 * len(data))  # each part in pieces, and joined
-        fields, pictures = read_multipart(data, body.options.parameters, partial(_check_parts, max_batch))
+        fields, pictures = read_multipart(data, body.options.parameters, partial(_check_parts, max_batch, options))
         if large:
             reservation.hold_bytes(-2 * len(data))  # the body goes, its parts stay
-        said = _read_options(fields)
+        said = _read_options(fields, options)
     else:
         data, body.data = body.data, b""
-        return query or _DEFAULT_OPTIONS, [data]
+        return query or _default_options(options), [data]
     return said if query is None else _merge(said, query), pictures
 
 
-def _merge(body: ImageOptions, query: ImageOptions) -> ImageOptions:
+def _merge(body: Options, query: Options) -> Options:
     """The options of the body, completed by those of the query. In JSON, null is the same as no value.
 
     Raises InvalidInput when body and query give different values for the same option.
@@ -269,23 +288,29 @@ def _merge(body: ImageOptions, query: ImageOptions) -> ImageOptions:
     return body.model_copy(update=in_query)
 
 
-def _check_parts(max_batch: int, fields: list[tuple[str, str]], pictures: int) -> None:
+def _check_parts(max_batch: int, options: type[Options], fields: list[tuple[str, str]], pictures: int) -> None:
     """Raise if a multipart body has too many pictures (LimitExceeded) or too many fields (InvalidInput)."""
     codec.check_batch(max(1, pictures), max_batch, "images")
-    if len(fields) > len(ImageOptions.model_fields):
-        _read_options(fields)  # raises: with more fields than options, one is repeated or unknown
+    if len(fields) > len(options.model_fields):
+        _read_options(fields, options)  # raises: with more fields than options, one is repeated or unknown
 
 
-def _read_options(items: list[tuple[str, str]]) -> ImageOptions:
+@cache
+def _default_options(options: type[Options]) -> Options:
+    return options.model_validate({})
+
+
+def _read_options(items: list[tuple[str, str]], options: type[Options]) -> Options:
     if not items:
-        return _DEFAULT_OPTIONS
-    options = dict(items)
-    if len(options) < len(items):
+        default: Options = _default_options(options)
+        return default
+    values = dict(items)
+    if len(values) < len(items):
         counts = Counter(name for name, _ in items)
         twice = sorted(name for name, count in counts.items() if count > 1)
-        raise InvalidInput([Fault((name,), "Given more than once.") for name in twice[:_MOST_FAULTS]])
+        raise InvalidInput([Fault((name,), "Given more than once.") for name in twice[:MOST_FAULTS]])
     try:
-        return ImageOptions.model_validate_strings(options)
+        return options.model_validate_strings(values)
     except ValidationError as error:
         raise _refusal(error) from error
 
@@ -293,7 +318,7 @@ def _read_options(items: list[tuple[str, str]]) -> ImageOptions:
 def _refuse_query(body: Body) -> None:
     if body.options.query:
         reason = "This route takes no query parameters."
-        raise InvalidInput([Fault((name,), reason) for name, _ in body.options.query[:_MOST_FAULTS]])
+        raise InvalidInput([Fault((name,), reason) for name, _ in body.options.query[:MOST_FAULTS]])
 
 
 def _check_values(data: bytes, most: int) -> int:
@@ -308,7 +333,7 @@ def _check_values(data: bytes, most: int) -> int:
 
 def _refusal(error: ValidationError) -> Exception:
     """Our error for one of pydantic: the same paths and sentences, without the client's values."""
-    if error.error_count() > _MOST_FAULTS:
+    if error.error_count() > MOST_FAULTS:
         return InvalidInput([Fault((), f"{error.error_count()} things in it cannot be used, too many to name.")])
     problems = error.errors(include_url=False, include_input=False, include_context=False)
     kind, place, sentence = problems[0]["type"], tuple(problems[0]["loc"]), f"{problems[0]['msg']}."

@@ -9,15 +9,24 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api import openapi, verbs
 from service.api.answers import IMAGE_TYPES, LATENT_TYPES
+from service.api.request_head import IMAGE_BODIES, SEVERAL_BODIES
 from service.api.schemas import (
     DecodeAnswer,
     DecodeRequest,
     EncodeAnswer,
+    ImageOptions,
+    ImageRequest,
+    InterpolateAnswer,
+    InterpolateOptions,
+    InterpolateRequest,
     ModelInfo,
     ModelList,
     ReconstructAnswer,
     SampleAnswer,
     SampleRequest,
+    TraverseAnswer,
+    TraverseOptions,
+    TraverseRequest,
 )
 from service.errors import BundleRefused
 from service.inference.registry import Model
@@ -48,7 +57,7 @@ class VerbResponse(Response):
         "The posteriors. As an array: mu, logvar and, with `sample`, z, in that order.",
         "X-Seed",
     ),
-    openapi_extra=openapi.image_body(),
+    openapi_extra=openapi.image_body(IMAGE_BODIES, ImageRequest, ImageOptions),
 )
 async def encode() -> Response:
     """Encode each image to the mean and the log-variance of its posterior."""
@@ -63,7 +72,7 @@ async def encode() -> Response:
     responses=openapi.verb_answers(
         ReconstructAnswer, IMAGE_TYPES, "The reconstructions. As one PNG: several in a grid.", "X-Seed"
     ),
-    openapi_extra=openapi.image_body(),
+    openapi_extra=openapi.image_body(IMAGE_BODIES, ImageRequest, ImageOptions),
 )
 async def reconstruct() -> Response:
     """Encode each image and decode it again, from its mean or, with `sample`, from a draw."""
@@ -96,6 +105,36 @@ async def sample() -> Response:
 async def decode() -> Response:
     """Decode latents to images."""
     return VerbResponse(verbs.decode)
+
+
+@router.post(
+    "/interpolate",
+    tags=["verbs"],
+    summary="From image to image, or from latent to latent",
+    response_class=Response,
+    responses=openapi.verb_answers(
+        InterpolateAnswer, IMAGE_TYPES, "The images on the way, the ends included. As one PNG: a strip."
+    ),
+    openapi_extra=openapi.image_body(SEVERAL_BODIES, InterpolateRequest, InterpolateOptions),
+)
+async def interpolate() -> Response:
+    """Go from each image or latent to the next in equal steps, and decode every latent on the way."""
+    return VerbResponse(verbs.interpolate)
+
+
+@router.post(
+    "/traverse",
+    tags=["verbs"],
+    summary="What single latents do to an image",
+    response_class=Response,
+    responses=openapi.verb_answers(
+        TraverseAnswer, IMAGE_TYPES, "The images. As one PNG: a grid with a row for each latent.", "X-Dims"
+    ),
+    openapi_extra=openapi.image_body(IMAGE_BODIES, TraverseRequest, TraverseOptions),
+)
+async def traverse() -> Response:
+    """Change one latent of an image at a time, the others as they are, and decode what comes of it."""
+    return VerbResponse(verbs.traverse)
 
 
 @router.get("/models", tags=["models"], summary="What is served", responses=openapi.problems(401))

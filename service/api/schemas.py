@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Final
 
-from pydantic import MISSING, BaseModel, ConfigDict, FailFast, Field, PlainValidator, WithJsonSchema
+from pydantic import (
+    MISSING,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    FailFast,
+    Field,
+    PlainValidator,
+    ValidationInfo,
+    WithJsonSchema,
+)
+from pydantic.config import JsonDict
+from pydantic_core import PydanticCustomError
 
 from service.contract import LATENT_LIMIT
 from service.images.preprocess import Preprocess
 from service.inference.autoencoder import SEED_LIMIT, Prior
+from service.inference.walks import WalkPath
 
 ModelReference = Annotated[
     str | None,
@@ -50,14 +64,40 @@ Png = Annotated[
 _MOST_ITEMS: Final = 2**16
 
 Latent = Annotated[list[float], Field(description="`latent_dim` numbers.")]
+Latents = Annotated[
+    list[Annotated[Latent, FailFast(), Field(max_length=_MOST_ITEMS)]],
+    FailFast(),
+    Field(min_length=1, max_length=_MOST_ITEMS),
+]
+
+# A list of numbers in a query or a form, which have text only.
+_NUMBER: Final = r"-?[0-9]+(\.[0-9]+)?"
+NUMBERS: Final = f"{_NUMBER}(,{_NUMBER})*"
+
+
+def _split(value: object, info: ValidationInfo) -> object:
+    if info.mode == "json" or not isinstance(value, str):
+        return value
+    parts = value.split(",", _MOST_ITEMS)
+    if not all(re.fullmatch(_NUMBER, part) for part in parts):
+        raise PydanticCustomError("numbers", "Not numbers with commas between them")
+    return parts
+
+
+# In a schema of requests with `images` or `z`. `oneOf` would say the same, and generators of clients take it for types.
+_EITHER: Final[JsonDict] = {
+    "if": {"required": ["images"]},
+    "then": {"not": {"required": ["z"]}},
+    "else": {"required": ["z"]},
+}
 
 
 class _Request(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
 
 
-class ImageOptions(_Request):
-    """The options of a request with images. They are the same for every media type."""
+class PictureOptions(_Request):
+    """The options of every request that can have pictures."""
 
     model: ModelReference
     preprocess: Preprocess = Field(
@@ -67,6 +107,11 @@ class ImageOptions(_Request):
         "keep the aspect ratio; a picture that has the model's size is not changed. digit: prepare the picture like "
         "those of MNIST: find the ink, crop to it, scale it into a box of 20x20 pixels, centre its mass.",
     )
+
+
+class ImageOptions(PictureOptions):
+    """The options of a request with images. They are the same for every media type."""
+
     sample: bool = Field(False, description="Draw z from the posterior instead of using its mean, mu.")
     seed: Seed
 
@@ -106,12 +151,67 @@ class SampleRequest(_Request):
 class DecodeRequest(_Request):
     """The latents to decode."""
 
-    z: Annotated[list[Annotated[Latent, FailFast(), Field(max_length=_MOST_ITEMS)]], FailFast()] = Field(
-        min_length=1,
-        max_length=_MOST_ITEMS,
-        description=f"One latent for each image. Values are between -{LATENT_LIMIT:.0f} and {LATENT_LIMIT:.0f}.",
+    z: Latents = Field(
+        description=f"One latent for each image. Values are between -{LATENT_LIMIT:.0f} and {LATENT_LIMIT:.0f}."
     )
     model: ModelReference
+
+
+class _Points(BaseModel):
+    """The points of a walk: pictures, or latents, but not both."""
+
+    images: Annotated[list[str], FailFast()] = Field(
+        default_factory=list,  # one that is sent is never empty
+        description="Pictures as in `/encode`; the points are the means of their posteriors.",
+        min_length=1,
+        max_length=_MOST_ITEMS,
+    )
+    z: Latents = Field(default_factory=list, description="Latents as in `/decode`, in place of images.")
+
+
+class InterpolateOptions(PictureOptions):
+    """How to go from one point to the next."""
+
+    steps: int = Field(8, ge=2, description="Number of images from one point to the next, both included.")
+    path: WalkPath = Field(
+        "linear",
+        description="linear: the straight line. spherical: on a great circle around the origin, the length changing "
+        "evenly, so that what is between two latents of N(0, I) has a length that is usual there.",
+    )
+
+
+class InterpolateRequest(InterpolateOptions, _Points):
+    """Two or more pictures or latents to go along."""
+
+    model_config = ConfigDict(json_schema_extra=_EITHER)
+
+
+class TraverseOptions(PictureOptions):
+    """Which latents to change, and how."""
+
+    dims: Annotated[list[int], FailFast(), BeforeValidator(_split)] = Field(
+        default_factory=list,
+        min_length=1,
+        max_length=_MOST_ITEMS,
+        description="Indices of the latents to change, one row of images for each. Default: the five whose means "
+        "differ most from image to image, by the bundle's own figures.",
+    )
+    range: Annotated[
+        list[Annotated[float, Field(ge=-LATENT_LIMIT, le=LATENT_LIMIT)]], FailFast(), BeforeValidator(_split)
+    ] = Field(
+        [-3.0, 3.0],
+        min_length=2,
+        max_length=2,
+        description="The least and the largest value that each of them takes. Over all images a latent has about mean "
+        "0 and standard deviation 1.",
+    )
+    steps: int = Field(7, ge=2, description="Number of values, evenly spaced, both ends included.")
+
+
+class TraverseRequest(TraverseOptions, _Points):
+    """One picture or latent to bend."""
+
+    model_config = ConfigDict(json_schema_extra=_EITHER)
 
 
 class _Answer(BaseModel):
@@ -145,6 +245,23 @@ class SampleAnswer(_Answer):
     z: list[Latent]
     seed: int
     prior: Prior
+
+
+class _WalkAnswer(_Answer):
+    images: list[Png]
+    z: list[Latent] = Field(description="The latent of each of these images.")
+    mu: list[Latent] | MISSING = Field(MISSING, description="The mean of each image's posterior; only with `images`.")
+
+
+class InterpolateAnswer(_WalkAnswer):
+    """The images from point to point, in order. Each point is among them once."""
+
+
+class TraverseAnswer(_WalkAnswer):
+    """The images, row by row: a row for each latent of `dims`, and in it one image for each of `values`."""
+
+    dims: list[int]
+    values: list[float]
 
 
 class DecodeAnswer(_Answer):

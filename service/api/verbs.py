@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 from starlette.types import Receive, Scope, Send
@@ -16,10 +17,12 @@ from starlette.types import Receive, Scope, Send
 from service.api.answers import IMAGE_TYPES, LATENT_TYPES, Answer, images_answer, latents_answer, negotiate
 from service.api.context import RequestContext, request_id_of
 from service.api.error_handlers import error_answer
+from service.api.points import WalkForm, parse_interpolation, parse_traversal
 from service.api.request_head import (
     IMAGE_BODIES,
     JSON,
     NPY,
+    SEVERAL_BODIES,
     RequestHead,
     RequestOptions,
     header_map,
@@ -38,17 +41,24 @@ from service.api.requests import (
     read_sample,
     receive_body,
 )
+from service.api.schemas import ImageOptions
 from service.api.state import AppState
 from service.contract import Contract
 from service.errors import Overloaded, VaeError
 from service.images.codec import check_batch
 from service.images.preprocess import Images
+from service.inference.admission import Reservation
 from service.inference.autoencoder import Posterior
+from service.inference.registry import Registry
+from service.settings import Settings
 
 Work = Callable[[AppState, Body, RequestContext], Awaitable[Answer]]
 
 # Up to so many images an answer takes less time than a hop to a thread and back.
 _INLINE_IMAGES: Final = 16
+
+# The same for the numbers in the latents of a walk.
+_INLINE_NUMBERS: Final = 4096
 
 
 class Verb:
@@ -177,20 +187,52 @@ async def _decode(state: AppState, body: Body, request: RequestContext) -> Answe
     return await _images(state, request, body.options.answer_type, model.autoencoder.contract, images, {})
 
 
+async def _walk(
+    parse: Callable[[Body, Registry, Settings, Reservation], WalkForm],
+    state: AppState,
+    body: Body,
+    request: RequestContext,
+) -> Answer:
+    """Interpolate or traverse: encode the points if they are images, walk from them, and decode what is met."""
+    settings, reservation = state.settings, request.reservation
+    small = len(body.data) <= SMALL_BYTES or body.options.media_type == NPY
+    form = await _off_loop_unless(small, state, request, parse, body, state.registry, settings, reservation)
+    points, fields = form.points, form.fields
+    autoencoder, z = points.model.autoencoder, points.z
+    if z is None:
+        images = quick_images(points.pictures, settings) if small else None
+        if images is None:
+            images = await state.run_in_thread(request, decode_images, points.pictures, settings, reservation)
+        request.was_read(autoencoder.id, form.frames, autoencoder.cost)
+        fields["mu"] = z = (await autoencoder.encode(images, request)).mu
+    else:
+        request.was_read(autoencoder.id, form.frames, autoencoder.cost)
+    few = form.frames * z.shape[1] <= _INLINE_NUMBERS
+    fields["z"] = frames = await _off_loop_unless(few, state, request, form.walk.place, z)
+    decoded = await autoencoder.decode_walk(frames, form.walk, request, given=points.name)
+    return await _images(
+        state, request, body.options.answer_type, autoencoder.contract, decoded, fields, columns=form.columns
+    )
+
+
 encode = Verb(_encode, IMAGE_BODIES, LATENT_TYPES)
 reconstruct = Verb(_reconstruct, IMAGE_BODIES, IMAGE_TYPES)
 sample = Verb(_sample, (JSON,), IMAGE_TYPES)
 decode = Verb(_decode, (JSON,), IMAGE_TYPES)
+interpolate = Verb(partial(_walk, parse_interpolation), SEVERAL_BODIES, IMAGE_TYPES)
+traverse = Verb(partial(_walk, parse_traversal), IMAGE_BODIES, IMAGE_TYPES)
 
 VERBS: Final[Mapping[str, Verb]] = {
     "/encode": encode,
     "/reconstruct": reconstruct,
     "/sample": sample,
     "/decode": decode,
+    "/interpolate": interpolate,
+    "/traverse": traverse,
 }
 
 
-async def _read_images(state: AppState, body: Body, request: RequestContext) -> tuple[ImageForm, Images]:
+async def _read_images(state: AppState, body: Body, request: RequestContext) -> tuple[ImageForm[ImageOptions], Images]:
     settings, images = state.settings, None
     if len(body.data) <= SMALL_BYTES or body.options.media_type == NPY:
         form = parse_images(body, state.registry, settings, request.reservation)
@@ -211,18 +253,23 @@ async def _images(
     contract: Contract,
     images: Images,
     fields: Mapping[str, Any],
+    columns: int | None = None,
 ) -> Answer:
     if len(images) <= _INLINE_IMAGES and images[0].size <= 4096:
-        return images_answer(media_type, contract, images, fields)
-    return await state.run_in_thread(request, images_answer, media_type, contract, images, fields)
+        return images_answer(media_type, contract, images, fields, columns)
+    return await state.run_in_thread(request, images_answer, media_type, contract, images, fields, columns)
 
 
 async def _off_loop_if_large(
     state: AppState, request: RequestContext, body: Body, work: Callable[..., Any], *arguments: object
 ) -> Any:
-    if len(body.data) <= SMALL_BYTES:
-        return work(*arguments)
-    return await state.run_in_thread(request, work, *arguments)
+    return await _off_loop_unless(len(body.data) <= SMALL_BYTES, state, request, work, *arguments)
+
+
+async def _off_loop_unless(
+    quick: bool, state: AppState, request: RequestContext, work: Callable[..., Any], *arguments: object
+) -> Any:
+    return work(*arguments) if quick else await state.run_in_thread(request, work, *arguments)
 
 
 def _latents(posterior: Posterior) -> dict[str, Any]:

@@ -238,13 +238,13 @@ def png_files(images: Images) -> list[bytes]:
     return [_small_png(start, picture) for picture in rows]
 
 
-def grid(images: Images, background: int) -> Images:
-    """Place images, uint8 [N, H, W] or [N, H, W, 3], in one picture: ceil(sqrt(N)) columns, filled row by row.
+def grid(images: Images, background: int, columns: int | None = None) -> Images:
+    """Place images, uint8 [N, H, W] or [N, H, W, 3], in one picture, row by row: by default in ceil(sqrt(N)) columns.
 
     Image k is at row k // columns and column k % columns, without gaps. Empty cells have the grey level `background`.
     """
     count, height, width, *channels = images.shape
-    columns = math.isqrt(count - 1) + 1
+    columns = columns or math.isqrt(count - 1) + 1
     rows = -(-count // columns)
     cells = np.full((rows * columns, height, width, *channels), background, np.uint8)
     cells[:count] = images

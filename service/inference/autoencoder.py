@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import secrets
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final, Literal, Protocol
 
 import numpy as np
@@ -20,6 +21,7 @@ from service.inference.batcher import Batcher
 from service.inference.engine import Floats, Images
 from service.inference.job import Job
 from service.inference.prior import AggregatePrior, Mixture
+from service.inference.walks import Walk
 
 Prior = Literal["normal", "aggregate"]
 
@@ -107,6 +109,18 @@ class Autoencoder:
         names = self.contract.label_names
         return [names[label] for label in self.labels] if names else []
 
+    @cached_property
+    def busiest(self) -> list[int]:
+        """All latents, the one with the largest variance over the codes of images first (by the aggregate prior).
+
+        A latent that the decoder does not use has the same code for every image (Burda et al., Importance Weighted
+        Autoencoders, 2016, "active units"). Raises Unknown where the bundle has no such figures.
+        """
+        if self._prior is None:
+            raise Unknown(f"{self.id} has no figures that say which latents are the busiest; name them in `dims`.")
+        found: list[int] = np.argsort(-self._prior.overall.variance(), kind="stable").tolist()
+        return found
+
     def label_of(self, name: str) -> int:
         """The label of this name, or whose number this is; raises Unknown where the model has none such."""
         if name in self.contract.label_names:
@@ -132,11 +146,21 @@ class Autoencoder:
         Raises InvalidInput with one fault for each row of z that is beyond LATENT_LIMIT or that the decoder cannot
         take, and RuntimeFailed.
         """
-        usable = (np.abs(z) <= LATENT_LIMIT).all(axis=1)  # NaN is not
-        if not usable.all():
-            reason = f"Not all values are between -{LATENT_LIMIT:.0f} and {LATENT_LIMIT:.0f}."
-            raise InvalidInput([Fault(("z", int(row)), reason) for row in np.flatnonzero(~usable)])
+        check_latents(z)
         return (await self._decode.submit(z, job))[0]
+
+    async def decode_walk(self, z: Floats, walk: Walk, job: Job, *, given: str) -> Images:
+        """The images of a walk's z, as `decode` has them. `given` is the field of the request with the walk's points.
+
+        Raises InvalidInput with one fault for each given point from which the walk goes where the decoder cannot, and
+        RuntimeFailed.
+        """
+        try:
+            return await self.decode(z, job)
+        except InvalidInput as error:
+            faults = {walk.origin(int(fault.path[1])): fault.reason for fault in reversed(error.faults)}
+            walked = [Fault((given, point), f"On the walk from it: {why}") for point, why in sorted(faults.items())]
+            raise InvalidInput(walked) from error
 
     async def reconstruct(
         self, images: Images, job: Job, *, sample: bool = False, seed: int | None = None
@@ -199,6 +223,14 @@ class Autoencoder:
             if label in self._prior.by_label:
                 return self._prior.by_label[label]
         raise Unknown(f"{self.contract.id} has no {prior} prior{'' if label is None else f' for label {label}'}.")
+
+
+def check_latents(z: Floats) -> None:
+    """Raise InvalidInput with one fault for each row of z, float32 [N, latent_dim], that is beyond LATENT_LIMIT."""
+    usable = (np.abs(z) <= LATENT_LIMIT).all(axis=1)  # NaN is not
+    if not usable.all():
+        reason = f"Not all values are between -{LATENT_LIMIT:.0f} and {LATENT_LIMIT:.0f}."
+        raise InvalidInput([Fault(("z", int(row)), reason) for row in np.flatnonzero(~usable)])
 
 
 def draw(mu: Floats, logvar: Floats, seed: int | None) -> tuple[Floats, int]:

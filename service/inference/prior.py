@@ -44,6 +44,14 @@ class Mixture:
         z: Floats = self.means[component] + np.float32(temperature) * away
         return z
 
+    def variance(self) -> npt.NDArray[np.float64]:
+        """The variance of each latent over the whole mixture, float64 [L]: within the Gaussians and between them."""
+        means = self.means.astype(np.float64)
+        within = np.square(self.cholesky, dtype=np.float64).sum(axis=2)  # [K, L]
+        between = np.square(means - self.weights @ means)
+        variance: npt.NDArray[np.float64] = self.weights @ (within + between)
+        return variance
+
 
 @dataclass(frozen=True, slots=True)
 class AggregatePrior:

@@ -35,7 +35,7 @@ def execute(page: Page, block: Locator) -> Response:
 def test_the_page_needs_no_other_host(page: Page, server: Server) -> None:
     """The page itself checks that."""
     open_docs(page, server)
-    expect(page.locator(".opblock")).to_have_count(9)
+    expect(page.locator(".opblock")).to_have_count(11)
     expect(page.locator(".info .title")).to_contain_text("VAE inference service")
 
 
@@ -43,6 +43,7 @@ def test_the_page_needs_no_other_host(page: Page, server: Server) -> None:
     "operation",
     [
         *("verbs-encode", "verbs-reconstruct", "verbs-sample", "verbs-decode"),
+        *("verbs-interpolate", "verbs-traverse"),
         *("models-list_models", "models-get_model", "probes-livez", "probes-readyz", "probes-metrics"),
     ],
 )
@@ -51,7 +52,7 @@ def test_every_operation_can_be_tried_as_it_stands(page: Page, server: Server, o
     assert execute(page, try_out(page, operation)).status == 200
 
 
-@pytest.mark.parametrize("operation", ["encode", "reconstruct"])
+@pytest.mark.parametrize("operation", ["encode", "reconstruct", "traverse"])
 @pytest.mark.parametrize("media_type", ["multipart/form-data", "image/png"])
 def test_a_picture_can_be_sent_as_a_file(page: Page, server: Server, operation: str, media_type: str) -> None:
     open_docs(page, server)
@@ -63,7 +64,10 @@ def test_a_picture_can_be_sent_as_a_file(page: Page, server: Server, operation: 
     assert (answer.request.header_value("content-type") or "").startswith(media_type)
 
 
-@pytest.mark.parametrize(("operation", "pixels"), [("reconstruct", 28), ("sample", 2 * 28), ("decode", 28)])
+@pytest.mark.parametrize(
+    ("operation", "pixels"),
+    [("reconstruct", 28), ("sample", 2 * 28), ("decode", 28), ("interpolate", 8 * 28), ("traverse", 7 * 28)],
+)
 def test_an_answer_that_is_a_picture_is_shown(page: Page, server: Server, operation: str, pixels: int) -> None:
     open_docs(page, server)
     block = try_out(page, f"verbs-{operation}")

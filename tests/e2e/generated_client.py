@@ -16,8 +16,19 @@ import numpy as np
 from vae_client import AuthenticatedClient, Client
 from vae_client.api.models import get_model, list_models
 from vae_client.api.probes import livez, metrics, readyz
-from vae_client.api.verbs import decode, encode, reconstruct, sample
-from vae_client.models import DecodeRequest, ImageForm, ImageRequest, ImageRequestPreprocess, Problem, SampleRequest
+from vae_client.api.verbs import decode, encode, interpolate, reconstruct, sample, traverse
+from vae_client.models import (
+    DecodeRequest,
+    ImageForm,
+    ImageRequest,
+    ImageRequestPreprocess,
+    InterpolateForm,
+    InterpolateRequest,
+    InterpolateRequestPath,
+    Problem,
+    SampleRequest,
+    TraverseRequest,
+)
 from vae_client.types import UNSET, File
 
 PNG = Path(__file__).parents[1] / "data" / "digit.png"
@@ -51,6 +62,15 @@ def main(url: str, key: str) -> None:
         samples = sample.sync(client=client, body=SampleRequest(n=3, seed=5))
         decoded = decode.sync(client=client, body=DecodeRequest(z=samples.z))
         assert decoded.images == samples.images
+        walks = [
+            interpolate.sync(client=client, body=InterpolateRequest(images=[text] * 2, steps=3)),
+            interpolate.sync(client=client, body=InterpolateForm(images=[File(BytesIO(data))] * 2, steps=3)),
+            interpolate.sync(
+                client=client, body=InterpolateRequest(z=samples.z, path=InterpolateRequestPath.SPHERICAL)
+            ),
+            traverse.sync(client=client, body=TraverseRequest(z=samples.z[:1], dims=[3, 4], steps=2)),
+            traverse.sync(client=client, body=File(BytesIO(data)), dims="3,4", range_="-1,1"),
+        ]
         print(
             json.dumps(
                 {
@@ -62,6 +82,7 @@ def main(url: str, key: str) -> None:
                     "reconstructed_mu": reconstructed.mu,
                     "mse": reconstructed.mse,
                     "samples": np.shape(samples.z),
+                    "walks": [len(answer.images) for answer in walks],
                     "prior": samples.prior.value,
                     "default": list_models.sync(client=client).default,
                     "latent_dim": get_model.sync(client=client, name="mnist-mlp").latent_dim,

@@ -141,7 +141,8 @@ def test_a_full_queue_is_refused_at_once_and_the_probes_are_not(
     set_fault(fault, "hang")
     with contextlib.ExitStack() as stack, httpx.Client(base_url=server.url, timeout=60) as client:
         held = [stack.enter_context(sent(server, DIGIT)) for _ in range(4)]
-        for path, body in (("/encode", DIGIT), ("/sample", {"n": 1}), ("/decode", {"z": [[0.0] * 20]})):
+        walks = (("/interpolate", {"z": [[0.0] * 20] * 2}), ("/traverse", DIGIT))
+        for path, body in (("/encode", DIGIT), ("/sample", {"n": 1}), ("/decode", {"z": [[0.0] * 20]}), *walks):
             answer = client.post(path, json=body)
             assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
             assert answer.json()["detail"] == "The queue is full."

@@ -34,6 +34,8 @@ def deep(opening: bytes, closing: bytes, depth: int = 100_000) -> bytes:
     return opening * depth + closing * depth
 
 
+ZERO = b"[0" + b", 0" * 19 + b"]"
+
 JSON_BODIES: dict[str, tuple[str, bytes, int]] = {
     "nested 100,000 deep": ("/encode", b'{"images": ' + deep(b"[", b"]") + b"}", 400),
     "objects 100,000 deep": ("/encode", deep(b'{"a":', b"}"), 400),
@@ -42,6 +44,21 @@ JSON_BODIES: dict[str, tuple[str, bytes, int]] = {
     "Infinity": ("/decode", b'{"z": [[-Infinity' + b", 0" * 19 + b"]]}", 422),
     "1e400": ("/decode", b'{"z": [[1e400' + b", 0" * 19 + b"]]}", 422),
     "1e39, beyond float32": ("/decode", b'{"z": [[1e39' + b", 0" * 19 + b"]]}", 422),
+    "NaN in a walk": ("/interpolate", b'{"z": [' + ZERO + b", [NaN" + b", 0" * 19 + b"]]}", 422),
+    "a walk beyond float32": ("/interpolate", b'{"z": [[1e39' + b", 0" * 19 + b"], " + ZERO + b"]}", 422),
+    "a walk of 4,300 digits": (
+        "/interpolate",
+        b'{"z": [' + ZERO + b"," + ZERO + b"," + ZERO + b'], "steps": ' + b"9" * 4_300 + b"}",
+        413,
+    ),
+    "a traversal of 4,300 digits": ("/traverse", b'{"z": [' + ZERO + b'], "steps": ' + b"9" * 4_300 + b"}", 413),
+    "a latent's index of 4,300 digits": ("/traverse", b'{"z": [' + ZERO + b'], "dims": [' + b"9" * 4_300 + b"]}", 422),
+    "a range that is infinite": ("/traverse", b'{"z": [' + ZERO + b'], "range": [-1e400, 1e400]}', 422),
+    "a range of NaN": ("/traverse", b'{"z": [' + ZERO + b'], "range": [NaN, 1]}', 422),
+    "millions of indices": ("/traverse", b'{"z": [' + ZERO + b'], "dims": [' + b"1," * (LARGE // 2 - 99) + b"1]}", 413),
+    "indices without end": ("/traverse", b'{"z": [' + ZERO + b'], "dims": [' + b"1," * 65_000 + b"1]}", 422),
+    "both images and z": ("/traverse", b'{"z": [' + ZERO + b'], "images": ["' + PICTURE + b'"]}', 422),
+    "millions of points": ("/interpolate", b'{"z": [' + b"[]," * (LARGE // 3 - 9) + b"[]]}", 413),
     "a temperature of 1e400": ("/sample", b'{"temperature": 1e400}', 422),
     "a temperature of NaN": ("/sample", b'{"temperature": NaN}', 422),
     "a seed of 2^53": ("/sample", b'{"seed": 9007199254740992}', 422),

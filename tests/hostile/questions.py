@@ -19,8 +19,13 @@ PNG: Final = b"image/png"
 HIDDEN: Final = b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX-Request-ID: smuggled\r\n\r\n"
 
 PAGES: Final = ("/livez", "/readyz", "/models", "/models/mnist-mlp")
-VERBS: Final = ("/encode", "/reconstruct", "/sample", "/decode")
-METHODS: Final = dict.fromkeys(PAGES, "GET") | {"/metrics": "GET"} | dict.fromkeys(VERBS, "POST")
+FORM: Final = b"multipart/form-data"
+TAKES: Final = {  # the media types of the verbs' bodies, of those that are asked here
+    **dict.fromkeys(("/encode", "/reconstruct", "/traverse"), (JSON, PNG, FORM)),
+    "/interpolate": (JSON, FORM),
+    **dict.fromkeys(("/sample", "/decode"), (JSON,)),
+}
+METHODS: Final = dict.fromkeys(PAGES, "GET") | {"/metrics": "GET"} | dict.fromkeys(TAKES, "POST")
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,9 @@ QUESTIONS: Final = (
     Question("/reconstruct", JSON, _pictures(8)),
     Question("/sample", JSON, b'{"n": 2, "seed": 7}'),
     Question("/sample", JSON, b'{"n": 300, "seed": 8}'),
+    Question("/interpolate", JSON, _pictures(1, 2, path="spherical")),
+    Question("/traverse", PNG, encoded(digits()[3])),
+    Question("/interpolate", JSON, _pictures(1), 422),
     Question("/encode", JSON, _pictures(0, model="nobody"), 404),
     Question("/encode", JSON, b"", 400),
     Question("/encode", JSON, b"{}", 422),

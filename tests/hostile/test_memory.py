@@ -178,6 +178,17 @@ class TestHugeLatents:
             assert asked(server, [READYZ])[0].status == 200
             assert is_ready(server)
 
+    def test_walks_between_or_from_them_are_refused_too(self, server: Server) -> None:
+        zero, huge = b",".join([b"0"] * 20), b",".join([b"1e7"] + [b"0"] * 19)
+        for path, body in (
+            ("/interpolate", b'{"z": [[%s], [%s]]}' % (zero, huge)),
+            ("/traverse", b'{"z": [[%s]]}' % huge),
+        ):
+            (answer,) = asked(server, [request(path, body)])
+            assert answer.status == 422
+            assert [fault["pointer"][:2] for fault in answer.json["errors"]] == ["/z"]
+            assert is_ready(server)
+
     def test_the_largest_ones_are_decoded(self, server: Server) -> None:
         body = b'{"z": [[%s]]}' % b",".join([b"1e6", b"-1e6"] * 10)
         assert asked(server, [request("/decode", body)])[0].status == 200

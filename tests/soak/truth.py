@@ -17,6 +17,7 @@ from service.images.codec import npy_bytes
 from service.inference.autoencoder import noise, squared_error
 from service.inference.bundle import read_bundle
 from service.inference.engine import Engine
+from service.inference.walks import Interpolation
 
 BUNDLE: Final = MODELS / "mnist-mlp" / "1"
 
@@ -53,9 +54,9 @@ class Truth:
             return self._bad(draw)
         count = round(most ** draw.random())
         which = [draw.randrange(len(self.digits)) for _ in range(count)]
-        return draw.choice((self._encode_json, self._encode_npy, self._reconstruct, self._decode, self._sample))(
-            which, draw
-        )
+        return draw.choice(
+            (self._encode_json, self._encode_npy, self._reconstruct, self._decode, self._sample, self._walk)
+        )(which, draw)
 
     def _encode_json(self, which: list[int], _: random.Random) -> Question:
         def right(status: int, body: bytes) -> bool:
@@ -101,6 +102,19 @@ class Truth:
         body = json.dumps({"n": count, "seed": seed, "prior": "normal"}).encode()
         return Question("/sample", "application/json", body, right, count)
 
+    def _walk(self, which: list[int], draw: random.Random) -> Question:
+        ends, steps = (which * 2)[:2], max(2, len(which))
+        walk = Interpolation(steps, "linear" if draw.random() < 0.5 else "spherical")
+
+        def right(status: int, body: bytes) -> bool:
+            answer = json.loads(body)
+            z = walk.place(self.mu[ends])
+            return status == 200 and same(answer["z"], z) and images(answer, self._engine.decode(z))
+
+        pictures = {"images": [self.texts[number] for number in ends], "preprocess": "none"}
+        body = json.dumps(pictures | {"steps": steps, "path": walk.path}).encode()
+        return Question("/interpolate", "application/json", body, right, steps)
+
     def _bad(self, draw: random.Random) -> Question:
         picture = encoded(self.digits[0])
         cut = picture[: draw.randrange(len(picture) - 40)]  # some pixels are missing, not only checksums
@@ -114,6 +128,7 @@ class Truth:
             ("/sample", "application/json", b'{"n": 1000000}', 413),
             ("/sample", "application/json", b'{"model": "nobody"}', 404),
             ("/decode", "application/json", b'{"z": [[1, 2, 3]]}', 422),
+            ("/traverse", "application/json", b'{"z": [[1, 2, 3]]}', 422),
         )
         path, content_type, body, wanted = draw.choice(bodies)
         return Question(path, content_type, body, lambda status, _: status == wanted, 0, good=False)

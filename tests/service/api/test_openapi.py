@@ -13,13 +13,19 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from harness.digits import base64_png, decoded, digits, encoded
 from harness.paths import ROOT
-from service.api.examples import DIGIT
+from service.api.examples import DIGIT, OTHER_DIGIT
 from service.errors import Overloaded
 from service.images.codec import npy_bytes
 from service.inference.admission import Reservation
 
 COMMITTED = ROOT / "docs" / "openapi.json"
-VERBS = ("/encode", "/reconstruct", "/sample", "/decode")
+VERBS = ("/encode", "/reconstruct", "/sample", "/decode", "/interpolate", "/traverse")
+WITH_IMAGES = {  # with the first part of their schemas' names
+    "/encode": "Image",
+    "/reconstruct": "Image",
+    "/interpolate": "Interpolate",
+    "/traverse": "Traverse",
+}
 OPEN = ("/livez", "/readyz", "/metrics")
 
 
@@ -60,7 +66,7 @@ def test_no_answer_of_fastapis_own_is_in_it(document: Any) -> None:
 def test_operations_have_short_names(document: Any) -> None:
     """A client that is generated from the document has a function of this name for each operation."""
     assert [operation["operationId"] for _, _, operation in operations(document)] == [
-        *("encode", "reconstruct", "sample", "decode"),
+        *("encode", "reconstruct", "sample", "decode", "interpolate", "traverse"),
         *("list_models", "get_model"),
         *("livez", "readyz", "metrics"),
     ]
@@ -85,7 +91,8 @@ def test_bytes_are_typed_as_bytes_of_their_media_type(document: Any) -> None:
                 assert content["schema"] == {"type": "string"}
             else:
                 assert list(content["schema"]) == ["$ref"]
-    assert checked == 2 * 6 + 4 * 2 + 3  # six kinds of bodies, two of arrays for each verb, pictures from three
+    bodies = 6 + 6 + 6 + 1  # of /encode, /reconstruct, /traverse; /interpolate takes no single picture
+    assert checked == bodies + 6 * 2 + 5 + 3 - 3  # two of arrays for each verb, pictures from five
 
 
 def test_fields_that_can_be_missing_are_never_null(document: Any) -> None:
@@ -115,24 +122,25 @@ class TestExamples:
             answer = client.post(path, content=json.dumps(value), headers={"content-type": media_type})
             assert answer.status_code == 200, (path, name, answer.text)
 
-    @pytest.mark.parametrize("route", ["/encode", "/reconstruct"])
+    @pytest.mark.parametrize("route", WITH_IMAGES)
     def test_a_form_filled_with_the_examples_of_its_fields_succeeds(
         self, client: TestClient, document: Any, route: str
     ) -> None:
-        properties = document["components"]["schemas"]["ImageForm"]["properties"]
+        properties = document["components"]["schemas"][f"{WITH_IMAGES[route]}Form"]["properties"]
         fields = {name: schema["examples"][0] for name, schema in properties.items() if "examples" in schema}
-        assert set(fields) == {"model", "preprocess"}
-        answer = client.post(route, files=[("images", encoded(digits()[0]))], data=fields)
+        assert set(fields) >= {"model", "preprocess"}
+        files = [("images", encoded(digit)) for digit in digits()[: 2 if route == "/interpolate" else 1]]
+        answer = client.post(route, files=files, data=fields)
         assert answer.status_code == 200
 
-    @pytest.mark.parametrize("route", ["/encode", "/reconstruct"])
+    @pytest.mark.parametrize("route", WITH_IMAGES)
     def test_every_other_media_type_of_a_body_is_taken(self, client: TestClient, document: Any, route: str) -> None:
         for media_type in document["paths"][route]["post"]["requestBody"]["content"]:
             kind = media_type.partition("/")[2]
             if media_type.startswith("image/"):
                 body = encoded(digits()[0], kind.upper())
             elif kind == "x-npy":
-                body = npy_bytes(digits()[:1])
+                body = npy_bytes(digits()[:2] if route == "/interpolate" else digits()[:1])
             else:
                 continue
             assert client.post(route, content=body, headers={"content-type": media_type}).status_code == 200
@@ -142,25 +150,26 @@ class TestExamples:
         assert client.get(f"/models/{name['example']}").status_code == 200
 
     def test_the_picture_is_a_real_digit(self) -> None:
-        assert any((decoded(DIGIT) == digit).all() for digit in digits())
+        for picture in (DIGIT, OTHER_DIGIT):
+            assert any((decoded(picture) == digit).all() for digit in digits())
 
 
 class TestOptions:
     """The options of images, in a body and in the query."""
 
     def test_the_query_and_both_bodies_have_the_same(self, document: Any) -> None:
-        for route in ("/encode", "/reconstruct"):
+        for route, schema in WITH_IMAGES.items():
             names = {parameter["name"] for parameter in document["paths"][route]["post"]["parameters"]}
-            for schema in ("ImageRequest", "ImageForm"):
-                assert names == set(document["components"]["schemas"][schema]["properties"]) - {"images"}
+            for kind in ("Request", "Form"):
+                assert names == set(document["components"]["schemas"][schema + kind]["properties"]) - {"images", "z"}
 
     def test_none_has_a_default_that_clients_would_send(self, document: Any) -> None:
         """Sent in the body and in the query, one's default would contradict the other's value."""
-        for route in ("/encode", "/reconstruct"):
+        for route in WITH_IMAGES:
             for parameter in document["paths"][route]["post"]["parameters"]:
                 assert "default" not in parameter["schema"]
                 assert "null" not in json.dumps(parameter["schema"])
-        for name in ("ImageRequest", "ImageForm"):
+        for name in (schema + kind for schema in WITH_IMAGES.values() for kind in ("Request", "Form")):
             assert "default" not in str(
                 {key for field in document["components"]["schemas"][name]["properties"].values() for key in field}
             )
@@ -210,6 +219,8 @@ class TestHeaders:
             "/encode": {"images": [base64_png(digits()[0])], "sample": True},
             "/sample": {"n": 1},
             "/decode": {"z": [[0.0] * 20]},
+            "/interpolate": {"z": [[0.0] * 20, [1.0] * 20]},
+            "/traverse": {"z": [[0.0] * 20]},
         }
         body = bodies.get(route, bodies["/encode"])
         seen = set()

@@ -19,7 +19,7 @@ from service.images.codec import npy_bytes
 
 PNG = encoded(digits()[0])
 JSON_BODY = json.dumps({"images": [base64_png(digits()[0])]}).encode()
-VERBS = ["/encode", "/reconstruct", "/sample", "/decode"]
+VERBS = ["/encode", "/reconstruct", "/sample", "/decode", "/interpolate", "/traverse"]
 
 
 def post(client: TestClient, content: bytes, media_type: str, route: str = "/encode", **params: Any) -> Any:
@@ -324,6 +324,19 @@ class TestManyFaults:
         fields = {str(number): 0 for number in range(self.MANY)}
         assert self.refused(client.post("/sample", json=fields)) == 422
 
+    def test_indices_of_latents_and_ranges(self, client: TestClient) -> None:
+        values: tuple[object, ...] = (-1, 1, 1.5, [])
+        for name in ("dims", "range"):
+            for value in values:
+                answer = client.post("/traverse", json={"z": [[0.0] * 20], name: [value] * 50_000})
+                assert self.refused(answer) == 422
+
+    @pytest.mark.parametrize("dims", ["3," * 4_000_000 + "3", "9" * 8_000_000, "-1," * 50_000 + "-1", "," * MANY])
+    def test_indices_of_latents_in_a_form(self, client: TestClient, dims: str) -> None:
+        answer = client.post("/traverse", files=[("images", PNG)], data={"dims": dims})
+        assert self.refused(answer) == 422
+        assert answer.json()["errors"][0]["pointer"].startswith("/dims")
+
     def test_a_field_name_of_a_million_letters(self, client: TestClient) -> None:
         answer = client.post("/sample", json={"n" * 1_000_000: 0})
         assert self.refused(answer) == 422
@@ -354,6 +367,9 @@ class TestManyFaults:
             ("/sample", b'{"n": [' + b"{}," * 2**17 + b"{}]}"),
             ("/decode", b'{"z": [' + b"[]," * 2**16 + b"[]]}"),
             ("/decode", b'{"z": [[' + b"1," * 2**20 + b"1]]}"),
+            ("/interpolate", b'{"z": [' + b"[]," * 2**16 + b"[]]}"),
+            ("/interpolate", b'{"images": [' + b'"",' * 2**16 + b'""]}'),
+            ("/traverse", b'{"z": [[' + b"1," * 2**20 + b"1]]}"),
         ],
     )
     def test_json_with_too_many_values_is_413(self, client: TestClient, route: str, body: bytes) -> None:

@@ -194,6 +194,14 @@ class TestGrid:
             cell = picture[top : top + 28, left : left + 28]
             np.testing.assert_array_equal(cell, digits()[k] if k < count else 9)
 
+    @pytest.mark.parametrize("columns", [1, 3, 7])
+    def test_its_columns_can_be_chosen(self, columns: int) -> None:
+        picture = codec.grid(digits()[:7], 9, columns)
+        assert picture.shape == (-(-7 // columns) * 28, columns * 28)
+        for k in range(7):
+            top, left = k // columns * 28, k % columns * 28
+            np.testing.assert_array_equal(picture[top : top + 28, left : left + 28], digits()[k])
+
     def test_colours_stay_colours(self) -> None:
         images = np.random.Generator(np.random.PCG64(1)).integers(0, 256, (3, 6, 4, 3), np.uint8)
         picture = codec.grid(images, 0)

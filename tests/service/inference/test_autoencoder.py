@@ -13,6 +13,8 @@ from service.inference.batcher import Batcher
 from service.inference.bundle import read_bundle
 from service.inference.engine import Engine
 from service.inference.job import Job
+from service.inference.prior import AggregatePrior, Mixture
+from service.inference.walks import Interpolation
 from tests.bundles import write_bundle
 
 IMAGES = np.random.Generator(np.random.PCG64(0)).integers(0, 256, (5, 6, 4), np.uint8)
@@ -146,6 +148,22 @@ class TestAggregatePrior:
             asyncio.run(fitted.sample(1, Job(), label=1, prior="normal"))
 
 
+class TestBusiest:
+    """The order of the latents by how much they differ from image to image."""
+
+    def test_the_latent_with_the_largest_variance_comes_first(self, tmp_path: Path) -> None:
+        engine = Engine(read_bundle(write_bundle(tmp_path)), provider="cpu", threads=1)
+        mean, cholesky = np.zeros((1, 3), np.float32), np.diag(np.array([1, 3, 2], np.float32))
+        prior = AggregatePrior(Mixture(np.ones(1, np.float32), mean, cholesky[None]), {})
+        batcher = Batcher("tiny", max_rows=8, inline_rows=4)
+        assert Autoencoder(engine.contract, engine, batcher, prior).busiest == [1, 2, 0]
+        batcher.close()
+
+    def test_a_bundle_without_a_prior_does_not_say(self, vae: Autoencoder) -> None:
+        with pytest.raises(Unknown, match="tiny@1 has no figures"):
+            _ = vae.busiest
+
+
 def test_latents_that_are_not_finite_are_named(vae: Autoencoder) -> None:
     z = np.zeros((4, 3), np.float32)
     z[1, 0], z[3, 2] = np.nan, np.inf
@@ -179,6 +197,21 @@ class TestOverflow:
         with pytest.raises(InvalidInput) as caught:
             asyncio.run(strict.reconstruct(images, Job(), sample=sample))
         assert [fault.path for fault in caught.value.faults] == [("images", 2)]
+
+    @pytest.mark.parametrize(("steps", "point"), [(2, 2), (3, 1), (4, 0)])
+    def test_a_walk_names_the_point_that_it_comes_from(self, strict: Autoencoder, steps: int, point: int) -> None:
+        walk = Interpolation(steps, "linear")
+        z = walk.place(np.zeros((4, 3), np.float32))
+        with pytest.raises(InvalidInput) as caught:
+            asyncio.run(strict.decode_walk(z, walk, Job(), given="images"))
+        assert caught.value.faults == (Fault(("images", point), "On the walk from it: too much"),)
+
+    def test_a_walk_between_usable_points_may_leave_the_limit(self, vae: Autoencoder) -> None:
+        walk = Interpolation(3, "spherical")
+        z = walk.place(np.array([[1e6, 1e6, 0], [1e6, -1e6, 0], [0, 0, 1]], np.float32))
+        with pytest.raises(InvalidInput) as caught:
+            asyncio.run(vae.decode_walk(z, walk, Job(), given="z"))
+        assert [fault.path for fault in caught.value.faults] == [("z", 0)]
 
     def test_a_sample_names_the_temperature(self, strict: Autoencoder) -> None:
         with pytest.raises(InvalidInput) as caught:

@@ -38,6 +38,13 @@ def test_draws_have_the_weights_means_and_covariances_of_the_mixture(mixture: Mi
         assert (np.abs(np.cov(rows.T) - expected) < 2 * error * np.outer(scale, scale)).all()
 
 
+def test_the_variance_is_that_of_the_draws(mixture: Mixture) -> None:
+    """By the law of total variance; five standard errors of 20,000 draws are less than a tenth."""
+    within, between = np.array([0.25 + 0.75 * 0.09, 0.25 * 4.25 + 0.75 * 0.05]), 0.25 * 0.75 * np.array([100, 1])
+    np.testing.assert_allclose(mixture.variance(), within + between, rtol=1e-6)
+    np.testing.assert_allclose(draw(mixture, 20_000).var(axis=0), mixture.variance(), rtol=0.1)
+
+
 def test_a_row_does_not_depend_on_its_neighbours(mixture: Mixture) -> None:
     generator = np.random.Generator(np.random.PCG64(0))
     choice, noise = generator.random(50), generator.standard_normal((50, 2), np.float32)
