@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -36,13 +37,13 @@ class Groups:
         return sum(int(re.findall(r"^oom_kill (\d+)", file.read_text(), re.M)[0]) for file in files if file.exists())
 
 
-def is_busy(folder: Path) -> bool:
-    """Whether a cgroup has a process yet; one that has none is removed."""
+def is_removed(folder: Path) -> bool:
+    """Remove a cgroup, unless it still has a process."""
     try:
         folder.rmdir()
     except OSError:
-        return True
-    return False
+        return False
+    return True
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ def groups() -> Iterator[Groups]:
     found = Groups(folder)
     yield found
     for each in (*found.servers(), folder):
-        wait_for(lambda each=each: not is_busy(each))
+        wait_for(partial(is_removed, each))
 
 
 def test_the_hostile_suite_passes_and_no_server_is_killed(groups: Groups) -> None:
