@@ -14,7 +14,7 @@ from service import contract
 from training import checkpoint, data, evaluate, onnx_model, versions
 from training.data import Sets
 from training.graphs import Graphs
-from training.likelihood import LEAST_PROBABILITY, Likelihood
+from training.likelihood import Likelihood
 from training.model import to_signal
 from training.networks.mlp import MLP
 from training.objective import distortion, rate
