@@ -111,7 +111,8 @@ class Density:
             rows = slice(start, start + CHUNK)
             joint = self.log_codes(mu[rows]) + self._log_terms(terms[rows])
             largest = joint.max(1, keepdims=True)
-            return -(np.log(np.exp(joint - largest).sum(1)) + largest[:, 0])
+            surprisals: Array = -(np.log(np.exp(joint - largest).sum(1)) + largest[:, 0])
+            return surprisals
 
         return np.concatenate(list(parallel.ordered(chunk, range(0, len(mu), CHUNK))))
 

@@ -135,7 +135,8 @@ class Statistics:
         excess = known - known[int(contract.TAIL * count)]
         scale = max(float(excess[excess >= 0].mean()), np.finfo(np.float32).tiny)
         beyond = np.maximum(surprisal - known[-1], 0)
-        return (1 - below) * np.exp(-beyond / scale)
+        typicality: npt.NDArray[np.float64] = (1 - below) * np.exp(-beyond / scale)
+        return typicality
 
 
 def variance(graphs: Graphs, recipe: Recipe, sets: Sets) -> float:

@@ -14,7 +14,16 @@ from pydantic.json_schema import models_json_schema
 from service.api.answers import RAW
 from service.api.examples import request_examples
 from service.api.request_head import JSON, MULTIPART, NPY, PICTURES
-from service.api.schemas import DecodeRequest, ImageOptions, ImageRequest, Problem, SampleRequest
+from service.api.schemas import (
+    DecodeRequest,
+    ImageOptions,
+    ImageRequest,
+    PictureOptions,
+    Problem,
+    SampleRequest,
+    ScoreOptions,
+    ScoreRequest,
+)
 from service.inference.registry import Model
 
 Document = dict[str, Any]
@@ -36,7 +45,7 @@ TAGS: Final = [
 _PROBLEMS: Final = {
     400: "The body breaks the rules of its media type, or a header has a wrong syntax.",
     401: "The service has API keys, and the request has none of them.",
-    404: "There is no such model, version, prior or label.",
+    404: "There is no such model, version, prior or label, or the model cannot do this.",
     406: "The route has no answer of a type that `Accept` names.",
     413: "The body, the batch or the pictures are larger than a setting allows.",
     415: "The route does not take bodies of this media type.",
@@ -49,6 +58,12 @@ _PROBLEMS: Final = {
 _KEY_SCHEMES: Final = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "`Authorization: Bearer KEY`"},
     "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "`X-API-Key: KEY`"},
+}
+
+# The options of images, and the names of the schemas of a form and of JSON that have them.
+_FORMS: Final[dict[type[PictureOptions], tuple[str, type[BaseModel]]]] = {
+    ImageOptions: ("ImageForm", ImageRequest),
+    ScoreOptions: ("ScoreForm", ScoreRequest),
 }
 
 # Either of them; or none, in a service without keys.
@@ -112,15 +127,16 @@ def json_body(form: type[BaseModel]) -> Document:
     return {"requestBody": {"required": True, "content": {JSON: {"schema": _reference("schemas", form.__name__)}}}}
 
 
-def image_body() -> Document:
+def image_body(options: type[PictureOptions]) -> Document:
     """The request body of a route that takes images in every form, and its options in the query."""
+    form, request = _FORMS[options]
     content = {
-        JSON: {"schema": _reference("schemas", "ImageRequest")},
-        MULTIPART: {"schema": _reference("schemas", "ImageForm")},
+        JSON: {"schema": _reference("schemas", request.__name__)},
+        MULTIPART: {"schema": _reference("schemas", form)},
         **{media_type: _binary(media_type) for media_type in (*PICTURES, NPY)},
     }
     parameters = []
-    for name, schema in _image_options(null=False).items():
+    for name, schema in _image_options(options, null=False).items():
         description = f"{schema.pop('description')} JSON and multipart can give it in the body instead."
         parameters.append(
             {"name": name, "in": "query", "required": False, "description": description, "schema": schema}
@@ -145,9 +161,10 @@ def complete(document: Document, default: Model) -> None:
         components["schemas"].pop(unused, None)
     components["schemas"] |= _schemas()
     # Swagger UI fills a form with these, and with "string" or the first choice where there are none.
-    form = components["schemas"]["ImageForm"]["properties"]
-    form["model"]["examples"] = [default.autoencoder.contract.name]
-    form["preprocess"]["examples"] = ["resize"]
+    for name, _ in _FORMS.values():
+        form = components["schemas"][name]["properties"]
+        form["model"]["examples"] = [default.autoencoder.contract.name]
+        form["preprocess"]["examples"] = ["resize"]
     components["headers"] = _HEADERS
     components["securitySchemes"] = _KEY_SCHEMES
 
@@ -162,13 +179,13 @@ def _complete_operation(operation: Document, examples: Document) -> None:
         response["headers"] = headers(*_ALWAYS) | response.get("headers", {})
     for content in operation.get("requestBody", {}).get("content", {}).values():
         name = content["schema"].get("$ref", "").rpartition("/")[2]
-        if name in examples:
+        if examples.get(name):
             content["examples"] = examples[name]
 
 
 def _schemas() -> Document:
     """The schemas that FastAPI does not see: of requests and of problems, with those inside them."""
-    models = (ImageRequest, SampleRequest, DecodeRequest, Problem)
+    models = (ImageRequest, ScoreRequest, SampleRequest, DecodeRequest, Problem)
     _, found = models_json_schema(
         [(model, "validation") for model in models], ref_template="#/components/schemas/{model}"
     )
@@ -177,29 +194,30 @@ def _schemas() -> Document:
         for field in schema["properties"].values():
             if field.get("default", "") is None:  # no value, and null says the same
                 del field["default"]
-    schemas["ImageRequest"]["properties"] |= _image_options(null=True)
-    schemas["ImageForm"] = {
-        "title": "ImageForm",
-        "description": "Pictures as files, in the repeated field `images`.",
-        "type": "object",
-        "properties": {
-            "images": {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": 1},
-            **_image_options(null=False),
-        },
-        "required": ["images"],
-        "additionalProperties": False,
-    }
+    for options, (form, request) in _FORMS.items():
+        schemas[request.__name__]["properties"] |= _image_options(options, null=True)
+        schemas[form] = {
+            "title": form,
+            "description": "Pictures as files, in the repeated field `images`.",
+            "type": "object",
+            "properties": {
+                "images": {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": 1},
+                **_image_options(options, null=False),
+            },
+            "required": ["images"],
+            "additionalProperties": False,
+        }
     return schemas
 
 
-def _image_options(*, null: bool) -> Document:
+def _image_options(options: type[PictureOptions], *, null: bool) -> Document:
     """The schemas of the options of images. Only JSON has `null`; a query and a form do not.
 
     Their defaults are words of the description. With the keyword `default` many clients send the default when nothing
     is given, in the body as well as in the query, where it then contradicts the other's value.
     """
     found = {}
-    for name, schema in ImageOptions.model_json_schema()["properties"].items():
+    for name, schema in options.model_json_schema()["properties"].items():
         if (default := schema.pop("default")) is not None:
             schema["description"] += f" Default: {str(default).lower()}."
         if not null and "anyOf" in schema:

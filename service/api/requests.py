@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, TypeVar, cast
+from typing import Final, Generic, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,15 @@ from starlette.types import Receive
 
 from service.api.multipart import read_multipart
 from service.api.request_head import JSON, MULTIPART, NPY, RequestOptions, too_large
-from service.api.schemas import DecodeRequest, ImageOptions, ImageRequest, SampleRequest
+from service.api.schemas import (
+    DecodeRequest,
+    ImageOptions,
+    ImageRequest,
+    PictureOptions,
+    SampleRequest,
+    ScoreOptions,
+    ScoreRequest,
+)
 from service.errors import ClientGone, Fault, InvalidInput, LimitExceeded
 from service.images import codec
 from service.images.preprocess import Images
@@ -44,9 +52,8 @@ _PARSED_VALUE_BYTES: Final = 64
 _MOST_NUMBERS: Final = 2**20
 _MOST_VALUES: Final = 2**17
 
-_DEFAULT_OPTIONS: Final = ImageOptions.model_validate({})
-
 Form = TypeVar("Form", bound=BaseModel)
+Options = TypeVar("Options", bound=PictureOptions)
 
 # Reads a request's body. The argument is the most bytes that it may have.
 Read = Callable[[int], Awaitable[bytes]]
@@ -60,15 +67,28 @@ class Body:
     options: RequestOptions
 
 
+@dataclass(frozen=True, slots=True)
+class ImageKind(Generic[Options]):
+    """What a verb with images takes: the schema of its `options`, and of its JSON form, which has images as well."""
+
+    options: type[Options]
+    form: type[ImageRequest] | type[ScoreRequest]
+    default: Options
+
+
+IMAGES: Final = ImageKind(ImageOptions, ImageRequest, ImageOptions.model_validate({}))
+SCORED: Final = ImageKind(ScoreOptions, ScoreRequest, ScoreOptions.model_validate({}))
+
+
 @dataclass(slots=True)
-class ImageForm:
+class ImageForm(Generic[Options]):
     """A request's images before they are decoded, the model that it asks for, and its options.
 
     `pictures` are files: bytes, or base64 text. With `npy` it is one file that holds the whole batch.
     """
 
     model: Model
-    options: ImageOptions
+    options: Options
     pictures: Sequence[bytes | str]
     npy: bool
 
@@ -143,20 +163,22 @@ def read_sample(body: Body, reservation: Reservation) -> SampleRequest:
     return read_form(body, SampleRequest, reservation)
 
 
-def parse_images(body: Body, registry: Registry, settings: Settings, reservation: Reservation) -> ImageForm:
+def parse_images(
+    body: Body, registry: Registry, settings: Settings, reservation: Reservation, kind: ImageKind[Options]
+) -> ImageForm[Options]:
     """The options and the picture files of a request with images. Decodes no picture.
 
     Raises InvalidInput, LimitExceeded, Unknown, HTTPException (400) when the body breaks the rules of its media type,
     and Overloaded when there is no room for so many images or bytes.
     """
-    options, pictures = _options_and_pictures(body, settings.max_batch, reservation)
+    options, pictures = _options_and_pictures(body, settings.max_batch, reservation, kind)
     if body.options.media_type != NPY:
         codec.check_batch(len(pictures), settings.max_batch, "images")
     reservation.check_images(len(pictures))
     return ImageForm(registry.find(options.model), options, pictures, npy=body.options.media_type == NPY)
 
 
-def quick_images(form: ImageForm, settings: Settings) -> Images | None:
+def quick_images(form: ImageForm[Options], settings: Settings) -> Images | None:
     """The images, uint8 [N, *image_shape], if decoding them takes no more time than copying them; else None.
 
     This is so for an npy batch of the model's shape, and for PNGs of that shape with grey pixels only.
@@ -170,7 +192,7 @@ def quick_images(form: ImageForm, settings: Settings) -> Images | None:
     return codec.images_from_small_pngs(form.pictures, contract.image_shape, max_pixels=settings.max_pixels)
 
 
-def decode_images(form: ImageForm, settings: Settings, reservation: Reservation) -> Images:
+def decode_images(form: ImageForm[Options], settings: Settings, reservation: Reservation) -> Images:
     """The images of a request, decoded and preprocessed: uint8 [N, *image_shape]. Large pictures take milliseconds.
 
     Raises InvalidInput, LimitExceeded, Overloaded.
@@ -228,31 +250,31 @@ def read_latents(
 
 
 def _options_and_pictures(
-    body: Body, max_batch: int, reservation: Reservation
-) -> tuple[ImageOptions, Sequence[bytes | str]]:
+    body: Body, max_batch: int, reservation: Reservation, kind: ImageKind[Options]
+) -> tuple[Options, Sequence[bytes | str]]:
     """The options from the body and the query, and the picture files: base64 text from JSON, else bytes."""
-    query = _read_options(body.options.query) if body.options.query else None
-    said: ImageOptions
+    query = _read_options(body.options.query, kind) if body.options.query else None
+    said: Options
     pictures: Sequence[bytes | str]
     if body.options.media_type == JSON:
-        said = form = read_form(body, ImageRequest, reservation)
-        pictures = form.images
+        form = read_form(body, kind.form, reservation)
+        said, pictures = cast("Options", form), form.images
     elif body.options.media_type == MULTIPART:
         data, body.data = body.data, b""
         large = len(data) > SMALL_BYTES
         if large:
             reservation.hold_bytes(2 * len(data))  # each part in pieces, and joined
-        fields, pictures = read_multipart(data, body.options.parameters, partial(_check_parts, max_batch))
+        fields, pictures = read_multipart(data, body.options.parameters, partial(_check_parts, kind, max_batch))
         if large:
             reservation.hold_bytes(-2 * len(data))  # the body goes, its parts stay
-        said = _read_options(fields)
+        said = _read_options(fields, kind)
     else:
         data, body.data = body.data, b""
-        return query or _DEFAULT_OPTIONS, [data]
+        return query or kind.default, [data]
     return said if query is None else _merge(said, query), pictures
 
 
-def _merge(body: ImageOptions, query: ImageOptions) -> ImageOptions:
+def _merge(body: Options, query: Options) -> Options:
     """The options of the body, completed by those of the query. In JSON, null is the same as no value.
 
     Raises InvalidInput when body and query give different values for the same option.
@@ -269,23 +291,23 @@ def _merge(body: ImageOptions, query: ImageOptions) -> ImageOptions:
     return body.model_copy(update=in_query)
 
 
-def _check_parts(max_batch: int, fields: list[tuple[str, str]], pictures: int) -> None:
+def _check_parts(kind: ImageKind[Options], max_batch: int, fields: list[tuple[str, str]], pictures: int) -> None:
     """Raise if a multipart body has too many pictures (LimitExceeded) or too many fields (InvalidInput)."""
     codec.check_batch(max(1, pictures), max_batch, "images")
-    if len(fields) > len(ImageOptions.model_fields):
-        _read_options(fields)  # raises: with more fields than options, one is repeated or unknown
+    if len(fields) > len(kind.options.model_fields):
+        _read_options(fields, kind)  # raises: with more fields than options, one is repeated or unknown
 
 
-def _read_options(items: list[tuple[str, str]]) -> ImageOptions:
+def _read_options(items: list[tuple[str, str]], kind: ImageKind[Options]) -> Options:
     if not items:
-        return _DEFAULT_OPTIONS
+        return kind.default
     options = dict(items)
     if len(options) < len(items):
         counts = Counter(name for name, _ in items)
         twice = sorted(name for name, count in counts.items() if count > 1)
         raise InvalidInput([Fault((name,), "Given more than once.") for name in twice[:_MOST_FAULTS]])
     try:
-        return ImageOptions.model_validate_strings(options)
+        return kind.options.model_validate_strings(options)
     except ValidationError as error:
         raise _refusal(error) from error
 

@@ -56,8 +56,8 @@ class _Request(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
 
 
-class ImageOptions(_Request):
-    """The options of a request with images. They are the same for every media type."""
+class PictureOptions(_Request):
+    """How pictures are read, and by which model: options of every request with images, in every media type."""
 
     model: ModelReference
     preprocess: Preprocess = Field(
@@ -67,18 +67,48 @@ class ImageOptions(_Request):
         "keep the aspect ratio; a picture that has the model's size is not changed. digit: prepare the picture like "
         "those of MNIST: find the ink, crop to it, scale it into a box of 20x20 pixels, centre its mass.",
     )
+
+
+class ImageOptions(PictureOptions):
+    """The options of a request to encode or reconstruct images."""
+
     sample: bool = Field(False, description="Draw z from the posterior instead of using its mean, mu.")
     seed: Seed
+
+
+class ScoreOptions(PictureOptions):
+    """The options of a request to score images."""
+
+    k: int | None = Field(
+        None,
+        ge=1,
+        le=_MOST_ITEMS,
+        description="Draws of each image for `log_likelihood`; at most VAE_MAX_BATCH draws of all images together.",
+    )
+    seed: Seed
+
+
+Pictures = Annotated[
+    list[str],
+    FailFast(),
+    Field(
+        description="PNG, JPEG, WebP, GIF or BMP files in base64, bare or as data: URIs.",
+        min_length=1,
+        max_length=_MOST_ITEMS,
+    ),
+]
 
 
 class ImageRequest(ImageOptions):
     """A batch of pictures in JSON."""
 
-    images: Annotated[list[str], FailFast()] = Field(
-        description="PNG, JPEG, WebP, GIF or BMP files in base64, bare or as data: URIs.",
-        min_length=1,
-        max_length=_MOST_ITEMS,
-    )
+    images: Pictures
+
+
+class ScoreRequest(ScoreOptions):
+    """A batch of pictures to score, in JSON."""
+
+    images: Pictures
 
 
 class SampleRequest(_Request):
@@ -138,6 +168,25 @@ class ReconstructAnswer(EncodeAnswer):
     )
 
 
+class ScoreAnswer(_Answer):
+    """How well the model explains each image, and how typical it is of the model's test set."""
+
+    distortion: list[float] = Field(
+        description="The objective's reconstruction term: of the image decoded from mu, or with `k` the mean of draws."
+    )
+    rate: list[float] = Field(description="KL divergence of the posterior from N(0, I), in nats.")
+    elbo: list[float] = Field(description="-(distortion + rate), in the units of the objective.")
+    typicality: list[float] = Field(
+        description="The share of the model's test images that are less likely than the image, 0 to 1. Of an image "
+        "like them any value is as probable as any other; near 0 it is unlike all of them."
+    )
+    log_likelihood: list[float] | MISSING = Field(
+        MISSING, description="Importance-weighted estimate of log p(x), in the units of `elbo`; only with `k`."
+    )
+    k: int | MISSING = Field(MISSING, description="Draws of each image; only with `k`.")
+    seed: int | MISSING = Field(MISSING, description="The seed of the draws; only with `k`.")
+
+
 class SampleAnswer(_Answer):
     """New images, and the values with which they can be made again."""
 
@@ -151,6 +200,15 @@ class DecodeAnswer(_Answer):
     """One image for each latent."""
 
     images: list[Png]
+
+
+class LatentUse(BaseModel):
+    """How much the images of the test set use one latent."""
+
+    index: int = Field(description="Its place in z, from 0.")
+    rate: float = Field(description="Mean of its part of the rate, in nats; near 0 it says nothing about an image.")
+    mu_mean: float
+    mu_std: float
 
 
 class ModelInfo(BaseModel):
@@ -174,6 +232,9 @@ class ModelInfo(BaseModel):
     priors: list[Prior] = Field(description="The priors that `/sample` can draw from. The last one is the default.")
     labels: list[int] = Field(description="Labels that `/sample` can draw.")
     label_names: list[str] = Field(description="Names of these labels, in the same order; empty where they have none.")
+    latents: list[LatentUse] = Field(
+        description="The latents, the busiest first; empty where the bundle has no statistics of its test set."
+    )
     provider: str = Field(description="The onnxruntime execution provider that it runs on.")
     card: str = Field(description="The model card, in Markdown.")
 

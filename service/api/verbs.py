@@ -27,9 +27,13 @@ from service.api.request_head import (
     read_head,
 )
 from service.api.requests import (
+    IMAGES,
+    SCORED,
     SMALL_BYTES,
     Body,
     ImageForm,
+    ImageKind,
+    Options,
     Read,
     decode_images,
     parse_images,
@@ -40,7 +44,7 @@ from service.api.requests import (
 )
 from service.api.state import AppState
 from service.contract import Contract
-from service.errors import Overloaded, VaeError
+from service.errors import LimitExceeded, Overloaded, VaeError
 from service.images.codec import check_batch
 from service.images.preprocess import Images
 from service.inference.autoencoder import Posterior
@@ -141,7 +145,7 @@ async def _watch(receive: Receive, request: RequestContext) -> None:
 
 
 async def _encode(state: AppState, body: Body, request: RequestContext) -> Answer:
-    form, images = await _read_images(state, body, request)
+    form, images = await _read_images(state, body, request, IMAGES)
     autoencoder, options = form.model.autoencoder, form.options
     posterior = await autoencoder.encode(images, request, sample=options.sample, seed=options.seed)
     arrays = (posterior.mu, posterior.logvar) + (() if posterior.z is None else (posterior.z,))
@@ -149,11 +153,29 @@ async def _encode(state: AppState, body: Body, request: RequestContext) -> Answe
 
 
 async def _reconstruct(state: AppState, body: Body, request: RequestContext) -> Answer:
-    form, images = await _read_images(state, body, request)
+    form, images = await _read_images(state, body, request, IMAGES)
     autoencoder, options = form.model.autoencoder, form.options
     result = await autoencoder.reconstruct(images, request, sample=options.sample, seed=options.seed)
     fields = {**_latents(result.posterior), "mse": result.mse}
     return await _images(state, request, body.options.answer_type, autoencoder.contract, result.images, fields)
+
+
+async def _score(state: AppState, body: Body, request: RequestContext) -> Answer:
+    form, images = await _read_images(state, body, request, SCORED)
+    autoencoder, k, seed = form.model.autoencoder, form.options.k, form.options.seed
+    if k is not None:
+        draws = len(images) * k
+        if draws > state.settings.max_batch:
+            sentence = f"{draws} draws; at most {state.settings.max_batch} are allowed, of all images together."
+            raise LimitExceeded(sentence, ("k",))
+        request.was_read(autoencoder.id, draws, autoencoder.cost)
+    result = await autoencoder.score(images, request, k=k, seed=seed)
+    arrays = {name: getattr(result, name) for name in ("distortion", "rate", "elbo", "typicality")}
+    drawn: dict[str, Any] = {}
+    if result.log_likelihood is not None:
+        arrays["log_likelihood"] = result.log_likelihood
+        drawn = {"k": k, "seed": result.seed}
+    return latents_answer(body.options.answer_type, autoencoder.contract, arrays | drawn, tuple(arrays.values()))
 
 
 async def _sample(state: AppState, body: Body, request: RequestContext) -> Answer:
@@ -179,24 +201,29 @@ async def _decode(state: AppState, body: Body, request: RequestContext) -> Answe
 
 encode = Verb(_encode, IMAGE_BODIES, LATENT_TYPES)
 reconstruct = Verb(_reconstruct, IMAGE_BODIES, IMAGE_TYPES)
+score = Verb(_score, IMAGE_BODIES, LATENT_TYPES)
 sample = Verb(_sample, (JSON,), IMAGE_TYPES)
 decode = Verb(_decode, (JSON,), IMAGE_TYPES)
 
 VERBS: Final[Mapping[str, Verb]] = {
     "/encode": encode,
     "/reconstruct": reconstruct,
+    "/score": score,
     "/sample": sample,
     "/decode": decode,
 }
 
 
-async def _read_images(state: AppState, body: Body, request: RequestContext) -> tuple[ImageForm, Images]:
+async def _read_images(
+    state: AppState, body: Body, request: RequestContext, kind: ImageKind[Options]
+) -> tuple[ImageForm[Options], Images]:
     settings, images = state.settings, None
+    parsed = body, state.registry, settings, request.reservation, kind
     if len(body.data) <= SMALL_BYTES or body.options.media_type == NPY:
-        form = parse_images(body, state.registry, settings, request.reservation)
+        form = parse_images(*parsed)
         images = quick_images(form, settings)
     else:
-        form = await state.run_in_thread(request, parse_images, body, state.registry, settings, request.reservation)
+        form = await state.run_in_thread(request, parse_images, *parsed)
     if images is None:
         images = await state.run_in_thread(request, decode_images, form, settings, request.reservation)
     autoencoder = form.model.autoencoder

@@ -1,4 +1,4 @@
-"""What a VAE can do: encode, decode, reconstruct, sample. NumPy arrays in, NumPy arrays out; no HTTP, no onnxruntime.
+"""What a VAE can do: encode, decode, reconstruct, sample, score. NumPy arrays in and out; no HTTP, no onnxruntime.
 
 All noise is drawn here and passed into the graphs. It comes from NumPy's PCG64 with the request's seed, in the order of
 the request's rows. So the same request with the same seed has the same result, whatever else the engine is running.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import secrets
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Literal, Protocol
 
 import numpy as np
@@ -20,6 +21,8 @@ from service.inference.batcher import Batcher
 from service.inference.engine import Floats, Images
 from service.inference.job import Job
 from service.inference.prior import AggregatePrior, Mixture
+from service.inference.scoring import Score, ScoredGraphs, Scorer
+from service.inference.statistics import Statistics
 
 Prior = Literal["normal", "aggregate"]
 
@@ -62,10 +65,9 @@ class Sample:
     prior: Prior
 
 
-class EncoderDecoder(Protocol):
+class EncoderDecoder(ScoredGraphs, Protocol):
     """What an autoencoder needs from an engine. Tests use a fake one."""
 
-    def encode(self, images: Images) -> tuple[Floats, Floats]: ...  # noqa: D102
     def decode(self, z: Floats) -> Images: ...  # noqa: D102
 
 
@@ -73,7 +75,12 @@ class Autoencoder:
     """One model, with its operations."""
 
     def __init__(
-        self, contract: Contract, engine: EncoderDecoder, batcher: Batcher, prior: AggregatePrior | None = None
+        self,
+        contract: Contract,
+        engine: EncoderDecoder,
+        batcher: Batcher,
+        prior: AggregatePrior | None = None,
+        statistics: Statistics | None = None,
     ) -> None:
         self.contract = contract
         self.id = contract.id  # stored: each request reads it
@@ -81,6 +88,8 @@ class Autoencoder:
         # its reconstruction, files, base64; and of each latent three numbers as float32 and as text.
         self.cost = 24 * math.prod(contract.image_shape) + 80 * contract.latent_dim
         self._prior = prior
+        self.statistics = statistics
+        self._scorer = None if statistics is None else Scorer(contract, engine, batcher, statistics)
         self._encode = batcher.queue("encode", engine.encode)
         self._decode = batcher.queue("decode", lambda z: (engine.decode(z),))
 
@@ -106,6 +115,21 @@ class Autoencoder:
         """The names of these labels, in the same order; nothing where the bundle names none."""
         names = self.contract.label_names
         return [names[label] for label in self.labels] if names else []
+
+    @property
+    def busiest(self) -> list[int]:
+        """The latents that say most about an image first: by their mean rate, or without statistics by their variance.
+
+        The variance is that of the aggregate prior. Without one, too, they are in order.
+        """
+        if self.statistics is not None:
+            use = self.statistics.rate
+        elif self._prior is not None:
+            use = self._prior.overall.variances
+        else:
+            return list(range(self.contract.latent_dim))
+        order: list[int] = np.argsort(-use, kind="stable").tolist()
+        return order
 
     def label_of(self, name: str) -> int:
         """The label of this name, or whose number this is; raises Unknown where the model has none such."""
@@ -155,6 +179,22 @@ class Autoencoder:
         except InvalidInput as error:
             raise InvalidInput([Fault(("images", *fault.path[1:]), fault.reason) for fault in error.faults]) from error
         return Reconstruction(decoded, Posterior(mu, logvar, z, seed), squared_error(decoded, images))
+
+    async def score(self, images: Images, job: Job, *, k: int | None = None, seed: int | None = None) -> Score:
+        """How well the model explains images, uint8 [N, *image_shape], and how typical they are of its test set.
+
+        With `k` also the importance-weighted log-likelihood, of k draws from each posterior (Burda et al., Importance
+        Weighted Autoencoders, 2016, equation 8). Raises Unknown when the bundle has no statistics, RuntimeFailed, and
+        InvalidInput for images whose latents the decoder cannot take.
+        """
+        if self._scorer is None:
+            raise Unknown(f"{self.id} cannot score images: its bundle has no statistics of a test set.")
+        if k is None:
+            return await self._scorer.score(images, job, None, partial(noise, seed=0))
+        seed = new_seed() if seed is None else seed
+        score = await self._scorer.score(images, job, k, partial(noise, seed=seed))
+        score.seed = seed
+        return score
 
     async def sample(
         self,

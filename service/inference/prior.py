@@ -33,6 +33,14 @@ class Mixture:
     means: Floats
     cholesky: Floats
 
+    @property
+    def variances(self) -> Floats:
+        """The variance of each latent, float32 [L]."""
+        within = np.square(self.cholesky).sum(axis=2)  # [K, L], the diagonals of the covariances
+        mean = self.weights @ self.means
+        found: Floats = self.weights @ (within + np.square(self.means - mean))
+        return found
+
     def place(self, choice: npt.NDArray[np.float64], noise: Floats, temperature: float) -> Floats:
         """Draws z, float32 [N, L], made from uniform numbers `choice` [N] in [0, 1) and standard normal `noise` [N, L].
 
