@@ -61,9 +61,8 @@ def squared_errors(x_hat: Floats, images: Images) -> Floats:
 
 def _cross_entropies(x_hat: Floats, images: Images) -> Floats:
     white = images.reshape(len(images), -1).astype(np.float32) / np.float32(255)
-    probability = (1 + x_hat.reshape(white.shape)) / 2
-    least = np.float32(names.LEAST_PROBABILITY)
-    log_white, log_black = np.log(np.maximum(probability, least)), np.log(np.maximum(1 - probability, least))
+    signal, least = x_hat.reshape(white.shape), np.float32(names.LEAST_PROBABILITY)
+    log_white, log_black = (np.log(np.maximum((1 + each) / 2, least)) for each in (signal, -signal))
     sums: Floats = -(white * log_white + (1 - white) * log_black).sum(axis=1)
     return sums
 

@@ -31,6 +31,9 @@ Doubles = npt.NDArray[np.float64]
 # Images at a time: their distances from 500 Gaussians take less than 2 MB, whatever the size of the batch.
 _CHUNK: Final = 32
 
+# Numbers in a matrix that NumPy's BLAS multiplies by a vector in this thread alone (OpenBLAS: up to 9,216).
+_MOST_FACTORS: Final = 8_000
+
 # Codes and distances beyond these are as unlikely as can be told in float32.
 _MOST_CODE: Final = names.LATENT_LIMIT
 _MOST_DISTANCE: Final = np.float32(1e30)
@@ -38,67 +41,73 @@ _MOST_DISTANCE: Final = np.float32(1e30)
 
 @dataclass(frozen=True, slots=True)
 class Density:
-    """The mixture, ready to be evaluated. K Gaussians over L latents.
+    """The mixture, ready to be evaluated. K Gaussians over L latents. All arrays are float32.
 
-    `log_weights` float64 [K]: log w_k minus the logarithms of the determinants of both Cholesky factors. `whiten`
-    float32 [K * L, L] and `offset` float32 [K * L]: |whiten mu - offset|^2 over the rows of k is the squared distance
-    of codes from its mean. `term_means` [K, 2] and `term_whiten` [K, 2, 2], float64, the same for the terms.
+    `log_weights` [K]: log w_k minus the logarithms of the determinants of both Cholesky factors. `whiten` [K, L, L] and
+    `offset` [K, L]: |whiten mu - offset|^2 is the squared distance of codes from each mean. `term_means` [K, 2] and
+    `term_whiten` [K, 2, 2], the same for the terms. `whiten` comes as [G, K / G * L, L], and Gaussians of weight 0 fill
+    the last of the G groups.
     """
 
-    log_weights: Doubles
+    log_weights: Floats
     whiten: Floats
     offset: Floats
-    term_means: Doubles
-    term_whiten: Doubles
+    term_means: Floats
+    term_whiten: Floats
 
     @classmethod
     def of(cls, codes: Mixture, term_means: Floats, term_cholesky: Floats) -> Density:
         """The density of a mixture over the codes and as many Gaussians over the terms.
 
-        Gaussians of weight 0 are left out. Raises ValueError when another one has no density.
+        Raises ValueError when a Gaussian whose weight is not 0 has no density.
         """
-        used = codes.weights > 0
-        weights, means, of_codes, of_terms = (
-            array[used].astype(np.float64) for array in (codes.weights, codes.means, codes.cholesky, term_cholesky)
+        used, latents = codes.weights > 0, codes.means.shape[1]
+        each = max(1, _MOST_FACTORS // latents**2)
+        missing = -np.count_nonzero(used) % each
+        weights, means, of_codes, of_terms, terms = (
+            np.concatenate([array[used], np.repeat(array[used][:1], missing, axis=0)]).astype(np.float64)
+            for array in (codes.weights, codes.means, codes.cholesky, term_cholesky, term_means)
         )
+        weights[len(weights) - missing :] = 0
         try:
             whiten, term_whiten = (np.linalg.inv(each).astype(np.float64) for each in (of_codes, of_terms))
         except np.linalg.LinAlgError as error:
             raise ValueError("singular") from error
         offset = np.einsum("kij,kj->ki", whiten, means)
-        with np.errstate(over="ignore"):
-            found = cls(
+        with np.errstate(over="ignore", divide="ignore"):
+            arrays = (
                 np.log(weights) - _log_determinants(of_codes) - _log_determinants(of_terms),
-                whiten.reshape(-1, means.shape[1]).astype(np.float32),
-                offset.reshape(-1).astype(np.float32),
-                term_means[used].astype(np.float64),
+                whiten.reshape(-1, each * latents, latents),
+                offset,
+                terms,
                 term_whiten,
             )
-        if not all(np.isfinite(array).all() for array in (found.log_weights, found.whiten, found.offset, term_whiten)):
+            found = [array.astype(np.float32) for array in arrays]
+        if not all(np.isfinite(array[: len(weights) - missing]).all() for array in found):
             raise ValueError("singular")
-        return found
+        return cls(*found)
 
-    def surprisals(self, mu: Floats, terms: Doubles) -> Doubles:
-        """The surprisal of codes mu, float32 [N, L], and terms, float64 [N, 2]: float64 [N]."""
+    def surprisals(self, mu: Floats, terms: Floats) -> Floats:
+        """The surprisal of codes mu, float32 [N, L], and terms, float32 [N, 2]: float32 [N]."""
         chunks = (slice(start, start + _CHUNK) for start in range(0, len(mu), _CHUNK))
         return np.concatenate([self._surprisals(mu[rows], terms[rows]) for rows in chunks])
 
-    def _surprisals(self, mu: Floats, terms: Doubles) -> Doubles:
+    def _surprisals(self, mu: Floats, terms: Floats) -> Floats:
         count = len(self.log_weights)
         distances = np.empty((len(mu), count), np.float32)
         with np.errstate(over="ignore", invalid="ignore"):
-            # Row by row: a product with all rows at once may add in another order, as many rows as there are.
+            # Row by row: a product with several rows may add in another order, by how many there are.
             for row, code in enumerate(np.clip(mu, -_MOST_CODE, _MOST_CODE)):
-                away = (self.whiten @ code - self.offset).reshape(count, -1)
+                away = (self.whiten @ code).reshape(self.offset.shape)
+                away -= self.offset
                 np.einsum("kl,kl->k", away, away, out=distances[row])
-        np.fmin(distances, _MOST_DISTANCE, out=distances)
-        difference = terms[:, np.newaxis] - self.term_means  # [N, K, 2]
-        first, second = difference[..., 0], difference[..., 1]
-        term_distances = np.square(self.term_whiten[:, 0, 0] * first)
-        term_distances += np.square(self.term_whiten[:, 1, 0] * first + self.term_whiten[:, 1, 1] * second)
-        joint = self.log_weights - (distances + term_distances) / 2
+        first, second = (terms[:, place, np.newaxis] - self.term_means[:, place] for place in (0, 1))  # [N, K]
+        second = self.term_whiten[:, 1, 0] * first + self.term_whiten[:, 1, 1] * second
+        distances += np.square(self.term_whiten[:, 0, 0] * first) + np.square(second)
+        np.fmin(distances, _MOST_DISTANCE, out=distances)  # also in place of NaN
+        joint = self.log_weights - distances / 2
         largest = joint.max(axis=1, keepdims=True)
-        found: Doubles = -(np.log(np.exp(joint - largest).sum(axis=1)) + largest[:, 0])
+        found: Floats = -(np.log(np.exp(joint - largest).sum(axis=1)) + largest[:, 0])
         return found
 
 
@@ -120,7 +129,7 @@ class Statistics:
 
     def typicality(self, mu: Floats, squared_errors: Floats, rates: Floats) -> Floats:
         """How typical images are, by their mu [N, L], squared errors [N] and rates [N]: float32 [N], 0 to 1."""
-        terms = np.log1p(np.stack([squared_errors, rates], axis=1).astype(np.float64))
+        terms = np.log1p(np.stack([squared_errors, rates], axis=1))
         surprisals = self.density.surprisals(mu, terms)
         count = len(self.surprisals)
         below = np.interp(surprisals, self.surprisals, (np.arange(count) + 0.5) / count)

@@ -20,8 +20,8 @@ from harness.paths import MODELS
 from service.api.answers import IMAGE_TYPES, LATENT_TYPES, negotiate
 from service.api.error_handlers import error_answer
 from service.api.request_head import JSON, MULTIPART, NPY, RequestOptions
-from service.api.requests import Body, decode_images, parse_images, read_form, read_latents
-from service.api.schemas import DecodeRequest, ImageRequest, SampleRequest
+from service.api.requests import IMAGES, SCORED, Body, decode_images, parse_images, read_form, read_latents
+from service.api.schemas import DecodeRequest, ImageRequest, SampleRequest, ScoreRequest
 from service.errors import InvalidInput, VaeError
 from service.images import codec
 from service.images.preprocess import Images, Preprocess
@@ -41,7 +41,7 @@ def registry() -> Registry:
 
 def images_of(body: Body, registry: Registry) -> Images:
     """What a verb makes of a request's body."""
-    return decode_images(parse_images(body, registry, SETTINGS, Reservation()), SETTINGS, Reservation())
+    return decode_images(parse_images(body, registry, SETTINGS, Reservation(), IMAGES), SETTINGS, Reservation())
 
 
 def documented(work: Callable[[], Any]) -> Any:
@@ -203,12 +203,12 @@ json_values = st.recursive(
     lambda inner: st.one_of(st.lists(inner), st.dictionaries(st.text(), inner)),
     max_leaves=8,
 )
-FIELDS = ["images", "model", "preprocess", "sample", "seed", "n", "temperature", "label", "prior", "z", "other"]
+FIELDS = ["images", "model", "preprocess", "sample", "seed", "n", "temperature", "label", "prior", "z", "k", "other"]
 
 
 class TestJson:
     @given(
-        st.sampled_from([ImageRequest, SampleRequest, DecodeRequest]),
+        st.sampled_from([ImageRequest, ScoreRequest, SampleRequest, DecodeRequest]),
         st.one_of(json_values, st.dictionaries(st.sampled_from(FIELDS), json_values)).map(json.dumps),
     )
     def test_a_document_is_a_form_or_refused(self, form: Any, text: str) -> None:
@@ -281,6 +281,7 @@ class TestMultipart:
 def test_a_query_is_options_or_refused(registry: Registry, query: list[tuple[str, str]]) -> None:
     body = Body(codec.npy_bytes(digits()[:1]), RequestOptions(NPY, query=query))
     documented(lambda: images_of(body, registry))
+    documented(lambda: parse_images(body, registry, SETTINGS, Reservation(), SCORED))
 
 
 class TestNegotiate:

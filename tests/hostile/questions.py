@@ -19,7 +19,7 @@ PNG: Final = b"image/png"
 HIDDEN: Final = b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX-Request-ID: smuggled\r\n\r\n"
 
 PAGES: Final = ("/livez", "/readyz", "/models", "/models/mnist-mlp")
-VERBS: Final = ("/encode", "/reconstruct", "/sample", "/decode")
+VERBS: Final = ("/encode", "/reconstruct", "/score", "/sample", "/decode")
 METHODS: Final = dict.fromkeys(PAGES, "GET") | {"/metrics": "GET"} | dict.fromkeys(VERBS, "POST")
 
 
@@ -42,6 +42,8 @@ QUESTIONS: Final = (
     Question("/encode", JSON, _pictures(*range(20))),
     Question("/encode", PNG, encoded(digits()[7])),
     Question("/reconstruct", JSON, _pictures(8)),
+    Question("/score", JSON, _pictures(8)),
+    Question("/score", JSON, _pictures(8, 9, k=20, seed=3)),
     Question("/sample", JSON, b'{"n": 2, "seed": 7}'),
     Question("/sample", JSON, b'{"n": 300, "seed": 8}'),
     Question("/encode", JSON, _pictures(0, model="nobody"), 404),

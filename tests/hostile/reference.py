@@ -326,7 +326,9 @@ def _expected_of_verb(head: Head, body: bytes | None, truth: Truth) -> tuple[Sta
             return frozenset({406}), None
         statuses |= {200, 400, 406}
         exact = False
-    takes = (JSON, b"image/png", b"multipart/form-data") if head.path in ("/encode", "/reconstruct") else (JSON,)
+    takes = (
+        (JSON, b"image/png", b"multipart/form-data") if head.path in ("/encode", "/reconstruct", "/score") else (JSON,)
+    )
     if media_type not in takes:
         if len(media_types) < 2 and exact:
             return frozenset({415}), None

@@ -19,7 +19,11 @@ from service.images.codec import npy_bytes
 from service.inference.admission import Reservation
 
 COMMITTED = ROOT / "docs" / "openapi.json"
-VERBS = ("/encode", "/reconstruct", "/sample", "/decode")
+VERBS = ("/encode", "/reconstruct", "/score", "/sample", "/decode")
+# The schemas of JSON and of a form, of each verb that takes images.
+FORMS = dict.fromkeys(("/encode", "/reconstruct"), ("ImageRequest", "ImageForm")) | {
+    "/score": ("ScoreRequest", "ScoreForm")
+}
 OPEN = ("/livez", "/readyz", "/metrics")
 
 
@@ -60,7 +64,7 @@ def test_no_answer_of_fastapis_own_is_in_it(document: Any) -> None:
 def test_operations_have_short_names(document: Any) -> None:
     """A client that is generated from the document has a function of this name for each operation."""
     assert [operation["operationId"] for _, _, operation in operations(document)] == [
-        *("encode", "reconstruct", "sample", "decode"),
+        *("encode", "reconstruct", "score", "sample", "decode"),
         *("list_models", "get_model"),
         *("livez", "readyz", "metrics"),
     ]
@@ -85,7 +89,7 @@ def test_bytes_are_typed_as_bytes_of_their_media_type(document: Any) -> None:
                 assert content["schema"] == {"type": "string"}
             else:
                 assert list(content["schema"]) == ["$ref"]
-    assert checked == 2 * 6 + 4 * 2 + 3  # six kinds of bodies, two of arrays for each verb, pictures from three
+    assert checked == 3 * 6 + 5 * 2 + 3  # six kinds of bodies, two of arrays for each verb, pictures from three
 
 
 def test_fields_that_can_be_missing_are_never_null(document: Any) -> None:
@@ -93,6 +97,7 @@ def test_fields_that_can_be_missing_are_never_null(document: Any) -> None:
     for name, fields in (
         ("EncodeAnswer", ["z", "seed"]),
         ("ReconstructAnswer", ["z", "seed"]),
+        ("ScoreAnswer", ["log_likelihood", "k", "seed"]),
         ("Problem", ["errors"]),
     ):
         for field in fields:
@@ -115,17 +120,17 @@ class TestExamples:
             answer = client.post(path, content=json.dumps(value), headers={"content-type": media_type})
             assert answer.status_code == 200, (path, name, answer.text)
 
-    @pytest.mark.parametrize("route", ["/encode", "/reconstruct"])
+    @pytest.mark.parametrize("route", ["/encode", "/reconstruct", "/score"])
     def test_a_form_filled_with_the_examples_of_its_fields_succeeds(
         self, client: TestClient, document: Any, route: str
     ) -> None:
-        properties = document["components"]["schemas"]["ImageForm"]["properties"]
+        properties = document["components"]["schemas"][FORMS[route][1]]["properties"]
         fields = {name: schema["examples"][0] for name, schema in properties.items() if "examples" in schema}
         assert set(fields) == {"model", "preprocess"}
         answer = client.post(route, files=[("images", encoded(digits()[0]))], data=fields)
         assert answer.status_code == 200
 
-    @pytest.mark.parametrize("route", ["/encode", "/reconstruct"])
+    @pytest.mark.parametrize("route", ["/encode", "/reconstruct", "/score"])
     def test_every_other_media_type_of_a_body_is_taken(self, client: TestClient, document: Any, route: str) -> None:
         for media_type in document["paths"][route]["post"]["requestBody"]["content"]:
             kind = media_type.partition("/")[2]
@@ -149,18 +154,18 @@ class TestOptions:
     """The options of images, in a body and in the query."""
 
     def test_the_query_and_both_bodies_have_the_same(self, document: Any) -> None:
-        for route in ("/encode", "/reconstruct"):
+        for route, schemas in FORMS.items():
             names = {parameter["name"] for parameter in document["paths"][route]["post"]["parameters"]}
-            for schema in ("ImageRequest", "ImageForm"):
+            for schema in schemas:
                 assert names == set(document["components"]["schemas"][schema]["properties"]) - {"images"}
 
     def test_none_has_a_default_that_clients_would_send(self, document: Any) -> None:
         """Sent in the body and in the query, one's default would contradict the other's value."""
-        for route in ("/encode", "/reconstruct"):
+        for route in FORMS:
             for parameter in document["paths"][route]["post"]["parameters"]:
                 assert "default" not in parameter["schema"]
                 assert "null" not in json.dumps(parameter["schema"])
-        for name in ("ImageRequest", "ImageForm"):
+        for name in {schema for schemas in FORMS.values() for schema in schemas}:
             assert "default" not in str(
                 {key for field in document["components"]["schemas"][name]["properties"].values() for key in field}
             )
@@ -208,6 +213,7 @@ class TestHeaders:
     def test_of_every_media_type(self, client: TestClient, document: Any, route: str) -> None:
         bodies = {
             "/encode": {"images": [base64_png(digits()[0])], "sample": True},
+            "/score": {"images": [base64_png(digits()[0])], "k": 2},
             "/sample": {"n": 1},
             "/decode": {"z": [[0.0] * 20]},
         }
