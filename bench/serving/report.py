@@ -165,7 +165,7 @@ def bars(figures: Figures) -> list[Bar]:
         *forms,
         *(
             Bar(f"{kind}, batches of {BATCH}, of the tight loop", wanted, figures.of_tight(kind))
-            for kind, wanted in zip(BATCHES, (0.6, 0.7, 0.6), strict=True)
+            for kind, wanted in zip(BATCHES, (0.6, 0.7, 0.6, 0.6), strict=True)
         ),
         Bar("the tight loop's PNG encoder, a digit", 10, png, "us", at_most=True),
         Bar("2 workers, of one", 1.6, figures.beside(TWO_WORKERS.name)),

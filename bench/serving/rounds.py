@@ -35,7 +35,7 @@ from service.settings import Settings
 ENCODE_JSON: Final = "/encode JSON to JSON"
 BATCH: Final = 256
 BATCH_CONNECTIONS: Final = 4
-BATCHES: Final = ("encode JSON", "encode npy", "reconstruct JSON")
+BATCHES: Final = ("encode JSON", "encode npy", "reconstruct JSON", "score JSON")
 LARGE_BATCH: Final = 1024
 AT: Final = 32  # connections that this service is compared at
 # How often two servers take turns within a round, and for how long. Shared machines change their pace every few

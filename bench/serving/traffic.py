@@ -112,7 +112,7 @@ SINGLE: Final[dict[str, Request]] = {
 
 
 def batch(kind: str, count: int) -> Request:
-    """Many digits in one request; `kind` is one of tight.py's: "encode JSON", "encode npy", "reconstruct JSON"."""
+    """Many digits in one request; `kind` is one of tight.py's: "encode JSON", "encode npy", ..."""
     verb, form = kind.split()
     if form == "npy":
         return Request(f"/{verb}", npy_body(count), NPY, NPY, count)
