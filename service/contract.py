@@ -23,6 +23,7 @@ ENCODER_FILE: Final = "encoder.onnx"
 DECODER_FILE: Final = "decoder.onnx"
 GOLDEN_FILE: Final = "golden.npz"
 PRIOR_FILE: Final = "prior.npz"  # optional
+STATISTICS_FILE: Final = "statistics.npz"  # optional
 CARD_FILE: Final = "README.md"
 REQUIRED_FILES: Final = (ENCODER_FILE, DECODER_FILE, GOLDEN_FILE, CARD_FILE)
 
@@ -43,6 +44,43 @@ PRIOR_WEIGHTS: Final = "weights"
 PRIOR_MEANS: Final = "means"
 PRIOR_CHOLESKY: Final = "cholesky"
 PRIOR_ARRAYS: Final = (PRIOR_LABELS, PRIOR_SHARES, PRIOR_WEIGHTS, PRIOR_MEANS, PRIOR_CHOLESKY)
+
+# Arrays of `statistics.npz`, float32, of the test set unless something else is said. For each of L latents: the mean of
+# its part of the rate, and mean and standard deviation of mu, [L]. What typicality needs: for each of K Gaussians over
+# the latents, mean [K, 2] and lower triangular factor of the covariance [K, 2, 2] of the terms log(1 + squared error)
+# and log(1 + rate) of the training images that belong to it; and Q quantiles of the surprisal, ascending, [Q], at the
+# probabilities (i + 1/2) / Q. The Gaussians are those of `prior.npz`, labels in order, or where there is none a single
+# one with mean `mu_mean` and standard deviations `mu_std`. `variance` [] is that of the objective's Gaussian, for
+# pixels in [-1, 1]; 0 where the objective has none.
+STATISTICS_RATE: Final = "rate"
+STATISTICS_MU_MEAN: Final = "mu_mean"
+STATISTICS_MU_STD: Final = "mu_std"
+STATISTICS_TERM_MEANS: Final = "term_means"
+STATISTICS_TERM_CHOLESKY: Final = "term_cholesky"
+STATISTICS_SURPRISALS: Final = "surprisals"
+STATISTICS_VARIANCE: Final = "variance"
+STATISTICS_ARRAYS: Final = (
+    STATISTICS_RATE,
+    STATISTICS_MU_MEAN,
+    STATISTICS_MU_STD,
+    STATISTICS_TERM_MEANS,
+    STATISTICS_TERM_CHOLESKY,
+    STATISTICS_SURPRISALS,
+    STATISTICS_VARIANCE,
+)
+
+# The objectives whose terms the service can compute.
+SQUARED_ERROR: Final = "squared-error"
+CALIBRATED: Final = "calibrated"
+BERNOULLI: Final = "bernoulli"
+OBJECTIVES: Final = (SQUARED_ERROR, CALIBRATED, BERNOULLI)
+
+# A probability that is read off x_hat in float32 counts as at least this.
+LEAST_PROBABILITY: Final = 1e-6
+
+# Beyond the last quantile of the surprisal, typicality falls exponentially, by a factor of e for each `scale`: the mean
+# excess of the surprisals over their quantile of this probability.
+TAIL: Final = 0.9
 
 # How far a runtime may be from PyTorch: at export, on the machine that exports; at load, on any machine or provider,
 # where float32 sums are taken in another order. Images may differ by one grey level: values lie on rounding edges.

@@ -27,10 +27,12 @@ def write_bundle(
     background: int = 0,
     seed: int = 0,
     prior: bool = False,
+    objective: str = "none",
+    statistics: bool = False,
 ) -> Path:
     """Write a bundle with random weights to `models/name/version` and return that folder.
 
-    With `prior` it has one: of labels 1 and 4, two Gaussians each.
+    With `prior` it has one: of labels 1 and 4, two Gaussians each. With `statistics` it has those, too, made up.
     """
     folder = models / name / str(version)
     folder.mkdir(parents=True)
@@ -46,7 +48,7 @@ def write_bundle(
         image_shape=image_shape,
         background=background,
         latent_dim=latent_dim,
-        objective="none",
+        objective=objective,
         recipe={},
         metrics={"total": 1.0},
         files={},
@@ -57,6 +59,9 @@ def write_bundle(
     (folder / names.DECODER_FILE).write_bytes(_decoder(contract, out))
     if prior:
         np.savez(folder / names.PRIOR_FILE, **mixtures(latent_dim, seed))  # type: ignore[arg-type]
+    if statistics:
+        arrays = made_up_statistics(latent_dim, 4 if prior else 1)
+        np.savez(folder / names.STATISTICS_FILE, **arrays)  # type: ignore[arg-type]
     (folder / names.CARD_FILE).write_text(f"# {contract.id}\n")
 
     image = np.random.Generator(np.random.PCG64(seed + 1)).integers(0, 256, (4, *image_shape), np.uint8)
@@ -64,7 +69,7 @@ def write_bundle(
     mu, logvar = hidden[:, :latent_dim], hidden[:, latent_dim:]
     x_hat = np.tanh(mu @ out)
     decoded = ((x_hat + 1) * np.float32(127.5)).round().clip(0, 255).astype(np.uint8).reshape(image.shape)
-    arrays: dict[str, npt.NDArray[Any]] = {
+    arrays = {
         names.IMAGE: image,
         names.MU: mu,
         names.LOGVAR: logvar,
@@ -85,6 +90,19 @@ def mixtures(latent_dim: int, seed: int = 0) -> dict[str, npt.NDArray[Any]]:
         names.PRIOR_WEIGHTS: np.array([[0.5, 0.5], [0.9, 0.1]], np.float32),
         names.PRIOR_MEANS: np.array([[10], [20], [30], [40]], np.float32).repeat(latent_dim, 1).reshape(2, 2, -1),
         names.PRIOR_CHOLESKY: np.tril(draw((2, 2, latent_dim, latent_dim), np.float32) / 4),
+    }
+
+
+def made_up_statistics(latent_dim: int, components: int) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of a statistics.npz for so many Gaussians over the latents."""
+    return {
+        names.STATISTICS_RATE: np.arange(latent_dim, dtype=np.float32) % 3,
+        names.STATISTICS_MU_MEAN: np.zeros(latent_dim, np.float32),
+        names.STATISTICS_MU_STD: np.ones(latent_dim, np.float32),
+        names.STATISTICS_TERM_MEANS: np.full((components, 2), 2, np.float32),
+        names.STATISTICS_TERM_CHOLESKY: np.tile(np.eye(2, dtype=np.float32), (components, 1, 1)),
+        names.STATISTICS_SURPRISALS: np.linspace(0, 20, 100, dtype=np.float32),
+        names.STATISTICS_VARIANCE: np.full((), 0.5, np.float32),
     }
 
 

@@ -13,13 +13,15 @@ COMMANDS: Final = {
     "train": ("training.run", "train a recipe, evaluate it on the test set, and export it as a bundle"),
     "export": ("training.export", "evaluate a finished run again, and export it as a bundle"),
     "evaluate": ("training.evaluate", "measure the figures of a bundle again"),
+    "statistics": ("training.statistics", "add statistics to a bundle that was exported without them"),
+    "typicality": ("training.typicality", "measure how well typicality tells test images from other pictures"),
     "compare": ("training.compare", "show the figures of all runs side by side"),
 }
 USAGE: Final = "\n".join(
     [
         "usage: python -m training COMMAND ...",
         "",
-        *(f"  {name:<10}{purpose}" for name, (_, purpose) in COMMANDS.items()),
+        *(f"  {name:<12}{purpose}" for name, (_, purpose) in COMMANDS.items()),
         "",
         "python -m training COMMAND --help shows the options of a command. Without a command, train is meant.",
     ]

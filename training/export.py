@@ -3,9 +3,10 @@
     python -m training export runs/mnist-mlp/checkpoint.pt --data-dir DIR       (also: python -m training.export ...)
 
 A bundle has two ONNX graphs with grey levels as input and output, which are compared with PyTorch on real test images
-before anything is written; the prior that is fitted to the codes (prior.npz); a few test images with the outputs
-PyTorch gave (golden.npz); the contract (model.json); and the card with its figures, which are measured on those graphs.
-The bundle appears whole, by one rename. The same checkpoint gives the same bytes.
+before anything is written; the prior that is fitted to the codes (prior.npz); the statistics of the test set
+(statistics.npz); a few test images with the outputs PyTorch gave (golden.npz); the contract (model.json); and the card
+with its figures, which are measured on those graphs. The bundle appears whole, by one rename. The same checkpoint gives
+the same bytes.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ from training.graphs import Graphs
 from training.model import VAE, to_image, to_signal
 from training.objective import reparametrise
 from training.prior import Prior
+from training.recipe import recorded
+from training.statistics import Statistics
 from training.steps import SILENT, Steps
 
 GOLDEN_IMAGES: Final = 16
@@ -89,12 +92,16 @@ def export(
     if version is not None and not overwrite:
         versions.refuse_taken(place / str(version))
     measured = measure(run, sets, version or versions.next_free(place), steps=steps)
+    statistics: Statistics | None = None
     while True:
         bundle = measured.bundle
         if version is None and (same := versions.find_same(place, bundle, measured.encoder, measured.decoder)):
             return Exported(same, dataclasses.replace(bundle, version=int(same.name)), new=False)
+        if statistics is None:
+            recipe = recorded(bundle.recipe, "It")
+            statistics = Statistics.measure(measured.graphs, recipe, measured.prior, sets, steps)
         with steps.step("card and pictures"):
-            bundle, files = _files(measured, run, sets)
+            bundle, files = _files(measured, statistics, run, sets)
         try:
             versions.publish(files, place / str(bundle.version), overwrite=overwrite)
         except VersionTaken:
@@ -151,12 +158,13 @@ def _renumbered(measured: Measured, version: int) -> Measured:
     return dataclasses.replace(measured, bundle=bundle, encoder=encoder, decoder=decoder)
 
 
-def _files(measured: Measured, run: Trained, sets: Sets) -> tuple[Contract, dict[str, bytes]]:
+def _files(measured: Measured, statistics: Statistics, run: Trained, sets: Sets) -> tuple[Contract, dict[str, bytes]]:
     """The contract of a bundle with the hashes of its files, and all files of the bundle by name."""
     files = {
         contract.ENCODER_FILE: measured.encoder,
         contract.DECODER_FILE: measured.decoder,
         contract.PRIOR_FILE: measured.prior.to_bytes(),
+        contract.STATISTICS_FILE: statistics.to_bytes(),
         contract.GOLDEN_FILE: _golden(run.model, sets.test_images, sets.test_labels),
     }
     files |= card.write(measured.bundle, measured.graphs, measured.prior, sets, run.history)

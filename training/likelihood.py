@@ -10,6 +10,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from service.contract import LEAST_PROBABILITY
 from training import parallel
 from training.graphs import CHUNK, Graphs
 from training.model import to_signal
@@ -17,8 +18,6 @@ from training.objective import binarise, distortion, gaussian_distortion, log_we
 from training.recipe import Recipe
 
 NOISE_SEED: Final = 0
-# A probability that is read off x_hat in float32 counts as at least this.
-LEAST_PROBABILITY: Final = 1e-6
 # Latents that are decoded in one run: few enough that their images stay in the cache until they are compared, and of
 # large images no more than this many pixels.
 ROWS: Final = 500

@@ -66,10 +66,10 @@ def rate(mu: Tensor, logvar: Tensor) -> Tensor:
 
     Both float32 [N, L], `logvar` the log of the variance; the result is float32 [N], in nats.
     """
-    return _rates(mu, logvar).sum(1)
+    return rates(mu, logvar).sum(1)
 
 
-def _rates(mu: Tensor, logvar: Tensor) -> Tensor:
+def rates(mu: Tensor, logvar: Tensor) -> Tensor:
     """Each latent's part of the rate, [N, L]."""
     return 0.5 * (mu.square() + logvar.exp() - 1 - logvar)
 
@@ -131,14 +131,14 @@ class Objective:
         if len(noise) > 1:
             return self._importance_weighted(model, x, mu, logvar, noise)
         distortions = self._distortion(model.activation(_draw(mu, logvar, noise[0])), x)  # [N]
-        rates = _rates(mu, logvar)  # [N, L]
-        per_image = rates.sum(1)  # [N]
+        per_latent = rates(mu, logvar)  # [N, L]
+        per_image = per_latent.sum(1)  # [N]
         beta = self._beta(progress)
         if self._recipe.free_bits:
             # A latent adds to the loss only while its mean rate over the whole batch exceeds the free bits (Kingma et
             # al. 2016, Improved Variational Inference with Inverse Autoregressive Flow, equation 15).
-            paid = self._group.mean(rates.detach()) > self._recipe.free_bits  # [L]
-            loss = self._group.part(distortions + beta * (rates * paid).sum(1))
+            paid = self._group.mean(per_latent.detach()) > self._recipe.free_bits  # [L]
+            loss = self._group.part(distortions + beta * (per_latent * paid).sum(1))
             loss = loss + beta * self._recipe.free_bits * (~paid).sum() / self._group.size
         else:
             loss = self._group.part(distortions + beta * per_image)

@@ -39,7 +39,7 @@ def main() -> int:
     parser.add_argument("--only", metavar="NAME,NAME", help="of the peers only these, by any part of their names")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every single measurement there")
     parser.add_argument(
-        "--bundle", type=Path, metavar="DIR", default=MODELS / "mnist-mlp" / "1", help="the model to serve"
+        "--bundle", type=Path, metavar="DIR", default=MODELS / "mnist-mlp" / "2", help="the model to serve"
     )
     parser.add_argument(
         "--environments",

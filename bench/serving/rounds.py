@@ -40,6 +40,7 @@ BATCHES: Final = {  # with the part of the tight loop's rate that each is to rea
     "encode JSON": 0.6,
     "encode npy": 0.7,
     "reconstruct JSON": 0.6,
+    "score JSON": 0.6,
     "interpolate JSON": 0.6,
     "traverse JSON": 0.6,
 }

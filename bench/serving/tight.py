@@ -3,9 +3,9 @@
     BENCH_ENCODER=encoder.onnx python -m bench.serving.tight IMAGES SECONDS < BODIES
 
 The same bytes in and the same kind of bytes out as the service has, for "encode JSON", "encode npy" (in and out),
-"reconstruct JSON", "interpolate JSON" and "traverse JSON"; decoder.onnx lies beside the encoder. Prints one line of
-JSON: for each job the images per second and the microseconds per image of each stage. Of walks the images that are made
-count, and they are as many.
+"reconstruct JSON", "score JSON", "interpolate JSON" and "traverse JSON"; the other files of the bundle lie beside the
+encoder. Prints one line of JSON: for each job the images per second and the microseconds per image of each stage. Of
+walks the images that are made count, and they are as many.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ class Work:
 
     def __init__(self, encoder: Path) -> None:
         self.encoder, self.decoder = _session(encoder), _session(encoder.with_name("decoder.onnx"))
+        self.density = Density(encoder.with_name("prior.npz"), encoder.with_name("statistics.npz"))
 
     def encode_json(self, body: bytes, stage: Stages) -> bytes:
         """Base64 PNGs in JSON to latents in JSON."""
@@ -115,6 +116,22 @@ class Work:
         with stage("base64"):
             return [pybase64.b64encode_as_string(file) for file in files]
 
+    def score_json(self, body: bytes, stage: Stages) -> bytes:
+        """Base64 PNGs in JSON to distortion, rate, elbo and typicality in JSON."""
+        images = self._images(body, stage)
+        mu, logvar = self._encode(images, stage)
+        with stage("run decoder"):
+            (x_hat,) = self.decoder.run(["x_hat"], {"z": mu})
+        with stage("squared error"):
+            off = (images * np.float32(2 / 255) - np.float32(1) - x_hat).reshape(len(images), -1)
+            distortion = np.einsum("np,np->n", off, off)
+        with stage("rate"):
+            rate = 0.5 * (mu * mu + np.exp(logvar) - 1 - logvar).sum(1)
+        with stage("typicality"):
+            typicality = self.density.typicality(mu, np.log1p(np.stack((distortion, rate), 1)))
+        fields = {"distortion": distortion, "rate": rate, "elbo": -(distortion + rate), "typicality": typicality}
+        return _dump(fields, stage)
+
     def _images(self, body: bytes, stage: Stages) -> Images:
         with stage("parse JSON"):
             texts = orjson.loads(body)["images"]
@@ -127,6 +144,50 @@ class Work:
         with stage("run encoder"):
             mu, logvar = self.encoder.run(["mu", "logvar"], {"image": images})
         return mu, logvar
+
+
+class Density:
+    """What typicality compares with; see `service/inference/statistics.py`.
+
+    Here one product takes a whole batch, so the last bits of a row depend on the rows beside it.
+    """
+
+    def __init__(self, prior: Path, statistics: Path) -> None:
+        with np.load(prior) as file, np.load(statistics) as other:
+            latents = file["means"].shape[-1]
+            cholesky = file["cholesky"].reshape(-1, latents, latents).astype(np.float64)
+            term_cholesky = other["term_cholesky"].astype(np.float64)
+            self.term_means, self.surprisals = other["term_means"], other["surprisals"]
+            means, weights = file["means"].reshape(-1, latents, 1), file["shares"][:, None] * file["weights"]
+        whiten, term_whiten = np.linalg.inv(cholesky), np.linalg.inv(term_cholesky).astype(np.float32)
+        determinants = [np.diagonal(each, axis1=1, axis2=2).prod(1) for each in (cholesky, term_cholesky)]
+        self.log_weights = np.log(weights.ravel() / determinants[0] / determinants[1]).astype(np.float32)
+        self.whiten = np.ascontiguousarray(whiten.reshape(-1, latents).T, np.float32)
+        self.offset = (whiten @ means).ravel().astype(np.float32)
+        self.term_whiten = term_whiten[:, 0, 0], term_whiten[:, 1, 0], term_whiten[:, 1, 1]
+        excess = self.surprisals - self.surprisals[int(0.9 * len(self.surprisals))]
+        self.tail = excess[excess >= 0].mean()
+
+    def typicality(self, mu: Floats, terms: Floats) -> Floats:
+        """The typicality of codes [N, L] with terms [N, 2]: [N]. Some rows at a time, which stay in the cache."""
+        return np.concatenate(
+            [self._typicality(mu[row : row + 32], terms[row : row + 32]) for row in range(0, len(mu), 32)]
+        )
+
+    def _typicality(self, mu: Floats, terms: Floats) -> Floats:
+        away = (mu @ self.whiten - self.offset).reshape(len(mu), len(self.log_weights), -1)
+        first, second = (terms[:, place, None] - self.term_means[:, place] for place in (0, 1))
+        of_first, of_both, of_second = self.term_whiten
+        distance = np.einsum("nkl,nkl->nk", away, away)
+        distance += (of_first * first) ** 2 + (of_both * first + of_second * second) ** 2
+        joint = self.log_weights - distance / 2
+        largest = joint.max(1)
+        surprisal = -np.log(np.exp(joint - largest[:, None]).sum(1)) - largest
+        count = len(self.surprisals)
+        below = np.interp(surprisal, self.surprisals, (np.arange(count) + 0.5) / count)
+        beyond = np.maximum(surprisal - self.surprisals[-1], 0)
+        found: Floats = ((1 - below) * np.exp(-beyond / self.tail)).astype(np.float32)
+        return found
 
 
 def png_files(images: Images) -> list[bytes]:
@@ -173,6 +234,7 @@ JOBS: Final = {
     "encode JSON": Work.encode_json,
     "encode npy": Work.encode_npy,
     "reconstruct JSON": Work.reconstruct_json,
+    "score JSON": Work.score_json,
     "interpolate JSON": Work.interpolate_json,
     "traverse JSON": Work.traverse_json,
 }

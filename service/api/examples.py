@@ -37,6 +37,10 @@ def request_examples(model: Model) -> dict[str, dict[str, Any]]:
     dims = _two_latents(model)
     here = [1.0] * latent_dim
     there = [(-1.0) ** latent for latent in range(latent_dim)]
+    scores = {
+        "typicality": _example("Is it like the images of the test set?", images=[DIGIT]),
+        "likelihood": _example("Its log-likelihood, estimated with 64 draws", images=[DIGIT], k=64, seed=1),
+    }
     return {
         "ImageRequest": {
             "digit": _example("One picture", images=[DIGIT]),
@@ -45,6 +49,7 @@ def request_examples(model: Model) -> dict[str, dict[str, Any]]:
             ),
             "photo": _example("A picture whose ink is to be found and centred", images=[DIGIT], preprocess="digit"),
         },
+        "ScoreRequest": scores if autoencoder.statistics is not None else {},
         "SampleRequest": samples,
         "DecodeRequest": {
             "centre": _example("The latent in the middle of the normal prior", z=[[0.0] * latent_dim]),

@@ -24,6 +24,8 @@ from service.api.schemas import (
     PictureOptions,
     Problem,
     SampleRequest,
+    ScoreOptions,
+    ScoreRequest,
     TraverseOptions,
     TraverseRequest,
 )
@@ -34,6 +36,7 @@ Document = dict[str, Any]
 # The JSON bodies that can hold pictures, with their options.
 _OPTIONS: Final[dict[type[BaseModel], type[PictureOptions]]] = {
     ImageRequest: ImageOptions,
+    ScoreRequest: ScoreOptions,
     InterpolateRequest: InterpolateOptions,
     TraverseRequest: TraverseOptions,
 }
@@ -182,7 +185,7 @@ def _complete_operation(operation: Document, examples: Document) -> None:
         response["headers"] = headers(*_ALWAYS) | response.get("headers", {})
     for content in operation.get("requestBody", {}).get("content", {}).values():
         name = content["schema"].get("$ref", "").rpartition("/")[2]
-        if name in examples:
+        if examples.get(name):
             content["examples"] = examples[name]
 
 

@@ -23,8 +23,6 @@ from service.api.multipart import read_multipart
 from service.api.request_head import JSON, MULTIPART, NPY, RequestOptions, too_large
 from service.api.schemas import (
     DecodeRequest,
-    ImageOptions,
-    ImageRequest,
     InterpolateRequest,
     PictureOptions,
     SampleRequest,
@@ -153,18 +151,23 @@ def read_sample(body: Body, reservation: Reservation) -> SampleRequest:
 
 
 def parse_images(
-    body: Body, registry: Registry, settings: Settings, reservation: Reservation
-) -> ImageForm[ImageOptions]:
-    """The options and the picture files of a request with images. Decodes no picture.
+    body: Body,
+    registry: Registry,
+    settings: Settings,
+    reservation: Reservation,
+    options: type[Options],
+    request: type[Options],
+) -> ImageForm[Options]:
+    """The options and the picture files of a request with images, in JSON a `request`. Decodes no picture.
 
     Raises InvalidInput, LimitExceeded, Unknown, HTTPException (400) when the body breaks the rules of its media type,
     and Overloaded when there is no room for so many images or bytes.
     """
-    options, pictures = options_and_pictures(body, ImageOptions, ImageRequest, settings.max_batch, reservation)
+    said, pictures = options_and_pictures(body, options, request, settings.max_batch, reservation)
     if body.options.media_type != NPY:
         codec.check_batch(len(pictures), settings.max_batch, "images")
     reservation.check_images(len(pictures))
-    return ImageForm(registry.find(options.model), options, pictures, npy=body.options.media_type == NPY)
+    return ImageForm(registry.find(said.model), said, pictures, npy=body.options.media_type == NPY)
 
 
 def quick_images(form: ImageForm[Any], settings: Settings) -> Images | None:

@@ -19,16 +19,21 @@ from service.api.schemas import (
     InterpolateAnswer,
     InterpolateOptions,
     InterpolateRequest,
+    LatentUse,
     ModelInfo,
     ModelList,
     ReconstructAnswer,
     SampleAnswer,
     SampleRequest,
+    ScoreAnswer,
+    ScoreOptions,
+    ScoreRequest,
     TraverseAnswer,
     TraverseOptions,
     TraverseRequest,
 )
 from service.errors import BundleRefused
+from service.inference.autoencoder import Autoencoder
 from service.inference.registry import Model
 
 router = APIRouter()
@@ -77,6 +82,25 @@ async def encode() -> Response:
 async def reconstruct() -> Response:
     """Encode each image and decode it again, from its mean or, with `sample`, from a draw."""
     return VerbResponse(verbs.reconstruct)
+
+
+@router.post(
+    "/score",
+    tags=["verbs"],
+    summary="How typical images are",
+    response_class=Response,
+    responses=openapi.verb_answers(
+        ScoreAnswer,
+        LATENT_TYPES,
+        "The scores. As an array, float32 [4, N]: distortion, rate, elbo and typicality, in that order; with `k` a "
+        "fifth row, log_likelihood.",
+        "X-Seed",
+    ),
+    openapi_extra=openapi.image_body(IMAGE_BODIES, ScoreRequest, ScoreOptions),
+)
+async def score() -> Response:
+    """Say how well the model explains each image, and where it lies among the images of its test set."""
+    return VerbResponse(verbs.score)
 
 
 @router.post(
@@ -171,6 +195,22 @@ def _info(model: Model) -> ModelInfo:
         priors=model.autoencoder.priors,
         labels=model.autoencoder.labels,
         label_names=model.autoencoder.label_names,
+        latents=_latents(model.autoencoder),
         provider=model.engine.provider,
         card=model.engine.card,
     )
+
+
+def _latents(autoencoder: Autoencoder) -> list[LatentUse]:
+    statistics = autoencoder.statistics
+    if statistics is None:
+        return []
+    return [
+        LatentUse(
+            index=index,
+            rate=float(statistics.rate[index]),
+            mu_mean=float(statistics.mu_mean[index]),
+            mu_std=float(statistics.mu_std[index]),
+        )
+        for index in autoencoder.busiest
+    ]

@@ -97,7 +97,7 @@ class _Request(BaseModel):
 
 
 class PictureOptions(_Request):
-    """The options of every request that can have pictures."""
+    """The options of every request that can have pictures: how these are read, and by which model."""
 
     model: ModelReference
     preprocess: Preprocess = Field(
@@ -110,20 +110,45 @@ class PictureOptions(_Request):
 
 
 class ImageOptions(PictureOptions):
-    """The options of a request with images. They are the same for every media type."""
+    """The options of a request to encode or reconstruct images."""
 
     sample: bool = Field(False, description="Draw z from the posterior instead of using its mean, mu.")
     seed: Seed
 
 
-class ImageRequest(ImageOptions):
-    """A batch of pictures in JSON."""
+class ScoreOptions(PictureOptions):
+    """The options of a request to score images."""
 
-    images: Annotated[list[str], FailFast()] = Field(
+    k: int | None = Field(
+        None,
+        ge=1,
+        le=_MOST_ITEMS,
+        description="Draws of each image for `log_likelihood`; at most VAE_MAX_BATCH draws of all images together.",
+    )
+    seed: Seed
+
+
+Pictures = Annotated[
+    list[str],
+    FailFast(),
+    Field(
         description="PNG, JPEG, WebP, GIF or BMP files in base64, bare or as data: URIs.",
         min_length=1,
         max_length=_MOST_ITEMS,
-    )
+    ),
+]
+
+
+class ImageRequest(ImageOptions):
+    """A batch of pictures in JSON."""
+
+    images: Pictures
+
+
+class ScoreRequest(ScoreOptions):
+    """A batch of pictures to score, in JSON."""
+
+    images: Pictures
 
 
 class SampleRequest(_Request):
@@ -193,8 +218,8 @@ class TraverseOptions(PictureOptions):
         default_factory=list,
         min_length=1,
         max_length=_MOST_ITEMS,
-        description="Indices of the latents to change, one row of images for each. Default: the five whose means "
-        "differ most from image to image, by the bundle's own figures.",
+        description="Indices of the latents to change, one row of images for each. Default: the five that "
+        "say most about an image, by the bundle's own figures.",
     )
     range: Annotated[
         list[Annotated[float, Field(ge=-LATENT_LIMIT, le=LATENT_LIMIT)]], FailFast(), BeforeValidator(_split)
@@ -238,6 +263,25 @@ class ReconstructAnswer(EncodeAnswer):
     )
 
 
+class ScoreAnswer(_Answer):
+    """How well the model explains each image, and how typical it is of the model's test set."""
+
+    distortion: list[float] = Field(
+        description="The objective's reconstruction term: of the image decoded from mu, or with `k` the mean of draws."
+    )
+    rate: list[float] = Field(description="KL divergence of the posterior from N(0, I), in nats.")
+    elbo: list[float] = Field(description="-(distortion + rate), in the units of the objective.")
+    typicality: list[float] = Field(
+        description="The share of the model's test images that are less likely than the image, 0 to 1. Of an image "
+        "like them any value is as probable as any other; near 0 it is unlike all of them."
+    )
+    log_likelihood: list[float] | MISSING = Field(
+        MISSING, description="Importance-weighted estimate of log p(x), in the units of `elbo`; only with `k`."
+    )
+    k: int | MISSING = Field(MISSING, description="Draws of each image; only with `k`.")
+    seed: int | MISSING = Field(MISSING, description="The seed of the draws; only with `k`.")
+
+
 class SampleAnswer(_Answer):
     """New images, and the values with which they can be made again."""
 
@@ -270,6 +314,15 @@ class DecodeAnswer(_Answer):
     images: list[Png]
 
 
+class LatentUse(BaseModel):
+    """How much the images of the test set use one latent."""
+
+    index: int = Field(description="Its place in z, from 0.")
+    rate: float = Field(description="Mean of its part of the rate, in nats; near 0 it says nothing about an image.")
+    mu_mean: float
+    mu_std: float
+
+
 class ModelInfo(BaseModel):
     """A model: its contract, its card, and the provider that it runs on."""
 
@@ -291,6 +344,9 @@ class ModelInfo(BaseModel):
     priors: list[Prior] = Field(description="The priors that `/sample` can draw from. The last one is the default.")
     labels: list[int] = Field(description="Labels that `/sample` can draw.")
     label_names: list[str] = Field(description="Names of these labels, in the same order; empty where they have none.")
+    latents: list[LatentUse] = Field(
+        description="The latents, the busiest first; empty where the bundle has no statistics of its test set."
+    )
     provider: str = Field(description="The onnxruntime execution provider that it runs on.")
     card: str = Field(description="The model card, in Markdown.")
 

@@ -33,6 +33,7 @@ from service.api.requests import (
     SMALL_BYTES,
     Body,
     ImageForm,
+    Options,
     Read,
     decode_images,
     parse_images,
@@ -41,10 +42,10 @@ from service.api.requests import (
     read_sample,
     receive_body,
 )
-from service.api.schemas import ImageOptions
+from service.api.schemas import ImageOptions, ImageRequest, ScoreOptions, ScoreRequest
 from service.api.state import AppState
 from service.contract import Contract
-from service.errors import Overloaded, VaeError
+from service.errors import LimitExceeded, Overloaded, VaeError
 from service.images.codec import check_batch
 from service.images.preprocess import Images
 from service.inference.admission import Reservation
@@ -151,7 +152,7 @@ async def _watch(receive: Receive, request: RequestContext) -> None:
 
 
 async def _encode(state: AppState, body: Body, request: RequestContext) -> Answer:
-    form, images = await _read_images(state, body, request)
+    form, images = await _read_images(state, body, request, ImageOptions, ImageRequest)
     autoencoder, options = form.model.autoencoder, form.options
     posterior = await autoencoder.encode(images, request, sample=options.sample, seed=options.seed)
     arrays = (posterior.mu, posterior.logvar) + (() if posterior.z is None else (posterior.z,))
@@ -159,11 +160,29 @@ async def _encode(state: AppState, body: Body, request: RequestContext) -> Answe
 
 
 async def _reconstruct(state: AppState, body: Body, request: RequestContext) -> Answer:
-    form, images = await _read_images(state, body, request)
+    form, images = await _read_images(state, body, request, ImageOptions, ImageRequest)
     autoencoder, options = form.model.autoencoder, form.options
     result = await autoencoder.reconstruct(images, request, sample=options.sample, seed=options.seed)
     fields = {**_latents(result.posterior), "mse": result.mse}
     return await _images(state, request, body.options.answer_type, autoencoder.contract, result.images, fields)
+
+
+async def _score(state: AppState, body: Body, request: RequestContext) -> Answer:
+    form, images = await _read_images(state, body, request, ScoreOptions, ScoreRequest)
+    autoencoder, k, seed = form.model.autoencoder, form.options.k, form.options.seed
+    if k is not None:
+        draws = len(images) * k
+        if draws > state.settings.max_batch:
+            sentence = f"{draws} draws; at most {state.settings.max_batch} are allowed, of all images together."
+            raise LimitExceeded(sentence, ("k",))
+        request.was_read(autoencoder.id, draws, autoencoder.cost)
+    result = await autoencoder.score(images, request, k=k, seed=seed)
+    arrays = {name: getattr(result, name) for name in ("distortion", "rate", "elbo", "typicality")}
+    drawn: dict[str, Any] = {}
+    if result.log_likelihood is not None:
+        arrays["log_likelihood"] = result.log_likelihood
+        drawn = {"k": k, "seed": result.seed}
+    return latents_answer(body.options.answer_type, autoencoder.contract, arrays | drawn, tuple(arrays.values()))
 
 
 async def _sample(state: AppState, body: Body, request: RequestContext) -> Answer:
@@ -217,6 +236,7 @@ async def _walk(
 
 encode = Verb(_encode, IMAGE_BODIES, LATENT_TYPES)
 reconstruct = Verb(_reconstruct, IMAGE_BODIES, IMAGE_TYPES)
+score = Verb(_score, IMAGE_BODIES, LATENT_TYPES)
 sample = Verb(_sample, (JSON,), IMAGE_TYPES)
 decode = Verb(_decode, (JSON,), IMAGE_TYPES)
 interpolate = Verb(partial(_walk, parse_interpolation), SEVERAL_BODIES, IMAGE_TYPES)
@@ -225,6 +245,7 @@ traverse = Verb(partial(_walk, parse_traversal), IMAGE_BODIES, IMAGE_TYPES)
 VERBS: Final[Mapping[str, Verb]] = {
     "/encode": encode,
     "/reconstruct": reconstruct,
+    "/score": score,
     "/sample": sample,
     "/decode": decode,
     "/interpolate": interpolate,
@@ -232,13 +253,16 @@ VERBS: Final[Mapping[str, Verb]] = {
 }
 
 
-async def _read_images(state: AppState, body: Body, request: RequestContext) -> tuple[ImageForm[ImageOptions], Images]:
+async def _read_images(
+    state: AppState, body: Body, request: RequestContext, options: type[Options], schema: type[Options]
+) -> tuple[ImageForm[Options], Images]:
     settings, images = state.settings, None
+    parsed = body, state.registry, settings, request.reservation, options, schema
     if len(body.data) <= SMALL_BYTES or body.options.media_type == NPY:
-        form = parse_images(body, state.registry, settings, request.reservation)
+        form = parse_images(*parsed)
         images = quick_images(form, settings)
     else:
-        form = await state.run_in_thread(request, parse_images, body, state.registry, settings, request.reservation)
+        form = await state.run_in_thread(request, parse_images, *parsed)
     if images is None:
         images = await state.run_in_thread(request, decode_images, form, settings, request.reservation)
     autoencoder = form.model.autoencoder

@@ -1,4 +1,4 @@
-"""What a VAE can do: encode, decode, reconstruct, sample. NumPy arrays in, NumPy arrays out; no HTTP, no onnxruntime.
+"""What a VAE can do: encode, decode, reconstruct, sample, score. NumPy arrays in and out; no HTTP, no onnxruntime.
 
 All noise is drawn here and passed into the graphs. It comes from NumPy's PCG64 with the request's seed, in the order of
 the request's rows. So the same request with the same seed has the same result, whatever else the engine is running.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import secrets
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Final, Literal, Protocol
 
 import numpy as np
@@ -21,6 +21,8 @@ from service.inference.batcher import Batcher
 from service.inference.engine import Floats, Images
 from service.inference.job import Job
 from service.inference.prior import AggregatePrior, Mixture
+from service.inference.scoring import Score, ScoredGraphs, Scorer
+from service.inference.statistics import Statistics
 from service.inference.walks import Walk
 
 Prior = Literal["normal", "aggregate"]
@@ -64,10 +66,9 @@ class Sample:
     prior: Prior
 
 
-class EncoderDecoder(Protocol):
+class EncoderDecoder(ScoredGraphs, Protocol):
     """What an autoencoder needs from an engine. Tests use a fake one."""
 
-    def encode(self, images: Images) -> tuple[Floats, Floats]: ...  # noqa: D102
     def decode(self, z: Floats) -> Images: ...  # noqa: D102
 
 
@@ -75,7 +76,12 @@ class Autoencoder:
     """One model, with its operations."""
 
     def __init__(
-        self, contract: Contract, engine: EncoderDecoder, batcher: Batcher, prior: AggregatePrior | None = None
+        self,
+        contract: Contract,
+        engine: EncoderDecoder,
+        batcher: Batcher,
+        prior: AggregatePrior | None = None,
+        statistics: Statistics | None = None,
     ) -> None:
         self.contract = contract
         self.id = contract.id  # stored: each request reads it
@@ -83,6 +89,8 @@ class Autoencoder:
         # its reconstruction, files, base64; and of each latent three numbers as float32 and as text.
         self.cost = 24 * math.prod(contract.image_shape) + 80 * contract.latent_dim
         self._prior = prior
+        self.statistics = statistics
+        self._scorer = None if statistics is None else Scorer(contract, engine, batcher, statistics)
         self._encode = batcher.queue("encode", engine.encode)
         self._decode = batcher.queue("decode", lambda z: (engine.decode(z),))
 
@@ -111,14 +119,20 @@ class Autoencoder:
 
     @cached_property
     def busiest(self) -> list[int]:
-        """All latents, the one with the largest variance over the codes of images first (by the aggregate prior).
+        """All latents, those first that say most about an image.
 
-        A latent that the decoder does not use has the same code for every image (Burda et al., Importance Weighted
-        Autoencoders, 2016, "active units"). Raises Unknown where the bundle has no such figures.
+        They are in the order of their mean rate over the test set; in a bundle without statistics, of their variance
+        over the codes of images, by the aggregate prior. A latent that the decoder does not use has a rate of 0, and
+        the same code for every image (Burda et al., Importance Weighted Autoencoders, 2016, "active units"). Raises
+        Unknown where the bundle has neither.
         """
-        if self._prior is None:
+        if self.statistics is not None:
+            use = self.statistics.rate.astype(np.float64)
+        elif self._prior is not None:
+            use = self._prior.overall.variance()
+        else:
             raise Unknown(f"{self.id} has no figures that say which latents are the busiest; name them in `dims`.")
-        found: list[int] = np.argsort(-self._prior.overall.variance(), kind="stable").tolist()
+        found: list[int] = np.argsort(-use, kind="stable").tolist()
         return found
 
     def label_of(self, name: str) -> int:
@@ -179,6 +193,22 @@ class Autoencoder:
         except InvalidInput as error:
             raise InvalidInput([Fault(("images", *fault.path[1:]), fault.reason) for fault in error.faults]) from error
         return Reconstruction(decoded, Posterior(mu, logvar, z, seed), squared_error(decoded, images))
+
+    async def score(self, images: Images, job: Job, *, k: int | None = None, seed: int | None = None) -> Score:
+        """How well the model explains images, uint8 [N, *image_shape], and how typical they are of its test set.
+
+        With `k` also the importance-weighted log-likelihood, of k draws from each posterior (Burda et al., Importance
+        Weighted Autoencoders, 2016, equation 8). Raises Unknown when the bundle has no statistics, RuntimeFailed, and
+        InvalidInput for images whose latents the decoder cannot take.
+        """
+        if self._scorer is None:
+            raise Unknown(f"{self.id} cannot score images: its bundle has no statistics of a test set.")
+        if k is None:
+            return await self._scorer.score(images, job, None, partial(noise, seed=0))
+        seed = new_seed() if seed is None else seed
+        score = await self._scorer.score(images, job, k, partial(noise, seed=seed))
+        score.seed = seed
+        return score
 
     async def sample(
         self,

@@ -91,9 +91,13 @@ class Batcher:
                 log.exception("A run could not be counted.")
             self._counts = False
 
-    def queue(self, kind: str, run: Run) -> BatchQueue:
-        """A new queue for one kind of run: rows [N, ...] in, arrays of N rows out, each row computed independently."""
-        return BatchQueue(kind, run, self)
+    def queue(self, kind: str, run: Run, *, weight: int = 1) -> BatchQueue:
+        """A new queue for one kind of run: rows [N, ...] in, arrays of N rows out, each row computed independently.
+
+        `weight`: how many times as long a row takes as one that is encoded and decoded. It decides which batches run
+        on the event loop.
+        """
+        return BatchQueue(kind, run, self, weight)
 
     def close(self) -> None:
         """Let the thread go when it has finished what is running; nobody waits for that here."""
@@ -121,11 +125,12 @@ class _Waiting:
 class BatchQueue:
     """A queue of rows for one kind of run."""
 
-    def __init__(self, kind: str, run: Run, batcher: Batcher) -> None:
+    def __init__(self, kind: str, run: Run, batcher: Batcher, weight: int) -> None:
         self._loop: asyncio.AbstractEventLoop  # set by the first `submit`
         self._kind = kind
         self._run = run
         self._batcher = batcher
+        self._weight = weight
         self._waiting: list[_Waiting] = []
         self._busy = False  # a batch is planned, or runs in the thread
         self._off_loop = False  # a batch runs in the thread
@@ -159,7 +164,7 @@ class BatchQueue:
         rows = sum(map(len, parts))
         if rows:
             self._batcher.count(self._kind, rows)
-        if rows <= self._batcher.inline_rows:
+        if rows * self._weight <= self._batcher.inline_rows:
             self._answer(batch, *self._run_and_time(parts))
             self._continue()
             return

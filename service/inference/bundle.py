@@ -18,6 +18,7 @@ from service.contract import Contract
 from service.errors import BundleRefused, BundleUnreadable
 from service.inference.files import MAX_BUNDLE_BYTES, MAX_CONTRACT_BYTES, read_arrays, read_regular
 from service.inference.prior import AggregatePrior, read_prior
+from service.inference.statistics import Statistics, read_statistics
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,7 @@ class Bundle:
     decoder: bytes
     golden: Golden
     prior: AggregatePrior | None
+    statistics: Statistics | None
     card: str
 
 
@@ -71,17 +73,20 @@ def read_bundle(folder: Path) -> Bundle:
             raise BundleRefused(f"{place}: {name} is not the file that {names.CONTRACT_FILE} has the SHA-256 of.")
         if name in _USED:
             files[name] = data
+    prior = read_prior(place, files[names.PRIOR_FILE], contract) if names.PRIOR_FILE in files else None
+    statistics = files.get(names.STATISTICS_FILE)
     return Bundle(
         contract,
         files[names.ENCODER_FILE],
         files[names.DECODER_FILE],
         _golden(place, files[names.GOLDEN_FILE], contract),
-        read_prior(place, files[names.PRIOR_FILE], contract) if names.PRIOR_FILE in files else None,
+        prior,
+        None if statistics is None else read_statistics(place, statistics, contract, prior),
         files[names.CARD_FILE].decode("utf-8", "replace"),
     )
 
 
-_USED: Final = (*names.REQUIRED_FILES, names.PRIOR_FILE)
+_USED: Final = (*names.REQUIRED_FILES, names.PRIOR_FILE, names.STATISTICS_FILE)
 
 
 def _read(folder: Path, name: str, most: int) -> bytes:

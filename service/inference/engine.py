@@ -72,18 +72,22 @@ class Engine:
         return mu, logvar
 
     def decode(self, z: Floats) -> Images:
-        """Latents float32 [N, latent_dim] -> images uint8 [N, *image_shape].
+        """Latents float32 [N, latent_dim] -> images uint8 [N, *image_shape]; raises as `decode_means`."""
+        return self.decode_means(z)[0]
 
-        Raises RuntimeFailed when onnxruntime fails, or when the pixels before rounding are not finite although the
-        latents are no worse than the golden ones. Raises InvalidInput when that is due to the latents: the golden ones
-        give what they should, even now.
+    def decode_means(self, z: Floats) -> tuple[Images, Floats]:
+        """Latents float32 [N, latent_dim] -> images uint8 and the mean images behind them, x_hat float32 in [-1, 1].
+
+        Both are [N, *image_shape]. Raises RuntimeFailed when onnxruntime fails, or when x_hat is not finite although
+        the latents are no worse than the golden ones. Raises InvalidInput when that is due to the latents: the golden
+        ones give what they should, even now.
         """
         images, x_hat = self._run(self._decoder, [names.IMAGE, names.X_HAT], names.Z, z)
         if not np.isfinite(x_hat.sum()):
             if z is not self._golden.z and self._decodes_golden():
                 raise InvalidInput(_overflows(x_hat))
             raise RuntimeFailed(f"{self.contract.id}: the decoder gave values that are not finite.")
-        return images
+        return images, x_hat
 
     def check(self) -> None:
         """Run the golden self-test: run the golden inputs and compare the outputs with PyTorch's.

@@ -237,4 +237,5 @@ def _open(folder: Path, options: RegistryOptions) -> Model:
     inline = int(INLINE_SECONDS / engine.seconds_per_image()) if engine.provider == CPU else 0
     name = engine.contract.id
     batcher = Batcher(name, max_rows=options.batch, inline_rows=inline, count=partial(options.count, name))
-    return Model(Autoencoder(engine.contract, engine, batcher, bundle.prior), engine, batcher)
+    autoencoder = Autoencoder(engine.contract, engine, batcher, bundle.prior, bundle.statistics)
+    return Model(autoencoder, engine, batcher)

@@ -35,14 +35,14 @@ def execute(page: Page, block: Locator) -> Response:
 def test_the_page_needs_no_other_host(page: Page, server: Server) -> None:
     """The page itself checks that."""
     open_docs(page, server)
-    expect(page.locator(".opblock")).to_have_count(11)
+    expect(page.locator(".opblock")).to_have_count(12)
     expect(page.locator(".info .title")).to_contain_text("VAE inference service")
 
 
 @pytest.mark.parametrize(
     "operation",
     [
-        *("verbs-encode", "verbs-reconstruct", "verbs-sample", "verbs-decode"),
+        *("verbs-encode", "verbs-reconstruct", "verbs-score", "verbs-sample", "verbs-decode"),
         *("verbs-interpolate", "verbs-traverse"),
         *("models-list_models", "models-get_model", "probes-livez", "probes-readyz", "probes-metrics"),
     ],
@@ -52,7 +52,7 @@ def test_every_operation_can_be_tried_as_it_stands(page: Page, server: Server, o
     assert execute(page, try_out(page, operation)).status == 200
 
 
-@pytest.mark.parametrize("operation", ["encode", "reconstruct", "traverse"])
+@pytest.mark.parametrize("operation", ["encode", "reconstruct", "score", "traverse"])
 @pytest.mark.parametrize("media_type", ["multipart/form-data", "image/png"])
 def test_a_picture_can_be_sent_as_a_file(page: Page, server: Server, operation: str, media_type: str) -> None:
     open_docs(page, server)

@@ -16,7 +16,7 @@ import numpy as np
 from vae_client import AuthenticatedClient, Client
 from vae_client.api.models import get_model, list_models
 from vae_client.api.probes import livez, metrics, readyz
-from vae_client.api.verbs import decode, encode, interpolate, reconstruct, sample, traverse
+from vae_client.api.verbs import decode, encode, interpolate, reconstruct, sample, score, traverse
 from vae_client.models import (
     DecodeRequest,
     ImageForm,
@@ -27,6 +27,8 @@ from vae_client.models import (
     InterpolateRequestPath,
     Problem,
     SampleRequest,
+    ScoreForm,
+    ScoreRequest,
     TraverseRequest,
 )
 from vae_client.types import UNSET, File
@@ -59,6 +61,11 @@ def main(url: str, key: str) -> None:
         ]
         assert all(isinstance(answer, Problem) for answer in refused)
         reconstructed = reconstruct.sync(client=client, body=ImageRequest(images=[text] * 2))
+        scores = [
+            score.sync(client=client, body=form)
+            for form in (ScoreRequest(images=[text]), ScoreForm(images=[File(BytesIO(data))]), File(BytesIO(data)))
+        ]
+        likely = score.sync(client=client, body=ScoreRequest(images=[text], k=5, seed=2))
         samples = sample.sync(client=client, body=SampleRequest(n=3, seed=5))
         decoded = decode.sync(client=client, body=DecodeRequest(z=samples.z))
         assert decoded.images == samples.images
@@ -81,6 +88,8 @@ def main(url: str, key: str) -> None:
                     "pointers": [item.pointer for item in refused[1].errors],
                     "reconstructed_mu": reconstructed.mu,
                     "mse": reconstructed.mse,
+                    "typicality": [answer.typicality for answer in scores],
+                    "draws": [likely.k, likely.seed, len(likely.log_likelihood)],
                     "samples": np.shape(samples.z),
                     "walks": [len(answer.images) for answer in walks],
                     "prior": samples.prior.value,

@@ -66,6 +66,9 @@ def test_a_generated_client_gets_the_right_latents(serve: Callable[..., Server],
     assert got["refused"] == [401, 422, 404]
     assert got["pointers"] == ["/images/0"]
     assert len(got["mse"]) == 2
+    assert len(got["typicality"]) == 3
+    assert all(each == got["typicality"][0] and each[0] > 0.01 for each in got["typicality"])
+    assert got["draws"] == [5, 2, 1]
     assert got["samples"] == [3, 20]
     assert got["walks"] == [3, 3, 15, 4, 14]
     assert (got["prior"], got["default"], got["latent_dim"]) == ("aggregate", "mnist-mlp@2", 20)

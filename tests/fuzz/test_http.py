@@ -12,7 +12,7 @@ from harness.connection import request
 from harness.digits import base64_png, digits
 from tests.fuzz.target import Target, good_request, is_problem
 
-VERBS = ("/encode", "/reconstruct", "/sample", "/decode", "/interpolate", "/traverse")
+VERBS = ("/encode", "/reconstruct", "/score", "/sample", "/decode", "/interpolate", "/traverse")
 BODY = json.dumps({"images": [base64_png(digits()[1])]}).encode()
 HIDDEN = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"  # the request that an attacker tries to smuggle in
 

@@ -22,7 +22,16 @@ from service.api.error_handlers import error_answer
 from service.api.points import parse_interpolation, parse_traversal
 from service.api.request_head import JSON, MULTIPART, NPY, RequestOptions
 from service.api.requests import Body, decode_images, parse_images, read_form, read_latents
-from service.api.schemas import DecodeRequest, ImageRequest, InterpolateRequest, SampleRequest, TraverseRequest
+from service.api.schemas import (
+    DecodeRequest,
+    ImageOptions,
+    ImageRequest,
+    InterpolateRequest,
+    SampleRequest,
+    ScoreOptions,
+    ScoreRequest,
+    TraverseRequest,
+)
 from service.errors import InvalidInput, VaeError
 from service.images import codec
 from service.images.preprocess import Images, Preprocess
@@ -43,7 +52,9 @@ def registry() -> Registry:
 
 def images_of(body: Body, registry: Registry) -> Images:
     """What a verb makes of a request's body."""
-    return decode_images(parse_images(body, registry, SETTINGS, Reservation()), SETTINGS, Reservation())
+    return decode_images(
+        parse_images(body, registry, SETTINGS, Reservation(), ImageOptions, ImageRequest), SETTINGS, Reservation()
+    )
 
 
 def documented(work: Callable[[], Any]) -> Any:
@@ -205,13 +216,15 @@ json_values = st.recursive(
     lambda inner: st.one_of(st.lists(inner), st.dictionaries(st.text(), inner)),
     max_leaves=8,
 )
-FIELDS = ["images", "model", "preprocess", "sample", "seed", "n", "temperature", "label", "prior", "z", "other"]
+FIELDS = ["images", "model", "preprocess", "sample", "seed", "n", "temperature", "label", "prior", "z", "k", "other"]
 FIELDS += ["steps", "path", "dims", "range"]
 
 
 class TestJson:
     @given(
-        st.sampled_from([ImageRequest, SampleRequest, DecodeRequest, InterpolateRequest, TraverseRequest]),
+        st.sampled_from(
+            [ImageRequest, ScoreRequest, SampleRequest, DecodeRequest, InterpolateRequest, TraverseRequest]
+        ),
         st.one_of(json_values, st.dictionaries(st.sampled_from(FIELDS), json_values)).map(json.dumps),
     )
     def test_a_document_is_a_form_or_refused(self, form: Any, text: str) -> None:
@@ -284,6 +297,7 @@ class TestMultipart:
 def test_a_query_is_options_or_refused(registry: Registry, query: list[tuple[str, str]]) -> None:
     body = Body(codec.npy_bytes(digits()[:1]), RequestOptions(NPY, query=query))
     documented(lambda: images_of(body, registry))
+    documented(lambda: parse_images(body, registry, SETTINGS, Reservation(), ScoreOptions, ScoreRequest))
 
 
 small = st.floats(-1e6, 1e6, width=32)

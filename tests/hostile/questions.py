@@ -21,7 +21,7 @@ HIDDEN: Final = b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX-Request-ID: smuggl
 PAGES: Final = ("/livez", "/readyz", "/models", "/models/mnist-mlp")
 FORM: Final = b"multipart/form-data"
 TAKES: Final = {  # the media types of the verbs' bodies, of those that are asked here
-    **dict.fromkeys(("/encode", "/reconstruct", "/traverse"), (JSON, PNG, FORM)),
+    **dict.fromkeys(("/encode", "/reconstruct", "/score", "/traverse"), (JSON, PNG, FORM)),
     "/interpolate": (JSON, FORM),
     **dict.fromkeys(("/sample", "/decode"), (JSON,)),
 }
@@ -47,6 +47,8 @@ QUESTIONS: Final = (
     Question("/encode", JSON, _pictures(*range(20))),
     Question("/encode", PNG, encoded(digits()[7])),
     Question("/reconstruct", JSON, _pictures(8)),
+    Question("/score", JSON, _pictures(8)),
+    Question("/score", JSON, _pictures(8, 9, k=20, seed=3)),
     Question("/sample", JSON, b'{"n": 2, "seed": 7}'),
     Question("/sample", JSON, b'{"n": 300, "seed": 8}'),
     Question("/interpolate", JSON, _pictures(1, 2, path="spherical")),

@@ -14,7 +14,7 @@ from service import contract
 from training import checkpoint, data, evaluate, onnx_model, versions
 from training.data import Sets
 from training.graphs import Graphs
-from training.likelihood import LEAST_PROBABILITY, Likelihood
+from training.likelihood import Likelihood
 from training.model import to_signal
 from training.networks.mlp import MLP
 from training.objective import distortion, rate
@@ -146,7 +146,7 @@ class TestLogLikelihood:
         recipe = Recipe.model_validate({**_PLAIN, "objective": "bernoulli"})
         x_hat = torch.tensor([[0.5, -0.5, 1.0, -1.0]])
         x = torch.tensor([[1.0, 1.0, 1.0, 1.0]])
-        expected = -math.log(0.75) - math.log(0.25) - 0 - math.log(LEAST_PROBABILITY)
+        expected = -math.log(0.75) - math.log(0.25) - 0 - math.log(contract.LEAST_PROBABILITY)
         assert Likelihood(recipe).distortion(x_hat, x).item() == pytest.approx(expected, rel=1e-5)
 
     def test_a_calibrated_variance_is_that_of_the_training_images(self, graphs: Graphs, sets: Sets) -> None:

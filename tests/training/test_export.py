@@ -78,7 +78,7 @@ def test_the_bundle_is_what_the_contract_says(finished: Run, small: Recipe, mode
     files = contents(finished.bundle)
     del files[contract.CONTRACT_FILE]
     assert {name: hashlib.sha256(content).hexdigest() for name, content in files.items()} == bundle.files
-    assert set(bundle.files) == {*contract.REQUIRED_FILES, contract.PRIOR_FILE} | PICTURES
+    assert set(bundle.files) == {*contract.REQUIRED_FILES, contract.PRIOR_FILE, contract.STATISTICS_FILE} | PICTURES
 
 
 def test_no_temporary_folder_is_left(finished: Run) -> None:
@@ -203,7 +203,7 @@ class TestVersions:
         assert [path.name for path in copy.bundle.parent.iterdir()] == ["1"]
         assert contents(copy.bundle) == before
 
-    @pytest.mark.parametrize("changed", ["weights", "figures", "graph", "labels"])
+    @pytest.mark.parametrize("changed", ["weights", "figures", "graph", "labels", "statistics"])
     def test_another_bundle_is_the_next_version(self, changed: str, finished: Run, tmp_path: Path) -> None:
         copy = copied(finished, tmp_path)
         document = json.loads((copy.bundle / contract.CONTRACT_FILE).read_text())
@@ -211,6 +211,8 @@ class TestVersions:
             document["identity"] = "0" * 64
         elif changed == "figures":
             document["metrics"]["total"] += 1
+        elif changed == "statistics":  # an export of older code has none
+            del document["files"][contract.STATISTICS_FILE]
         elif changed == "labels":
             document["label_names"] = [str(label) for label in range(10)]
         else:

@@ -13,10 +13,12 @@ import torch
 from harness.paths import MODELS
 from service import contract
 from service.contract import Contract
-from training import card_text, classifier, data, recipe
+from training import card_text, classifier, data, recipe, statistics
 from training.graphs import Graphs
 from training.likelihood import Likelihood
 from training.onnx_graph import session
+from training.prior import Prior
+from training.statistics import Statistics
 
 from .subset import FULL
 
@@ -100,6 +102,24 @@ def test_the_binarised_recipe_is_as_likely_as_was_asked() -> None:
     metrics = json.loads((card_text.RECORDED / "mnist-binarised.json").read_text())["metrics"]
     assert metrics["weights"] <= 1.5e6
     assert metrics["nll"] <= 86.0
+
+
+@each_latest
+def test_it_has_statistics_and_they_are_small(bundle: Path) -> None:
+    assert contract.STATISTICS_FILE in read(bundle).files
+    assert (bundle / contract.STATISTICS_FILE).stat().st_size < 100_000
+
+
+@needs_full_mnist
+def test_an_export_would_write_its_statistics_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    bundle, files = statistics.read(MODELS / "mnist-mlp" / "2")
+    graphs = Graphs(files[contract.ENCODER_FILE], files[contract.DECODER_FILE])
+    prior = Prior.from_bytes(files[contract.PRIOR_FILE])
+    found = Statistics.measure(graphs, recipe.recorded(bundle.recipe, "It"), prior, data.load_both("mnist", FULL))
+    shipped = Statistics.from_bytes(files[contract.STATISTICS_FILE])
+    for name in contract.STATISTICS_ARRAYS:
+        np.testing.assert_allclose(getattr(found, name), getattr(shipped, name), rtol=1e-3, atol=1e-4, err_msg=name)
 
 
 @each_bundle

@@ -48,7 +48,9 @@ def test_a_quality_outside_of_0_to_1_is_400(quality: str) -> None:
     assert caught.value.status_code == 400
 
 
-@pytest.mark.parametrize("route", ["/encode", "/reconstruct", "/sample", "/decode", "/interpolate", "/traverse"])
+@pytest.mark.parametrize(
+    "route", ["/encode", "/reconstruct", "/score", "/sample", "/decode", "/interpolate", "/traverse"]
+)
 def test_406_comes_before_the_body_is_read(client: TestClient, route: str) -> None:
     answer = client.post(route, content=b"garbage", headers={"accept": "text/html"})
     assert answer.status_code == 406

@@ -19,10 +19,11 @@ from service.images.codec import npy_bytes
 from service.inference.admission import Reservation
 
 COMMITTED = ROOT / "docs" / "openapi.json"
-VERBS = ("/encode", "/reconstruct", "/sample", "/decode", "/interpolate", "/traverse")
+VERBS = ("/encode", "/reconstruct", "/score", "/sample", "/decode", "/interpolate", "/traverse")
 WITH_IMAGES = {  # with the first part of their schemas' names
     "/encode": "Image",
     "/reconstruct": "Image",
+    "/score": "Score",
     "/interpolate": "Interpolate",
     "/traverse": "Traverse",
 }
@@ -66,7 +67,7 @@ def test_no_answer_of_fastapis_own_is_in_it(document: Any) -> None:
 def test_operations_have_short_names(document: Any) -> None:
     """A client that is generated from the document has a function of this name for each operation."""
     assert [operation["operationId"] for _, _, operation in operations(document)] == [
-        *("encode", "reconstruct", "sample", "decode", "interpolate", "traverse"),
+        *("encode", "reconstruct", "score", "sample", "decode", "interpolate", "traverse"),
         *("list_models", "get_model"),
         *("livez", "readyz", "metrics"),
     ]
@@ -91,8 +92,8 @@ def test_bytes_are_typed_as_bytes_of_their_media_type(document: Any) -> None:
                 assert content["schema"] == {"type": "string"}
             else:
                 assert list(content["schema"]) == ["$ref"]
-    bodies = 6 + 6 + 6 + 1  # of /encode, /reconstruct, /traverse; /interpolate takes no single picture
-    assert checked == bodies + 6 * 2 + 5 + 3 - 3  # two of arrays for each verb, pictures from five
+    bodies = 6 + 6 + 6 + 6 + 1  # of /encode, /reconstruct, /score, /traverse; /interpolate takes no single picture
+    assert checked == bodies + 7 * 2 + 5  # two of arrays for each verb, pictures from five
 
 
 def test_fields_that_can_be_missing_are_never_null(document: Any) -> None:
@@ -100,6 +101,7 @@ def test_fields_that_can_be_missing_are_never_null(document: Any) -> None:
     for name, fields in (
         ("EncodeAnswer", ["z", "seed"]),
         ("ReconstructAnswer", ["z", "seed"]),
+        ("ScoreAnswer", ["log_likelihood", "k", "seed"]),
         ("Problem", ["errors"]),
     ):
         for field in fields:
@@ -217,6 +219,7 @@ class TestHeaders:
     def test_of_every_media_type(self, client: TestClient, document: Any, route: str) -> None:
         bodies = {
             "/encode": {"images": [base64_png(digits()[0])], "sample": True},
+            "/score": {"images": [base64_png(digits()[0])], "k": 2},
             "/sample": {"n": 1},
             "/decode": {"z": [[0.0] * 20]},
             "/interpolate": {"z": [[0.0] * 20, [1.0] * 20]},

@@ -19,7 +19,7 @@ from service.images.codec import npy_bytes
 
 PNG = encoded(digits()[0])
 JSON_BODY = json.dumps({"images": [base64_png(digits()[0])]}).encode()
-VERBS = ["/encode", "/reconstruct", "/sample", "/decode", "/interpolate", "/traverse"]
+VERBS = ["/encode", "/reconstruct", "/score", "/sample", "/decode", "/interpolate", "/traverse"]
 
 
 def post(client: TestClient, content: bytes, media_type: str, route: str = "/encode", **params: Any) -> Any:

@@ -10,10 +10,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from harness.digits import base64_png, decoded, digits, encoded
-from harness.paths import MODELS
 from service.api.schemas import TraverseAnswer
 from service.images.codec import npy_bytes
-from service.inference.bundle import read_bundle
 from tests.bundles import write_bundle
 
 PICTURE = base64_png(digits()[0])
@@ -43,10 +41,9 @@ def test_the_images_are_those_of_decode(client: TestClient) -> None:
 
 
 def test_the_busiest_latents_are_the_default(client: TestClient) -> None:
-    prior = read_bundle(MODELS / "mnist-mlp" / "2").prior
-    assert prior is not None
-    found = client.post("/traverse", json={"z": [ZERO]}).json()["dims"]
-    assert found == np.argsort(-prior.overall.variance())[:5].tolist()
+    listed = client.get("/models/mnist-mlp").json()["latents"]
+    assert [latent["rate"] for latent in listed] == sorted((latent["rate"] for latent in listed), reverse=True)
+    assert client.post("/traverse", json={"z": [ZERO]}).json()["dims"] == [latent["index"] for latent in listed[:5]]
 
 
 def test_as_one_picture_it_is_a_grid_with_a_row_for_each_latent(client: TestClient) -> None:
