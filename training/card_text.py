@@ -233,7 +233,7 @@ def tensors(bundle: Contract) -> str:
 
 Scaling from and to grey levels is inside the graphs. They draw no random numbers: z = mu + exp(logvar / 2) * noise is
 for the caller to compute. `golden.npz` has a few test images with the outputs that PyTorch gave, `prior.npz` the
-aggregate prior.
+aggregate prior, `statistics.npz` what `/score` compares an image with.
 """
 
 

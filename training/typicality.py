@@ -3,7 +3,8 @@
     python -m training typicality models/mnist-mlp/2 --data-dir DIR --other-dir DIR
 
 For each kind of picture the table has the area under the ROC curve: the probability that a test image is more typical
-than such a picture (1/2 where both are equally so). Typicality is what the service answers: it is computed from the
+than such a picture (1/2 where both are equally so); and how many of them have a typicality below 0.01, as one in a
+hundred test images has. Typicality is what the service answers: it is computed from the
 bundle's own graphs and files. A second table has the kinds that are made of images or letters, for each label or
 letter, because an upside-down 0 is a 0.
 """
@@ -14,6 +15,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -21,13 +23,16 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from service import contract
-from training import data, other_pictures
+from training import data, other_pictures, pictures
 from training.errors import ExportError, TrainingError
 from training.graphs import Graphs
 from training.other_pictures import Others
 from training.prior import Prior
 from training.statistics import Statistics, Terms, read
 from training.steps import Steps
+
+RARE: Final = 0.01  # such a typicality has one in a hundred test images
+EXAMPLES: Final = 10  # of each kind, in the picture
 
 Values = npt.NDArray[np.float64]
 
@@ -53,13 +58,15 @@ class Judge:
 
 def tables(judge: Judge, images: npt.NDArray[np.uint8], kinds: Sequence[Others], steps: Steps) -> str:
     """Both tables in Markdown, for test images uint8 [N, *image_shape] and other pictures."""
-    lines = ["| other pictures | how many | AUROC |", "|---|---|---|"]
+    lines = [f"| other pictures | how many | AUROC | typicality below {RARE} |", "|---|---|---|---|"]
     details: dict[tuple[str, ...], list[str]] = {}
     with steps.step("other pictures", len(kinds)) as advance:
         typical = judge(images)
         for kind in kinds:
             other = judge(kind.images)
-            lines.append(f"| {kind.kind} | {len(other):,} | {auroc(typical, other):.4f} |")
+            lines.append(
+                f"| {kind.kind} | {len(other):,} | {auroc(typical, other):.4f} | {(other < RARE).mean():.1%} |"
+            )
             if kind.tags is not None:
                 tags = tuple(np.unique(kind.tags).tolist())
                 cells = [f"{auroc(typical, other[kind.tags == tag]):.3f}" for tag in tags]
@@ -67,6 +74,12 @@ def tables(judge: Judge, images: npt.NDArray[np.uint8], kinds: Sequence[Others],
                 details.setdefault(tags, heading).append(f"| {kind.kind} | {' | '.join(cells)} |")
             advance(1)
     return "\n\n".join(["\n".join(each) for each in (lines, *details.values())])
+
+
+def examples(images: npt.NDArray[np.uint8], kinds: Sequence[Others]) -> bytes:
+    """A PNG file with a row of test images, and a row of other pictures of each kind in turn."""
+    rows = [np.resize(each, (EXAMPLES, *images.shape[1:])) for each in (images, *(kind.images for kind in kinds))]
+    return pictures.png(pictures.grid(np.concatenate(rows), EXAMPLES), scale=1)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -85,17 +98,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="directory of Fashion-MNIST's files, or of MNIST's for a bundle of Fashion-MNIST; without it they are "
         "downloaded",
     )
+    parser.add_argument("--picture", type=Path, help="write a PNG file with a row of pictures of each kind")
     parser.add_argument("--images", type=int, help="use only so many test images, the first ones")
     options = parser.parse_args(arguments)
     try:
-        print(_measure(options.bundle, options.data_dir, options.other_dir, options.images))
+        print(_measure(options.bundle, options.data_dir, options.other_dir, options.images, options.picture))
     except TrainingError as error:
         print(error, file=sys.stderr)
         return 1
     return 0
 
 
-def _measure(folder: Path, data_dir: Path | None, other_dir: Path | None, count: int | None) -> str:
+def _measure(
+    folder: Path, data_dir: Path | None, other_dir: Path | None, count: int | None, picture: Path | None
+) -> str:
     bundle, files = read(folder)
     if contract.STATISTICS_FILE not in files:
         raise ExportError(
@@ -109,6 +125,8 @@ def _measure(folder: Path, data_dir: Path | None, other_dir: Path | None, count:
     if bundle.image_shape == (28, 28):
         strangers = data.load(stranger, "test", other_dir)[0].numpy()[:count]
         kinds.insert(0, Others(f"{data.title(stranger)}, test images", strangers))
+    if picture is not None:
+        picture.write_bytes(examples(images, kinds))
     with Steps() as steps:
         return tables(Judge(files), images, kinds, steps)
 

@@ -88,8 +88,9 @@ class Scorer:
         """
         with _faults_of_images(1):
             mu, logvar, distortion, rate, typicality = await self._score.submit(images, job)
+        score = _checked(Score(distortion, rate, -(distortion + rate), typicality))
         if k is None:
-            return _checked(Score(distortion, rate, -(distortion + rate), typicality))
+            return score
 
         def draw() -> tuple[Floats, Floats, Any]:
             eps = noise((len(images), k, mu.shape[1]))

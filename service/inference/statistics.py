@@ -156,20 +156,12 @@ def read_statistics(place: str, data: bytes, contract: Contract, prior: Aggregat
     except ValueError as error:
         raise refused from error
     rate, mu_mean, mu_std, term_means, term_cholesky, surprisals, variance = arrays
-    codes = _alone(mu_mean, mu_std) if prior is None and mu_mean.shape == mu_std.shape == (latents,) else None
-    codes = codes if prior is None else prior.overall
-    if codes is None:
-        raise refused
-    components, quantiles = len(codes.weights), surprisals.size
-    expected = (
-        *((latents,), (latents,), (latents,)),
-        *((components, 2), (components, 2, 2), (quantiles,), ()),
-    )
+    components, quantiles = 1 if prior is None else len(prior.overall.weights), surprisals.size
+    shapes = [(latents,), (latents,), (latents,), (components, 2), (components, 2, 2), (quantiles,), ()]
     whole = (
         quantiles > 0
-        and all(
-            array.dtype == np.float32 and array.shape == shape for array, shape in zip(arrays, expected, strict=True)
-        )
+        and all(array.dtype == np.float32 for array in arrays)
+        and [array.shape for array in arrays] == shapes
         and all(np.isfinite(array).all() for array in arrays)
         and bool((mu_std >= 0).all() and (np.diff(surprisals) >= 0).all())
         and bool((term_cholesky[:, 0, 1] == 0).all())
@@ -177,6 +169,7 @@ def read_statistics(place: str, data: bytes, contract: Contract, prior: Aggregat
     )
     if not whole:
         raise refused
+    codes = _alone(mu_mean, mu_std) if prior is None else prior.overall
     try:
         density = Density.of(codes, term_means, term_cholesky)
     except ValueError as error:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.digits import digits, labels
+from harness.digits import decoded, digits, labels
 from service import contract
 from training import data, other_pictures, typicality
 from training.statistics import read
@@ -68,10 +68,12 @@ def test_the_tables_have_a_row_for_each_kind_and_a_column_for_each_label(finishe
     images, tags = digits()[:100].copy(), labels()[:100]
     kinds = [*other_pictures.of_nothing(50, (28, 28), 0), *other_pictures.of_images(images, tags, 0)]
     first, second = tables(Judge(files), images, kinds, SILENT).split("\n\n")
-    rows = dict(row.strip("| ").rsplit(" | ", 2)[::2] for row in first.splitlines()[2:])
+    cells = [row.strip("| ").split(" | ") for row in first.splitlines()[2:]]
+    rows = {kind: (float(area), float(rare.rstrip("%"))) for kind, _, area, rare in cells}
     assert list(rows) == [kind.kind for kind in kinds]
     for kind in ("uniform noise", "Gaussian noise", "full", "inverted"):
-        assert float(rows[kind]) > 0.98
+        assert rows[kind][0] > 0.98
+        assert rows[kind][1] > 90
     assert second.splitlines()[0] == "| | 0 | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9 |"
 
 
@@ -90,8 +92,10 @@ def test_the_command_prints_the_tables(
     monkeypatch.setitem(data.DATASETS, "fashion-mnist", subset.SUBSET)
     folder = Path(shutil.copytree(finished.bundle, tmp_path / "mnist-mlp" / "1"))
     options = [f"--data-dir={subset.DIRECTORY}", f"--other-dir={subset.DIRECTORY}", "--images=30"]
+    options.append(f"--picture={tmp_path / 'kinds.png'}")
     assert typicality.main([str(folder), *options]) == 0
     printed = capsys.readouterr().out
     assert printed.count("| 0.5000 |") == 1  # the same pictures on both sides
+    assert decoded((tmp_path / "kinds.png").read_bytes()).shape == (28 * 21, 280)
     assert "| capital letters | 30 |" in printed
     assert contract.STATISTICS_FILE in {path.name for path in folder.iterdir()}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,8 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from fastapi.testclient import TestClient
+from PIL import Image
 
 from harness.digits import base64_png, digits, encoded
+from harness.paths import DIGIT, ROOT
 from service.api.schemas import ScoreAnswer
 from service.images.codec import npy_bytes
 from tests.bundles import write_bundle
@@ -163,3 +167,15 @@ def test_models_list_their_latents_by_use(client: TestClient) -> None:
     rates = [latent["rate"] for latent in latents]
     assert rates == sorted(rates, reverse=True)
     assert client.get("/models/mnist-mlp@1").json()["latents"] == []
+
+
+def test_the_examples_of_the_document_are_what_it_answers(client: TestClient) -> None:
+    text = (ROOT / "docs" / "score.md").read_text()
+    printed = [json.loads(block) for block in re.findall(r"```json\n(.*?)```", text, re.DOTALL)]
+    upright = Image.open(DIGIT)
+    for picture, wanted in zip((upright, upright.rotate(90)), printed, strict=True):
+        headers = {"content-type": "image/png"}
+        answer = client.post("/score", content=encoded(picture), headers=headers).json()
+        assert answer["model"] == wanted["model"]
+        for name in FIELDS:
+            np.testing.assert_allclose(answer[name], wanted[name], rtol=1e-3)
