@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 from fastapi.testclient import TestClient
 
 from harness.paths import MODELS
@@ -21,6 +22,12 @@ def test_the_list_holds_every_contract_with_its_card_and_provider(client: TestCl
     assert model.pop("id") == "mnist-mlp@2"
     assert (model.pop("priors"), model.pop("labels")) == (["normal", "aggregate"], list(range(10)))
     assert model.pop("label_names") == []
+    with np.load(folder / "statistics.npz") as statistics:
+        order = np.argsort(-statistics["rate"], kind="stable")
+        assert model.pop("latents") == [
+            {"index": int(index)} | {name: float(statistics[name][index]) for name in ("rate", "mu_mean", "mu_std")}
+            for index in order
+        ]
     assert model == json.loads((folder / "model.json").read_text())
 
 
