@@ -31,7 +31,12 @@ def request_examples(model: Model) -> dict[str, dict[str, Any]]:
             "draw": _example(
                 "Two pictures, each with a draw from its posterior", images=[DIGIT] * 2, sample=True, seed=1
             ),
-            "photo": _example("A picture whose ink is to be found and centred", images=[DIGIT], preprocess="digit"),
+            "photo": _example(
+                "A picture whose digit is to be found, and what the model sees of it",
+                images=[DIGIT],
+                preprocess="digit",
+                preview=True,
+            ),
         },
         "SampleRequest": samples,
         "DecodeRequest": {

@@ -147,7 +147,7 @@ def complete(document: Document, default: Model) -> None:
     # Swagger UI fills a form with these, and with "string" or the first choice where there are none.
     form = components["schemas"]["ImageForm"]["properties"]
     form["model"]["examples"] = [default.autoencoder.contract.name]
-    form["preprocess"]["examples"] = ["resize"]
+    form["preprocess"]["examples"] = ["auto"]
     components["headers"] = _HEADERS
     components["securitySchemes"] = _KEY_SCHEMES
 

@@ -61,11 +61,18 @@ class ImageOptions(_Request):
 
     model: ModelReference
     preprocess: Preprocess = Field(
-        "resize",
-        description="none: use the pictures as they are; they must have the model's size and mode. resize: convert to "
-        "grey or RGB, put transparent pixels over the background, apply the EXIF orientation, scale by area averaging, "
-        "keep the aspect ratio; a picture that has the model's size is not changed. digit: prepare the picture like "
-        "those of MNIST: find the ink, crop to it, scale it into a box of 20x20 pixels, centre its mass.",
+        "auto",
+        description="auto: a picture of the model's size is not changed; others become like the training data. In grey "
+        "models on black or white: find the digit as `digit` does, and place it in the training images' box; if there "
+        "is none, invert the picture if that brings its edge nearer to the model's background, and scale it. In other "
+        "models: as resize. resize: convert to grey or RGB, put transparent pixels over the background, apply the EXIF "
+        "orientation, scale by area averaging, keep the aspect ratio; a picture that has the model's size is not "
+        "changed. digit: find the digit in a photo, a scan or a drawing, whatever its light and polarity, and prepare "
+        "it like those of MNIST: scale it into a box of 20x20 pixels, centre its mass; a picture without one is "
+        "refused. none: use the pictures as they are; they must have the model's size and mode.",
+    )
+    preview: bool = Field(
+        False, description="Show in a JSON answer, as `preview`, what the model saw: the images after `preprocess`."
     )
     sample: bool = Field(False, description="Draw z from the posterior instead of using its mean, mu.")
     seed: Seed
@@ -120,6 +127,21 @@ class _Answer(BaseModel):
     model: str = Field(description="The model that answered, name@version.")
 
 
+class FoundDigit(BaseModel):
+    """Where in a picture a digit was found."""
+
+    box: list[int] = Field(
+        description="[left, top, right, bottom] in pixels of the picture as sent, turned as its EXIF orientation says.",
+        min_length=4,
+        max_length=4,
+    )
+    confidence: float = Field(
+        ge=0,
+        le=1,
+        description="The digit's share of all ink in the picture, times the share of its own with a clear outline.",
+    )
+
+
 class EncodeAnswer(_Answer):
     """The posterior of each image: q(z|x) = N(mu, exp(logvar))."""
 
@@ -127,6 +149,12 @@ class EncodeAnswer(_Answer):
     logvar: list[Latent] = Field(description="Logarithm of the variance.")
     z: list[Latent] | MISSING = Field(MISSING, description="A draw from the posterior; only with `sample`.")
     seed: int | MISSING = Field(MISSING, description="The seed of that draw; only with `sample`.")
+    found: list[FoundDigit | None] | MISSING = Field(
+        MISSING,
+        description="Where the digit is in each picture; null where none was searched, or none was found by `auto`. "
+        "Only if a digit was found in one of them.",
+    )
+    preview: list[Png] | MISSING = Field(MISSING, description="What the model saw; only with `preview`.")
 
 
 class ReconstructAnswer(EncodeAnswer):

@@ -13,7 +13,16 @@ from typing import Any, Final
 
 from starlette.types import Receive, Scope, Send
 
-from service.api.answers import IMAGE_TYPES, LATENT_TYPES, Answer, images_answer, latents_answer, negotiate
+from service.api.answers import (
+    IMAGE_TYPES,
+    LATENT_TYPES,
+    Answer,
+    base64_pngs,
+    images_answer,
+    latents_answer,
+    negotiate,
+    preview_cost,
+)
 from service.api.context import RequestContext, request_id_of
 from service.api.error_handlers import error_answer
 from service.api.request_head import (
@@ -145,7 +154,10 @@ async def _encode(state: AppState, body: Body, request: RequestContext) -> Answe
     autoencoder, options = form.model.autoencoder, form.options
     posterior = await autoencoder.encode(images, request, sample=options.sample, seed=options.seed)
     arrays = (posterior.mu, posterior.logvar) + (() if posterior.z is None else (posterior.z,))
-    return latents_answer(body.options.answer_type, autoencoder.contract, _latents(posterior), arrays)
+    fields = _latents(posterior)
+    if form.found or options.preview:
+        fields |= await _seen(state, body, request, form, images)
+    return latents_answer(body.options.answer_type, autoencoder.contract, fields, arrays)
 
 
 async def _reconstruct(state: AppState, body: Body, request: RequestContext) -> Answer:
@@ -153,6 +165,8 @@ async def _reconstruct(state: AppState, body: Body, request: RequestContext) -> 
     autoencoder, options = form.model.autoencoder, form.options
     result = await autoencoder.reconstruct(images, request, sample=options.sample, seed=options.seed)
     fields = {**_latents(result.posterior), "mse": result.mse}
+    if form.found or options.preview:
+        fields |= await _seen(state, body, request, form, images)
     return await _images(state, request, body.options.answer_type, autoencoder.contract, result.images, fields)
 
 
@@ -204,6 +218,22 @@ async def _read_images(state: AppState, body: Body, request: RequestContext) -> 
     return form, images
 
 
+async def _seen(
+    state: AppState, body: Body, request: RequestContext, form: ImageForm, images: Images
+) -> dict[str, Any]:
+    """Fields of JSON: where digits were found, and with `preview` what the model saw. Memory for that is reserved."""
+    if body.options.answer_type != JSON:
+        return {}
+    fields: dict[str, Any] = {"found": form.found} if any(form.found) else {}
+    if form.options.preview:
+        request.reservation.hold_bytes(preview_cost(images))
+        if _is_small(images):
+            fields["preview"] = base64_pngs(images)
+        else:
+            fields["preview"] = await state.run_in_thread(request, base64_pngs, images)
+    return fields
+
+
 async def _images(
     state: AppState,
     request: RequestContext,
@@ -212,9 +242,13 @@ async def _images(
     images: Images,
     fields: Mapping[str, Any],
 ) -> Answer:
-    if len(images) <= _INLINE_IMAGES and images[0].size <= 4096:
+    if _is_small(images):
         return images_answer(media_type, contract, images, fields)
     return await state.run_in_thread(request, images_answer, media_type, contract, images, fields)
+
+
+def _is_small(images: Images) -> bool:
+    return len(images) <= _INLINE_IMAGES and images[0].size <= 4096
 
 
 async def _off_loop_if_large(

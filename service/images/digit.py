@@ -38,7 +38,8 @@ _MOST_HOLES: Final = 2  # an 8
 _MOST_SMALL_HOLES: Final = 5
 _LEAST_SHARE: Final = 0.5  # of all ink
 _MOST_MARKS: Final = 12
-_MOST_UNEVEN: Final = 1.25  # the strongest ink, in multiples of the usual
+_LEAST_EVEN: Final = 0.75  # the weaker and the stronger ink of its strokes, in multiples of the usual
+_MOST_EVEN: Final = 1.25
 _MOST_STEPS: Final = 2.2  # length of edges of the paper around it
 
 _NOTHING: Final = "There is no ink in the picture."
@@ -199,9 +200,11 @@ def _check_paper(ink: Ink, marks: _Marks, level: float) -> float:
     sharpness = min(1.0, 1 / spread)
     if ink.paper is None:
         return sharpness
-    strongest = float(np.percentile(ink.amount[marks.mask], 90))
+    weaker, stronger = np.percentile(ink.amount[marks.mask], (30, 90)) / level
+    if weaker < _LEAST_EVEN or stronger > _MOST_EVEN:
+        raise UnusablePicture(f"{_STANDS_OUT} is not drawn with one pen, so it is not taken for a digit.")
     # Blur makes an outline about a pixel wide on each side of the stroke.
-    if spread > 1.2 + 2 / marks.width or strongest > _MOST_UNEVEN * level:
+    if spread > 1.2 + 2 / marks.width:
         raise UnusablePicture(f"{_STANDS_OUT} has no clear outline, like a shadow; there is no digit.")
     paper = ink.paper[near]
     steps = sum(np.count_nonzero(np.abs(edge) > 0.2 * level) for edge in (paper[3:] - paper[:-3], _across(paper)))

@@ -62,20 +62,20 @@ class Fitted:
 
 
 def box_of(images: Images, background: int) -> float:
-    """The share of a side that ink takes in training images, uint8 [N, H, W]: the median of its longer side.
+    """The share of a side that ink takes in training images, uint8 [N, H, W]: the median of the larger side's share.
 
-    1 where an image has no ink at all, and for colour images.
+    1 for colour images, whose background does not say what ink is.
     """
     if images.ndim != 3:
         return 1.0
-    ink = np.abs(images.astype(np.int16) - background) > _EVEN
-    shares = [
-        max(int(np.ptp(np.flatnonzero(image.any(axis=1 - axis)))) + 1 for axis in (0, 1)) / max(image.shape)
-        if image.any()
-        else 1.0
-        for image in ink
-    ]
-    return float(np.median(shares))
+    ink: npt.NDArray[np.bool_] = np.abs(images.astype(np.int16) - background) > _EVEN
+    shares = []
+    for axis in (1, 2):
+        along = np.logical_or.reduce(ink, axis=axis)  # [N, W] or [N, H]
+        side = along.shape[1]
+        length = side - along.argmax(axis=1) - along[:, ::-1].argmax(axis=1)
+        shares.append(length / side)  # 1 where there is no ink
+    return float(np.median(np.maximum(*shares)))
 
 
 def fit(picture: Image.Image, target: Target, preprocess: Preprocess, reduced: float = 1) -> Fitted:
