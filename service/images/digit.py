@@ -96,15 +96,15 @@ def find_digit(grey: Levels) -> tuple[Floats, Found]:
     marks = _measure(parts, chosen)
     _check_parts(parts, main, chosen, marks)
     level = np.float32(np.percentile(ink.amount[marks.mask], 60))
-    sharpness = _check_paper(ink, marks, float(level))
-
     reach = max(1, round(marks.width))
-    near = np.asarray(Image.fromarray(marks.mask).convert("L").filter(ImageFilter.BoxBlur(reach))) > 0
-    rows, columns = marks.around((reach + 1) / marks.side)
-    faint = 0 if ink.paper is None else np.float32(_FAINT)
-    amount = ((ink.amount[rows, columns] / level - faint) / (1 - faint)).clip(0, 1) * near[rows, columns]
+    near = marks.around((reach + 1) / marks.side)
+    own = Image.fromarray(marks.mask[near]).convert("L").filter(ImageFilter.BoxBlur(reach))
+    amount = ink.amount[near] / level * (np.asarray(own) > 0)
+    sharpness = _check_paper(ink, marks, float(level), float(np.count_nonzero(amount > 0.3)))
+    if ink.paper is not None:
+        amount = (amount - np.float32(_FAINT)) / np.float32(1 - _FAINT)
     share = float(parts.mass[chosen].sum() / parts.mass.sum())
-    return amount, Found(marks.box, round(share * sharpness, 3))
+    return amount.clip(0, 1), Found(marks.box, round(share * sharpness, 3))
 
 
 def _strong_parts(ink: Ink) -> Components:
@@ -189,14 +189,13 @@ def _check_parts(parts: Components, main: int, chosen: npt.NDArray[np.bool_], ma
         raise UnusablePicture(f"{_STANDS_OUT} is a drawing of many parts, not a digit.")
 
 
-def _check_paper(ink: Ink, marks: _Marks, level: float) -> float:
-    """The share of the ink that has a clear outline, in [0, 1]; `level` is the usual amount of ink in a stroke.
+def _check_paper(ink: Ink, marks: _Marks, level: float, inked: float) -> float:
+    """The share of the ink that has a clear outline, in [0, 1].
 
+    `level` is the usual amount of ink in a stroke; `inked` pixels on the strokes and beside them have some of it.
     Raises UnusablePicture when the marks in a photo are not strokes on paper.
     """
-    near = marks.around(0.12)
-    count = np.count_nonzero(marks.mask)
-    spread = np.count_nonzero(ink.amount[near] > 0.3 * level) / count
+    spread = inked / np.count_nonzero(marks.mask)
     sharpness = min(1.0, 1 / spread)
     if ink.paper is None:
         return sharpness
@@ -206,7 +205,7 @@ def _check_paper(ink: Ink, marks: _Marks, level: float) -> float:
     # Blur makes an outline about a pixel wide on each side of the stroke.
     if spread > 1.2 + 2 / marks.width:
         raise UnusablePicture(f"{_STANDS_OUT} has no clear outline, like a shadow; there is no digit.")
-    paper = ink.paper[near]
+    paper = ink.paper[marks.around(0.12)]
     steps = sum(np.count_nonzero(np.abs(edge) > 0.2 * level) for edge in (paper[3:] - paper[:-3], _across(paper)))
     if steps > _MOST_STEPS * 3 * marks.side:
         raise UnusablePicture(f"{_STANDS_OUT} is not on paper of one colour, so it is not taken for a digit.")

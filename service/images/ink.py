@@ -21,8 +21,11 @@ _PHOTO_SIDE: Final = 96
 # Ink is darker by fewer levels where there is less light, and is brought out in proportion; but not where the surface
 # is darker than this share of the brightest: that is another one, not paper in the shade.
 _DARKEST_PAPER: Final = 0.3
-# Polarity is found in a picture of at most this many pixels a side.
+# Polarity is found in a picture of at most this many pixels a side, without this share of it at each edge, where the
+# table may be. The window is narrower there, too, so that fewer shadows are taken for ink.
 _POLARITY_SIDE: Final = 128
+_POLARITY_MARGIN: Final = 0.15
+_POLARITY_WINDOW: Final = 0.15
 
 
 @dataclass(slots=True)
@@ -74,7 +77,10 @@ def _is_lighter(grey: Levels) -> bool:
     small = Image.fromarray(grey)
     small.thumbnail((_POLARITY_SIDE, _POLARITY_SIDE), Image.Resampling.BOX)
     levels = np.asarray(small)
-    return _variation(_without_dark(levels, _WINDOW)) > _variation(_without_dark(255 - levels, _WINDOW))
+    top, left = (round(_POLARITY_MARGIN * side) for side in levels.shape)
+    middle = np.s_[top : levels.shape[0] - top, left : levels.shape[1] - left]
+    dark, light = (_variation(_without_dark(page, _POLARITY_WINDOW)[middle]) for page in (levels, 255 - levels))
+    return dark > light
 
 
 def _variation(levels: Levels) -> int:

@@ -93,8 +93,11 @@ class TestBase64:
         assert codec.base64_bytes(base64.b64encode(data).decode()) == data
 
 
+PREPROCESS: list[Preprocess] = ["auto", "none", "resize", "digit"]
+
+
 class TestPictures:
-    @given(any_picture, st.sampled_from(SHAPES), st.sampled_from(["none", "resize", "digit"]), st.integers(0, 255))
+    @given(any_picture, st.sampled_from(SHAPES), st.sampled_from(PREPROCESS), st.integers(0, 255))
     def test_bytes_are_an_image_of_the_models_shape_or_refused(
         self, data: bytes, shape: tuple[int, ...], preprocess: Preprocess, background: int
     ) -> None:
@@ -203,7 +206,20 @@ json_values = st.recursive(
     lambda inner: st.one_of(st.lists(inner), st.dictionaries(st.text(), inner)),
     max_leaves=8,
 )
-FIELDS = ["images", "model", "preprocess", "sample", "seed", "n", "temperature", "label", "prior", "z", "other"]
+FIELDS = [
+    "images",
+    "model",
+    "preprocess",
+    "preview",
+    "sample",
+    "seed",
+    "n",
+    "temperature",
+    "label",
+    "prior",
+    "z",
+    "other",
+]
 
 
 class TestJson:

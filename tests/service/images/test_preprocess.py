@@ -1,12 +1,12 @@
-"""What `preprocess` does to a picture: `resize`, `none` and `digit`."""
+"""What `preprocess` does to a picture: `resize`, `none` and `digit`. `auto` is in test_auto.py."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from harness.digits import digits, encoded
 from service.images.preprocess import Images
@@ -95,6 +95,57 @@ class TestDigit:
         page[100 : 100 + shape[0], 50 : 50 + shape[1]] = 255
         assert read(encoded(page), preprocess="digit").max() == 255
 
+    def test_of_several_marks_the_largest_central_one_is_the_digit(self) -> None:
+        page = np.zeros((480, 640), np.uint8)
+        page[10:66, 10:66] = np.kron(digits()[1], np.ones((2, 2), np.uint8))
+        page[400:456, 500:556] = np.kron(digits()[2], np.ones((2, 2), np.uint8))
+        page[130:326, 220:416] = np.kron(DIGIT, np.ones((7, 7), np.uint8))
+        assert np.abs(read(encoded(255 - page), preprocess="digit")[0].astype(int) - DIGIT).mean() < 2
+
+    def test_pieces_of_one_digit_stay_together(self) -> None:
+        page = np.zeros((400, 400), np.uint8)
+        page[100:120, 160:260] = 255  # the bar of a 5
+        page[140:300, 150:170] = 255
+        page[280:300, 150:260] = 255
+        page[5:15, 5:15] = 255  # a speck
+        image = read(encoded(page), preprocess="digit")[0]
+        rows = np.flatnonzero(image.any(axis=1))
+        assert rows[-1] - rows[0] + 1 == 20
+        assert not image[rows[0] + 3].any()  # between bar and body
+
+    def test_slant_is_left_alone(self) -> None:
+        page = np.zeros((300, 300), np.uint8)
+        for row in range(60, 240):
+            page[row, 240 - row : 260 - row] = 255
+        image = read(encoded(page), preprocess="digit")[0]
+        np.testing.assert_array_less(np.diff([line.argmax() for line in image if line.any()]), 1)
+
+    @pytest.mark.parametrize(
+        ("draw", "reason"),
+        [
+            (lambda page: page.ellipse([100, 100, 300, 300], fill=0), "a solid shape"),
+            (lambda page: _face(page), "a drawing of many parts"),
+            (
+                lambda page: [page.line([x, y, x + 30, y + 30], 0, 4) for x in range(30, 350, 50) for y in (90, 180)],
+                "many",
+            ),
+        ],
+        ids=["a disc", "a face", "dashes"],
+    )
+    def test_a_drawing_of_something_else_is_refused(
+        self, draw: Callable[[ImageDraw.ImageDraw], object], reason: str
+    ) -> None:
+        page = Image.new("L", (400, 400), 255)
+        draw(ImageDraw.Draw(page))
+        assert reason in faults(encoded(page), preprocess="digit")[("images", 0)]
+
     def test_a_colour_model_has_no_digits(self) -> None:
         reasons = faults(encoded(DIGIT), preprocess="digit", shape=(28, 28, 3))
         assert "grey" in reasons[("images", 0)]
+
+
+def _face(page: ImageDraw.ImageDraw) -> None:
+    page.ellipse([80, 60, 320, 340], outline=0, width=14)
+    for left in (140, 220):
+        page.ellipse([left, 150, left + 34, 184], fill=0)
+    page.arc([140, 190, 260, 280], 20, 160, 0, 12)
