@@ -98,12 +98,25 @@ def images_answer(
     Several images are one PNG: a grid of so many columns, by default about as many as rows.
     """
     if media_type == JSON:
-        pictures = [b64encode_as_string(file) for file in codec.png_files(images)]
-        return _json(contract, {"images": pictures, **fields})
+        return _json(contract, {"images": base64_pngs(images), **fields})
     if media_type == PNG:
         picture = images if len(images) == 1 else codec.grid(images, contract.background, columns)[np.newaxis]
         return Answer(codec.png_files(picture)[0], b"image/png", _headers(contract, fields))
     return _array(media_type, contract, images, fields)
+
+
+def base64_pngs(images: Images) -> list[str]:
+    """Each image, uint8 [N, H, W] or [N, H, W, 3], as a PNG in base64."""
+    return [b64encode_as_string(file) for file in codec.png_files(images)]
+
+
+def preview_cost(images: Images) -> int:
+    """What `base64_pngs` of images takes in an answer, in bytes: rows, files, texts, and these in JSON.
+
+    A PNG is at most a thousandth longer than its pixels, besides 100 bytes and a filter's number for each row.
+    """
+    count, height = len(images), int(images.shape[1])
+    return 6 * (images.size + count * (height + 256))
 
 
 def _json(contract: Contract, fields: Mapping[str, Any]) -> Answer:

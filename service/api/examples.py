@@ -47,7 +47,12 @@ def request_examples(model: Model) -> dict[str, dict[str, Any]]:
             "draw": _example(
                 "Two pictures, each with a draw from its posterior", images=[DIGIT] * 2, sample=True, seed=1
             ),
-            "photo": _example("A picture whose ink is to be found and centred", images=[DIGIT], preprocess="digit"),
+            "photo": _example(
+                "A picture whose digit is to be found, and what the model sees of it",
+                images=[DIGIT],
+                preprocess="digit",
+                preview=True,
+            ),
         },
         "ScoreRequest": scores if autoencoder.statistics is not None else {},
         "SampleRequest": samples,
@@ -78,7 +83,7 @@ def form_examples(model: Model) -> dict[str, str]:
     """The examples of the fields of multipart bodies, by name. Together they succeed, too."""
     return {
         "model": model.autoencoder.contract.name,
-        "preprocess": "resize",
+        "preprocess": "auto",
         "dims": ",".join(map(str, _two_latents(model))),
         "range": "-3,3",
     }

@@ -11,6 +11,7 @@ from typing import Any, Final
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from service.api.answer_schemas import Problem
 from service.api.answers import RAW
 from service.api.examples import form_examples, request_examples
 from service.api.request_head import JSON, MULTIPART
@@ -22,7 +23,6 @@ from service.api.schemas import (
     InterpolateOptions,
     InterpolateRequest,
     PictureOptions,
-    Problem,
     SampleRequest,
     ScoreOptions,
     ScoreRequest,

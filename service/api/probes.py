@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
 from service.api import openapi
-from service.api.schemas import Live, Ready
+from service.api.answer_schemas import Live, Ready
 
 router = APIRouter(tags=["probes"])
 

@@ -9,7 +9,7 @@ import io
 import math
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import Any, Final, Generic, TypeVar, cast
 
@@ -30,7 +30,8 @@ from service.api.schemas import (
 )
 from service.errors import ClientGone, Fault, InvalidInput, LimitExceeded
 from service.images import codec
-from service.images.preprocess import Images
+from service.images.digit import Found
+from service.images.preprocess import Images, box_of
 from service.inference.admission import Reservation
 from service.inference.registry import Model, Registry
 from service.settings import Settings
@@ -49,6 +50,9 @@ _PARSED_VALUE_BYTES: Final = 64
 # The most values in a JSON body, whatever its size in bytes. Latents may hold more numbers than other requests.
 _MOST_NUMBERS: Final = 2**20
 _MOST_VALUES: Final = 2**17
+
+# A place in a picture, as an object and in JSON.
+_FOUND_BYTES: Final = 512
 
 # The JSON forms that hold latents.
 _OF_LATENTS: Final = (DecodeRequest, InterpolateRequest, TraverseRequest)
@@ -72,13 +76,15 @@ class Body:
 class ImageForm(Generic[Options]):
     """A request's images before they are decoded, the model that it asks for, and its options.
 
-    `pictures` are files: bytes, or base64 text. With `npy` it is one file that holds the whole batch.
+    `pictures` are files: bytes, or base64 text. With `npy` it is one file that holds the whole batch. `found` is empty
+    until the images are decoded, and if that is quick; else it has where the digit is in each of them, or None.
     """
 
     model: Model
     options: Options
     pictures: Sequence[bytes | str]
     npy: bool
+    found: list[Found | None] = field(default_factory=list)
 
 
 async def receive_body(receive: Receive, reservation: Reservation, length: int | None, max_bytes: int) -> bytes:
@@ -191,29 +197,24 @@ def decode_images(form: ImageForm[Any], settings: Settings, reservation: Reserva
     """
     if not form.npy:
         image_bytes = math.prod(form.model.autoencoder.contract.image_shape)
-        reservation.hold_bytes(2 * len(form.pictures) * image_bytes)  # one by one, and together
+        # Images one by one, and together; and where a digit was found in each.
+        reservation.hold_bytes(len(form.pictures) * (2 * image_bytes + _FOUND_BYTES))
     images = quick_images(form, settings)
     if images is not None:
         return images
-    contract, preprocess = form.model.autoencoder.contract, form.options.preprocess
+    contract = form.model.autoencoder.contract
+    options: Any = {
+        "preprocess": form.options.preprocess,
+        "background": contract.background,
+        "box": box_of(form.model.engine.examples, contract.background),
+        "max_pixels": settings.max_pixels,
+        "found": form.found,
+        "hold": reservation.hold_bytes,
+    }
     if form.npy:
-        return codec.images_from_npy(
-            cast("bytes", form.pictures[0]),
-            contract.image_shape,
-            preprocess=preprocess,
-            background=contract.background,
-            max_batch=settings.max_batch,
-            max_pixels=settings.max_pixels,
-            hold=reservation.hold_bytes,
-        )
-    return codec.images_from_pictures(
-        form.pictures,
-        contract.image_shape,
-        preprocess=preprocess,
-        background=contract.background,
-        max_pixels=settings.max_pixels,
-        hold=reservation.hold_bytes,
-    )
+        data = cast("bytes", form.pictures[0])
+        return codec.images_from_npy(data, contract.image_shape, max_batch=settings.max_batch, **options)
+    return codec.images_from_pictures(form.pictures, contract.image_shape, **options)
 
 
 def read_latents(

@@ -8,27 +8,29 @@ from fastapi import APIRouter, Request, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api import openapi, verbs
-from service.api.answers import IMAGE_TYPES, LATENT_TYPES
-from service.api.request_head import IMAGE_BODIES, SEVERAL_BODIES
-from service.api.schemas import (
+from service.api.answer_schemas import (
     DecodeAnswer,
-    DecodeRequest,
     EncodeAnswer,
-    ImageOptions,
-    ImageRequest,
     InterpolateAnswer,
-    InterpolateOptions,
-    InterpolateRequest,
     LatentUse,
     ModelInfo,
     ModelList,
     ReconstructAnswer,
     SampleAnswer,
-    SampleRequest,
     ScoreAnswer,
+    TraverseAnswer,
+)
+from service.api.answers import IMAGE_TYPES, LATENT_TYPES
+from service.api.request_head import IMAGE_BODIES, SEVERAL_BODIES
+from service.api.schemas import (
+    DecodeRequest,
+    ImageOptions,
+    ImageRequest,
+    InterpolateOptions,
+    InterpolateRequest,
+    SampleRequest,
     ScoreOptions,
     ScoreRequest,
-    TraverseAnswer,
     TraverseOptions,
     TraverseRequest,
 )

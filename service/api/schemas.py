@@ -1,12 +1,11 @@
-"""Requests and answers in JSON. The classes validate requests, and the OpenAPI document has their schemas."""
+"""Requests in JSON, and the options of every request. The classes validate; the OpenAPI document has their schemas."""
 
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 from pydantic import (
-    MISSING,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -51,13 +50,6 @@ Label = Annotated[
     PlainValidator(_label),
     WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "maxLength": _LONGEST_NAME}]}),
 ]
-Png = Annotated[
-    str,
-    Field(
-        description="A PNG, in base64.",
-        json_schema_extra={"contentEncoding": "base64", "contentMediaType": "image/png"},
-    ),
-]
 
 # Validation of a list stops at the first bad item (FailFast), so that a million bad items are not a million errors.
 # No list may have more items than this, whatever VAE_MAX_BATCH is, so that it does not become millions of objects.
@@ -101,11 +93,18 @@ class PictureOptions(_Request):
 
     model: ModelReference
     preprocess: Preprocess = Field(
-        "resize",
-        description="none: use the pictures as they are; they must have the model's size and mode. resize: convert to "
-        "grey or RGB, put transparent pixels over the background, apply the EXIF orientation, scale by area averaging, "
-        "keep the aspect ratio; a picture that has the model's size is not changed. digit: prepare the picture like "
-        "those of MNIST: find the ink, crop to it, scale it into a box of 20x20 pixels, centre its mass.",
+        "auto",
+        description="auto: a picture of the model's size is not changed; others become like the training data. In grey "
+        "models on black or white: find the digit as `digit` does, and place it in the training images' box; if there "
+        "is none, invert the picture if that brings its edge nearer to the model's background, and scale it. In other "
+        "models: as resize. resize: convert to grey or RGB, put transparent pixels over the background, apply the EXIF "
+        "orientation, scale by area averaging, keep the aspect ratio; a picture that has the model's size is not "
+        "changed. digit: find the digit in a photo, a scan or a drawing, whatever its light and polarity, and prepare "
+        "it like those of MNIST: scale it into a box of 20x20 pixels, centre its mass; a picture without one is "
+        "refused. none: use the pictures as they are; they must have the model's size and mode.",
+    )
+    preview: bool = Field(
+        False, description="Show in a JSON answer, as `preview`, what the model saw: the images after `preprocess`."
     )
 
 
@@ -237,164 +236,3 @@ class TraverseRequest(TraverseOptions, _Points):
     """One picture or latent to bend."""
 
     model_config = ConfigDict(json_schema_extra=_EITHER)
-
-
-class _Answer(BaseModel):
-    model_config = ConfigDict(protected_namespaces=())
-
-    model: str = Field(description="The model that answered, name@version.")
-
-
-class EncodeAnswer(_Answer):
-    """The posterior of each image: q(z|x) = N(mu, exp(logvar))."""
-
-    mu: list[Latent]
-    logvar: list[Latent] = Field(description="Logarithm of the variance.")
-    z: list[Latent] | MISSING = Field(MISSING, description="A draw from the posterior; only with `sample`.")
-    seed: int | MISSING = Field(MISSING, description="The seed of that draw; only with `sample`.")
-
-
-class ReconstructAnswer(EncodeAnswer):
-    """The posterior of each image, and the image decoded from it."""
-
-    images: list[Png]
-    mse: list[float] = Field(
-        description="For each image the mean squared difference to the input, over pixels in [0, 1]."
-    )
-
-
-class ScoreAnswer(_Answer):
-    """How well the model explains each image, and how typical it is of the model's test set."""
-
-    distortion: list[float] = Field(
-        description="The objective's reconstruction term: of the image decoded from mu, or with `k` the mean of draws."
-    )
-    rate: list[float] = Field(description="KL divergence of the posterior from N(0, I), in nats.")
-    elbo: list[float] = Field(description="-(distortion + rate), in the units of the objective.")
-    typicality: list[float] = Field(
-        description="The share of the model's test images that are less likely than the image, 0 to 1. Of an image "
-        "like them any value is as probable as any other; near 0 it is unlike all of them."
-    )
-    log_likelihood: list[float] | MISSING = Field(
-        MISSING, description="Importance-weighted estimate of log p(x), in the units of `elbo`; only with `k`."
-    )
-    k: int | MISSING = Field(MISSING, description="Draws of each image; only with `k`.")
-    seed: int | MISSING = Field(MISSING, description="The seed of the draws; only with `k`.")
-
-
-class SampleAnswer(_Answer):
-    """New images, and the values with which they can be made again."""
-
-    images: list[Png]
-    z: list[Latent]
-    seed: int
-    prior: Prior
-
-
-class _WalkAnswer(_Answer):
-    images: list[Png]
-    z: list[Latent] = Field(description="The latent of each of these images.")
-    mu: list[Latent] | MISSING = Field(MISSING, description="The mean of each image's posterior; only with `images`.")
-
-
-class InterpolateAnswer(_WalkAnswer):
-    """The images from point to point, in order. Each point is among them once."""
-
-
-class TraverseAnswer(_WalkAnswer):
-    """The images, row by row: a row for each latent of `dims`, and in it one image for each of `values`."""
-
-    dims: list[int]
-    values: list[float]
-
-
-class DecodeAnswer(_Answer):
-    """One image for each latent."""
-
-    images: list[Png]
-
-
-class LatentUse(BaseModel):
-    """How much the images of the test set use one latent."""
-
-    index: int = Field(description="Its place in z, from 0.")
-    rate: float = Field(description="Mean of its part of the rate, in nats; near 0 it says nothing about an image.")
-    mu_mean: float
-    mu_std: float
-
-
-class ModelInfo(BaseModel):
-    """A model: its contract, its card, and the provider that it runs on."""
-
-    id: str = Field(description="name@version, as requests and answers spell it.")
-    name: str
-    version: int
-    identity: str = Field(description="SHA-256 of the weights.")
-    dataset: str
-    image_shape: list[int] = Field(description="[height, width] for grey, [height, width, 3] for colour.")
-    background: int = Field(description="Grey level of the background, 0 to 255.")
-    latent_dim: int
-    objective: str
-    recipe: dict[str, Any] = Field(description="Every parameter of the training.")
-    metrics: dict[str, float] = Field(description="Measured on the whole test set.")
-    files: dict[str, str] = Field(description="SHA-256 of each file of the bundle.")
-    tools: dict[str, str] = Field(description="Versions of the libraries that trained and exported it.")
-    git_commit: str
-    contract_version: int
-    priors: list[Prior] = Field(description="The priors that `/sample` can draw from. The last one is the default.")
-    labels: list[int] = Field(description="Labels that `/sample` can draw.")
-    label_names: list[str] = Field(description="Names of these labels, in the same order; empty where they have none.")
-    latents: list[LatentUse] = Field(
-        description="The latents, the busiest first; empty where the bundle has no statistics of its test set."
-    )
-    provider: str = Field(description="The onnxruntime execution provider that it runs on.")
-    card: str = Field(description="The model card, in Markdown.")
-
-
-class ModelList(BaseModel):
-    """Every model that is served, and every bundle that was refused."""
-
-    default: str | None = Field(
-        description="The model of requests that name none, as name@version. null while its bundle is missing."
-    )
-    models: list[ModelInfo]
-    refused: dict[str, str] = Field(
-        description="Bundles that were refused and folders that cannot be read, by folder, and why; . is the folder of "
-        "all models. What was served of them before is still served."
-    )
-
-
-class Live(BaseModel):
-    """Whether the process works."""
-
-    live: bool
-    reason: str = Field(description="Why, in one sentence.")
-
-
-class Ready(BaseModel):
-    """Whether the service can take requests."""
-
-    ready: bool
-    reason: str = Field(description="Why, in one sentence.")
-
-
-class ProblemItem(BaseModel):
-    """One thing wrong with a request."""
-
-    pointer: str = Field(
-        description="JSON pointer (RFC 6901) to it. The fourth image is /images/3 in every media type."
-    )
-    detail: str
-
-
-class Problem(BaseModel):
-    """An error, as RFC 9457 defines it."""
-
-    type: str = Field(description="A URI. about:blank means that the status says it all.")
-    title: str
-    status: int
-    detail: str
-    request_id: str = Field(description="The X-Request-ID of the answer. The log has it, too.")
-    errors: list[ProblemItem] | MISSING = Field(
-        MISSING, description="Which values are wrong, and why, if it is about values."
-    )

@@ -14,7 +14,16 @@ from typing import Any, Final
 
 from starlette.types import Receive, Scope, Send
 
-from service.api.answers import IMAGE_TYPES, LATENT_TYPES, Answer, images_answer, latents_answer, negotiate
+from service.api.answers import (
+    IMAGE_TYPES,
+    LATENT_TYPES,
+    Answer,
+    base64_pngs,
+    images_answer,
+    latents_answer,
+    negotiate,
+    preview_cost,
+)
 from service.api.context import RequestContext, request_id_of
 from service.api.error_handlers import error_answer
 from service.api.points import WalkForm, parse_interpolation, parse_traversal
@@ -156,7 +165,10 @@ async def _encode(state: AppState, body: Body, request: RequestContext) -> Answe
     autoencoder, options = form.model.autoencoder, form.options
     posterior = await autoencoder.encode(images, request, sample=options.sample, seed=options.seed)
     arrays = (posterior.mu, posterior.logvar) + (() if posterior.z is None else (posterior.z,))
-    return latents_answer(body.options.answer_type, autoencoder.contract, _latents(posterior), arrays)
+    fields = _latents(posterior)
+    if form.found or options.preview:
+        fields |= await _seen(state, body, request, form, images)
+    return latents_answer(body.options.answer_type, autoencoder.contract, fields, arrays)
 
 
 async def _reconstruct(state: AppState, body: Body, request: RequestContext) -> Answer:
@@ -164,11 +176,14 @@ async def _reconstruct(state: AppState, body: Body, request: RequestContext) -> 
     autoencoder, options = form.model.autoencoder, form.options
     result = await autoencoder.reconstruct(images, request, sample=options.sample, seed=options.seed)
     fields = {**_latents(result.posterior), "mse": result.mse}
+    if form.found or options.preview:
+        fields |= await _seen(state, body, request, form, images)
     return await _images(state, request, body.options.answer_type, autoencoder.contract, result.images, fields)
 
 
 async def _score(state: AppState, body: Body, request: RequestContext) -> Answer:
     form, images = await _read_images(state, body, request, ScoreOptions, ScoreRequest)
+    fields = await _seen(state, body, request, form, images) if form.found or form.options.preview else {}
     autoencoder, k, seed = form.model.autoencoder, form.options.k, form.options.seed
     if k is not None:
         draws = len(images) * k
@@ -178,11 +193,10 @@ async def _score(state: AppState, body: Body, request: RequestContext) -> Answer
         request.was_read(autoencoder.id, draws, autoencoder.cost)
     result = await autoencoder.score(images, request, k=k, seed=seed)
     arrays = {name: getattr(result, name) for name in ("distortion", "rate", "elbo", "typicality")}
-    drawn: dict[str, Any] = {}
     if result.log_likelihood is not None:
         arrays["log_likelihood"] = result.log_likelihood
-        drawn = {"k": k, "seed": result.seed}
-    return latents_answer(body.options.answer_type, autoencoder.contract, arrays | drawn, tuple(arrays.values()))
+        fields |= {"k": k, "seed": result.seed}
+    return latents_answer(body.options.answer_type, autoencoder.contract, arrays | fields, tuple(arrays.values()))
 
 
 async def _sample(state: AppState, body: Body, request: RequestContext) -> Answer:
@@ -224,6 +238,7 @@ async def _walk(
             images = await state.run_in_thread(request, decode_images, points.pictures, settings, reservation)
         request.was_read(autoencoder.id, form.frames, autoencoder.cost)
         fields["mu"] = z = (await autoencoder.encode(images, request)).mu
+        fields |= await _seen(state, body, request, points.pictures, images)
     else:
         request.was_read(autoencoder.id, form.frames, autoencoder.cost)
     few = form.frames * z.shape[1] <= _INLINE_NUMBERS
@@ -270,6 +285,22 @@ async def _read_images(
     return form, images
 
 
+async def _seen(
+    state: AppState, body: Body, request: RequestContext, form: ImageForm[Options], images: Images
+) -> dict[str, Any]:
+    """Fields of JSON: where digits were found, and with `preview` what the model saw. Memory for that is reserved."""
+    if body.options.answer_type != JSON:
+        return {}
+    fields: dict[str, Any] = {"found": form.found} if any(form.found) else {}
+    if form.options.preview:
+        request.reservation.hold_bytes(preview_cost(images))
+        if _is_small(images):
+            fields["preview"] = base64_pngs(images)
+        else:
+            fields["preview"] = await state.run_in_thread(request, base64_pngs, images)
+    return fields
+
+
 async def _images(
     state: AppState,
     request: RequestContext,
@@ -279,9 +310,13 @@ async def _images(
     fields: Mapping[str, Any],
     columns: int | None = None,
 ) -> Answer:
-    if len(images) <= _INLINE_IMAGES and images[0].size <= 4096:
+    if _is_small(images):
         return images_answer(media_type, contract, images, fields, columns)
     return await state.run_in_thread(request, images_answer, media_type, contract, images, fields, columns)
+
+
+def _is_small(images: Images) -> bool:
+    return len(images) <= _INLINE_IMAGES and images[0].size <= 4096
 
 
 async def _off_loop_if_large(

@@ -33,7 +33,8 @@ from zlib_ng.zlib_ng import compress, crc32
 from service.errors import Fault, InvalidInput, LimitExceeded
 from service.images.blocks import check_blocks
 from service.images.costs import TEXT_BYTES, Hold, array_cost, base64_cost, decode_cost, held, hold_nothing, open_cost
-from service.images.preprocess import Images, Preprocess, UnusablePicture, draft, fit, size
+from service.images.digit import Found, UnusablePicture
+from service.images.preprocess import MNIST_BOX, Fitted, Images, Preprocess, Target, draft, fit, size
 
 Input = TypeVar("Input")
 Output = TypeVar("Output")
@@ -88,11 +89,14 @@ def images_from_pictures(
     preprocess: Preprocess,
     background: int,
     max_pixels: int,
+    box: float = MNIST_BOX,
+    found: list[Found | None] | None = None,
     hold: Hold = hold_nothing,
 ) -> Images:
     """Decode picture files (PNG, JPEG, WebP, GIF, BMP; the first frame of an animation) to uint8 [N, *shape].
 
-    A `str` is a file in base64. Raises InvalidInput with one fault for each file that is not a picture or does not fit.
+    A `str` is a file in base64. `box` is that of `preprocess.Target`. Where the digit of each picture is, or None, is
+    added to the list `found`. Raises InvalidInput with one fault for each file that is not a picture or does not fit.
     Raises LimitExceeded, before any pixel is decoded, when the headers together declare more than `max_pixels`. Memory
     is reserved with `hold` before each step that takes it, and this raises what `hold` raises.
     """
@@ -106,6 +110,7 @@ def images_from_pictures(
         hold(len(file))
         return file
 
+    target = Target(shape, background, box)
     pixels = 0
 
     def opened(file: bytes) -> _Opened:
@@ -120,17 +125,17 @@ def images_from_pictures(
             )
         return _Opened(file, picture if _is_light(picture) else None)
 
-    def fitted(waiting: _Opened) -> Images:
+    def fitted(waiting: _Opened) -> Fitted:
         with held(hold, open_cost(waiting.file)):
             picture, waiting.picture = waiting.picture or _open(waiting.file), None
             whole = picture.width * picture.height
-            draft(picture, shape, preprocess)
-            with held(hold, decode_cost(picture, whole, shape, preprocess)):
-                return fit(picture, shape, preprocess, background)
+            reduced = draft(picture, target, preprocess)
+            with held(hold, decode_cost(picture, whole, target, preprocess)):
+                return fit(picture, target, preprocess, reduced)
 
     files = _each(enumerate(pictures), file_of, faults)
     waiting = _each(files, opened, faults)
-    return _stack(_each(waiting, fitted, faults), faults)
+    return _stack(_each(waiting, fitted, faults), faults, found)
 
 
 def images_from_small_pngs(
@@ -180,12 +185,14 @@ def images_from_npy(
     background: int,
     max_batch: int,
     max_pixels: int,
+    box: float = MNIST_BOX,
+    found: list[Found | None] | None = None,
     hold: Hold = hold_nothing,
 ) -> Images:
     """Convert a batch in NumPy's format (version 1.0 or 2.0), uint8 [N, h, w] or [N, h, w, 3], to uint8 [N, *shape].
 
     The header is parsed, never evaluated. It is compared with the number of bytes that follow, before memory is
-    allocated. Raises InvalidInput and LimitExceeded. Memory is reserved with `hold`, as in `images_from_pictures`.
+    allocated. Raises InvalidInput and LimitExceeded. `box`, `found` and `hold` are those of `images_from_pictures`.
     """
     array = parse_npy(data)
     check_batch(len(array), max_batch, "images")
@@ -197,11 +204,13 @@ def images_from_npy(
         raise LimitExceeded(f"The images have more than {max_pixels} pixels in all.", ("images",))
     faults: list[Fault] = []
 
-    def fitted(image: Images) -> Images:
-        with held(hold, array_cost(image, shape, preprocess)):
-            return fit(Image.fromarray(image), shape, preprocess, background)
+    target = Target(shape, background, box)
 
-    return _stack(_each(enumerate(array), fitted, faults), faults)
+    def fitted(image: Images) -> Fitted:
+        with held(hold, array_cost(image, target, preprocess)):
+            return fit(Image.fromarray(image), target, preprocess)
+
+    return _stack(_each(enumerate(array), fitted, faults), faults, found)
 
 
 def check_batch(count: int, max_batch: int, name: str) -> None:
@@ -268,10 +277,12 @@ def _each(
     return outputs
 
 
-def _stack(images: list[tuple[int, Images]], faults: list[Fault]) -> Images:
+def _stack(fitted: list[tuple[int, Fitted]], faults: list[Fault], found: list[Found | None] | None) -> Images:
     if faults:
         raise InvalidInput(sorted(faults, key=lambda fault: fault.path))
-    return np.stack([image for _, image in images])
+    if found is not None:
+        found.extend(one.found for _, one in fitted)
+    return np.stack([one.image for _, one in fitted])
 
 
 def _small_png(start: bytes, rows: Images) -> bytes:

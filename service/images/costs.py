@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from service.images.preprocess import DIGIT_SEARCH_SIDE, Preprocess
+from service.images.components import MOST_RUNS
+from service.images.preprocess import SEARCH_SIDE, Preprocess, Target, searches
 
 # Reserves so many bytes, or frees them when the number is negative. It raises when there is no room for them.
 Hold = Callable[[int], None]
@@ -24,8 +25,10 @@ TEXT_BYTES: Final = 2**20
 # What reading any picture takes besides its file and its pixels: texts and profiles unpacked, tables of the decoders.
 _ANY: Final = 2 * TEXT_BYTES + 2**20
 
-# `digit` has up to so many arrays of float64 of the picture in which it searches.
-_DIGIT_BYTES: Final = 8 * 6
+# The search for a digit has up to so many bytes for each pixel of the picture in which it searches, and so many for
+# each run of its components.
+_SEARCH_BYTES: Final = 48
+_RUN_BYTES: Final = 8 * 24
 
 # Modes with an alpha channel, or with a palette that can have one.
 _MAY_BE_TRANSPARENT: Final = frozenset({"P", "PA", "LA", "La", "RGBA", "RGBa"})
@@ -58,16 +61,16 @@ def open_cost(file: bytes) -> int:
     return (2 * len(file) if file[8:12] == b"WEBP" else 0) + _ANY
 
 
-def array_cost(image: npt.NDArray[np.uint8], shape: tuple[int, ...], preprocess: Preprocess) -> int:
-    """What it takes to make a picture of an image, uint8 [h, w] or [h, w, 3], and to fit that to `shape`."""
+def array_cost(image: npt.NDArray[np.uint8], target: Target, preprocess: Preprocess) -> int:
+    """What it takes to make a picture of an image, uint8 [h, w] or [h, w, 3], and to fit that to `target`."""
     height, width, *channels = image.shape
     copies = 2 * image.size if not image.flags.c_contiguous else image.size
-    return copies + _fitting(width, height, (2 if not channels else 8) * width * height, shape, preprocess)
+    return copies + _fitting(width, height, (2 if not channels else 8) * width * height, target, preprocess)
 
 
-def decode_cost(picture: Image.Image, whole: int, shape: tuple[int, ...], preprocess: Preprocess) -> int:
-    """What it takes to decode a picture of `whole` pixels and to fit it to `shape`. JPEGs have their draft size."""
-    height, width = shape[:2]
+def decode_cost(picture: Image.Image, whole: int, target: Target, preprocess: Preprocess) -> int:
+    """What it takes to decode a picture of `whole` pixels and to fit it to `target`. JPEGs have their draft size."""
+    height, width = target.shape[:2]
     pixels = picture.width * picture.height
     if preprocess == "none":  # a picture of any other size is not decoded
         pixels = whole = min(pixels, height * width)
@@ -80,7 +83,7 @@ def decode_cost(picture: Image.Image, whole: int, shape: tuple[int, ...], prepro
         each = 2 * stored  # as it is, and turned
     else:
         each = 2 * stored + 4
-    cost = _fitting(picture.width, picture.height, each * pixels, shape, preprocess)
+    cost = _fitting(picture.width, picture.height, each * pixels, target, preprocess)
     if picture.format == "WEBP":
         cost = max(cost, _WEBP * pixels)  # it is decoded before it is anything else
     if picture.format == "JPEG" and "progressive" in picture.info:
@@ -88,14 +91,16 @@ def decode_cost(picture: Image.Image, whole: int, shape: tuple[int, ...], prepro
     return cost + _ANY
 
 
-def _fitting(width: int, height: int, decoded: int, shape: tuple[int, ...], preprocess: Preprocess) -> int:
-    """The bytes of a decoded picture and of what is made of it on the way to `shape`."""
-    side = DIGIT_SEARCH_SIDE if preprocess == "digit" else shape[1]
-    cost = decoded + 16 * shape[0] * shape[1]
+def _fitting(width: int, height: int, decoded: int, target: Target, preprocess: Preprocess) -> int:
+    """The bytes of a decoded picture and of what is made of it on the way to `target`."""
+    search = searches(target, preprocess)
+    side = SEARCH_SIDE if search else target.shape[1]
+    cost = decoded + 16 * target.shape[0] * target.shape[1]
     cost += 4 * min(width, side) * height  # scaled in one direction
     cost += 16 * (width + height) + 24 * height  # weights of the scaling; addresses of rows
-    if preprocess == "digit":
-        cost += _DIGIT_BYTES * min(width, side) * min(height, side)
+    if search:
+        pixels = min(width, side) * min(height, side)
+        cost += _SEARCH_BYTES * pixels + _RUN_BYTES * min(MOST_RUNS, pixels)
     return cost
 
 

@@ -61,6 +61,11 @@ class Engine:
             self._open(bundle, threads)
         self._prove()
 
+    @property
+    def examples(self) -> Images:
+        """A few images of the data set, uint8 [N, *image_shape]: the inputs of the golden self-test."""
+        return self._golden.image
+
     def encode(self, images: Images) -> tuple[Floats, Floats]:
         """Images uint8 [N, *image_shape] -> mu, logvar, both float32 [N, latent_dim] and finite.
 

@@ -15,7 +15,9 @@ from contextlib import ExitStack
 import pytest
 from hypothesis import HealthCheck, settings
 
+from harness.paths import MODELS
 from harness.servers import running
+from service.inference.registry import Registry, RegistryOptions, open_registry
 from tests.fuzz.target import Target, known_answer
 
 LONG = os.environ.get("FUZZ") == "long"
@@ -25,6 +27,11 @@ settings.register_profile("any", deadline=None, database=None, suppress_health_c
 settings.register_profile("ci", settings.get_profile("any"), derandomize=True, max_examples=100)
 settings.register_profile("long", settings.get_profile("any"), max_examples=5_000)
 settings.load_profile("long" if LONG else "ci")
+
+
+@pytest.fixture(scope="session")
+def registry() -> Registry:
+    return open_registry(MODELS, default="mnist-mlp", options=RegistryOptions("cpu", threads=1, batch=1))
 
 
 @pytest.fixture(scope="session")

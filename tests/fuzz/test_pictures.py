@@ -51,7 +51,7 @@ def test_each_gets_the_status_it_should(target: Target, subtests: pytest.Subtest
             target.is_well()
 
 
-@pytest.mark.parametrize("preprocess", ["none", "digit"])
+@pytest.mark.parametrize("preprocess", ["none", "digit", "auto"])
 @pytest.mark.parametrize("form", FORMS)
 def test_none_breaks_the_service_in_any_form_of_request(
     target: Target, subtests: pytest.Subtests, form: str, preprocess: str

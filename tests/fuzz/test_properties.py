@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import zlib
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -16,10 +15,7 @@ from hypothesis import strategies as st
 from starlette.exceptions import HTTPException
 
 from harness.digits import digits, encoded
-from harness.paths import MODELS
 from service.api.answers import IMAGE_TYPES, LATENT_TYPES, negotiate
-from service.api.error_handlers import error_answer
-from service.api.points import parse_interpolation, parse_traversal
 from service.api.request_head import JSON, MULTIPART, NPY, RequestOptions
 from service.api.requests import Body, decode_images, parse_images, read_form, read_latents
 from service.api.schemas import (
@@ -32,22 +28,15 @@ from service.api.schemas import (
     ScoreRequest,
     TraverseRequest,
 )
-from service.errors import InvalidInput, VaeError
+from service.errors import InvalidInput
 from service.images import codec
 from service.images.preprocess import Images, Preprocess
 from service.inference.admission import Reservation
-from service.inference.registry import Registry, RegistryOptions, open_registry
-from service.inference.walks import Interpolation
-from service.settings import Settings
+from service.inference.registry import Registry
+from tests.fuzz.forms import SETTINGS, documented, json_values
 from tests.fuzz.pictures import chunk, header, hostile_pictures, rows
 
-SETTINGS = Settings(max_batch=64)
 SHAPES = [(28, 28), (6, 4), (1, 1), (5, 7, 3)]
-
-
-@pytest.fixture(scope="session")
-def registry() -> Registry:
-    return open_registry(MODELS, default="mnist-mlp", options=RegistryOptions("cpu", threads=1, batch=1))
 
 
 def images_of(body: Body, registry: Registry) -> Images:
@@ -55,16 +44,6 @@ def images_of(body: Body, registry: Registry) -> Images:
     return decode_images(
         parse_images(body, registry, SETTINGS, Reservation(), ImageOptions, ImageRequest), SETTINGS, Reservation()
     )
-
-
-def documented(work: Callable[[], Any]) -> Any:
-    """What `work` returns, or None when it raises what its caller answers with a status of the client's fault."""
-    try:
-        return work()
-    except (VaeError, HTTPException) as error:
-        answer = error_answer(error, "id", "/")
-    assert 400 <= answer.status < 500
-    return None
 
 
 @st.composite
@@ -106,8 +85,11 @@ class TestBase64:
         assert codec.base64_bytes(base64.b64encode(data).decode()) == data
 
 
+PREPROCESS: list[Preprocess] = ["auto", "none", "resize", "digit"]
+
+
 class TestPictures:
-    @given(any_picture, st.sampled_from(SHAPES), st.sampled_from(["none", "resize", "digit"]), st.integers(0, 255))
+    @given(any_picture, st.sampled_from(SHAPES), st.sampled_from(PREPROCESS), st.integers(0, 255))
     def test_bytes_are_an_image_of_the_models_shape_or_refused(
         self, data: bytes, shape: tuple[int, ...], preprocess: Preprocess, background: int
     ) -> None:
@@ -211,12 +193,21 @@ class TestNpy:
             assert array.size == size
 
 
-json_values = st.recursive(
-    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text()),
-    lambda inner: st.one_of(st.lists(inner), st.dictionaries(st.text(), inner)),
-    max_leaves=8,
-)
-FIELDS = ["images", "model", "preprocess", "sample", "seed", "n", "temperature", "label", "prior", "z", "k", "other"]
+FIELDS = [
+    "images",
+    "model",
+    "preprocess",
+    "preview",
+    "sample",
+    "seed",
+    "n",
+    "temperature",
+    "label",
+    "prior",
+    "z",
+    "k",
+    "other",
+]
 FIELDS += ["steps", "path", "dims", "range"]
 
 
@@ -298,69 +289,6 @@ def test_a_query_is_options_or_refused(registry: Registry, query: list[tuple[str
     body = Body(codec.npy_bytes(digits()[:1]), RequestOptions(NPY, query=query))
     documented(lambda: images_of(body, registry))
     documented(lambda: parse_images(body, registry, SETTINGS, Reservation(), ScoreOptions, ScoreRequest))
-
-
-small = st.floats(-1e6, 1e6, width=32)
-
-
-class TestWalks:
-    @given(
-        parse=st.sampled_from([parse_interpolation, parse_traversal]),
-        document=st.fixed_dictionaries(
-            {},
-            optional={
-                "z": st.one_of(st.lists(st.just([0.0] * 20), max_size=3), json_values),
-                "images": st.one_of(st.just([base64.b64encode(encoded(digits()[0])).decode()] * 2), json_values),
-                "steps": st.one_of(st.integers(), json_values),
-                "path": st.one_of(st.sampled_from(["linear", "spherical"]), json_values),
-                "dims": st.one_of(st.lists(st.integers(-1, 20), max_size=3), json_values),
-                "range": st.one_of(st.lists(st.floats(), max_size=3), json_values),
-            },
-        ),
-    )
-    def test_a_document_is_a_walk_within_the_limit_or_refused(
-        self, registry: Registry, parse: Any, document: dict[str, Any]
-    ) -> None:
-        body = Body(json.dumps(document).encode("utf-8", "surrogatepass"), RequestOptions(JSON))
-        form = documented(lambda: parse(body, registry, SETTINGS, Reservation()))
-        if form is not None:
-            assert 2 <= form.frames == form.walk.frames(form.points.count) <= SETTINGS.max_batch
-
-    @given(
-        parse=st.sampled_from([parse_interpolation, parse_traversal]),
-        query=st.lists(
-            st.tuples(
-                st.sampled_from(["steps", "path", "dims", "range", "model", "other"]),
-                st.one_of(st.text(), st.text("0123456789,.-"), st.sampled_from(["3,4", "-1,2.5", "9", "spherical"])),
-            ),
-            max_size=4,
-        ),
-        count=st.integers(1, 2),
-    )
-    def test_a_query_is_a_walk_or_refused(
-        self, registry: Registry, parse: Any, query: list[tuple[str, str]], count: int
-    ) -> None:
-        body = Body(codec.npy_bytes(digits()[:count]), RequestOptions(NPY, query=query))
-        documented(lambda: parse(body, registry, SETTINGS, Reservation()))
-
-    @given(
-        points=st.integers(1, 5).flatmap(
-            lambda latents: st.lists(st.lists(small, min_size=latents, max_size=latents), min_size=2, max_size=5)
-        ),
-        steps=st.integers(2, 9),
-        path=st.sampled_from(["linear", "spherical"]),
-    )
-    @example(points=[[1.0, 2.0], [-1.0, -2.0], [0.0, 0.0], [1e6, -1e6]], steps=3, path="spherical")
-    def test_a_walk_goes_through_its_points_and_no_farther_out(
-        self, points: list[list[float]], steps: int, path: Any
-    ) -> None:
-        given_ = np.array(points, np.float32)
-        z = Interpolation(steps, path).place(given_)
-        assert np.isfinite(z).all()
-        assert z[:: steps - 1].tobytes() == given_.tobytes()
-        lengths = np.linalg.norm(given_.astype(float), axis=1)
-        farthest = np.repeat(np.maximum(lengths[:-1], lengths[1:]), steps - 1)
-        assert (np.linalg.norm(z[:-1].astype(float), axis=1) <= farthest * (1 + 1e-6) + 1e-40).all()
 
 
 class TestNegotiate:

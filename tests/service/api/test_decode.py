@@ -9,7 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from harness.digits import base64_png, decoded, digits
-from service.api.schemas import DecodeAnswer
+from service.api.answer_schemas import DecodeAnswer
 
 Z = np.linspace(-2, 2, 60).reshape(3, 20).tolist()
 

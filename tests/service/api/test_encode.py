@@ -8,7 +8,7 @@ from fastapi.testclient import TestClient
 
 from harness.digits import base64_png, digits, encoded
 from harness.paths import MODELS
-from service.api.schemas import EncodeAnswer
+from service.api.answer_schemas import EncodeAnswer
 from service.inference.autoencoder import noise
 from service.inference.bundle import read_bundle
 from service.inference.engine import Engine

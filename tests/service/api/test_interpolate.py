@@ -9,7 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from harness.digits import base64_png, decoded, digits, encoded
-from service.api.schemas import InterpolateAnswer
+from service.api.answer_schemas import InterpolateAnswer
 from service.images.codec import npy_bytes
 
 PICTURES = [base64_png(image) for image in digits()[:3]]

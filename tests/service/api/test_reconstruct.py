@@ -7,7 +7,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from harness.digits import base64_png, decoded, digits, encoded
-from service.api.schemas import ReconstructAnswer
+from service.api.answer_schemas import ReconstructAnswer
 from service.images.codec import grid
 
 IMAGES = digits()[:5]

@@ -10,7 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from harness.digits import decoded, digits, labels
-from service.api.schemas import SampleAnswer
+from service.api.answer_schemas import SampleAnswer
 from service.images.codec import npy_bytes as npy
 from service.inference.autoencoder import noise
 from tests.bundles import seal, write_bundle

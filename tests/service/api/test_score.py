@@ -18,7 +18,7 @@ from PIL import Image
 
 from harness.digits import base64_png, digits, encoded
 from harness.paths import DIGIT, ROOT
-from service.api.schemas import ScoreAnswer
+from service.api.answer_schemas import ScoreAnswer
 from service.images.codec import npy_bytes
 from tests.bundles import write_bundle
 

@@ -10,7 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from harness.digits import base64_png, decoded, digits, encoded
-from service.api.schemas import TraverseAnswer
+from service.api.answer_schemas import TraverseAnswer
 from service.images.codec import npy_bytes
 from tests.bundles import write_bundle
 

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from harness.digits import digits
+from harness.photos import photo
 from service import limits
 from service.errors import InvalidInput
 from service.images import codec
@@ -28,6 +30,15 @@ TURNED[0x112] = 6
 @pytest.fixture(autouse=True)
 def freed_memory_is_given_back() -> None:
     limits.give_memory_back()
+
+
+def speckled(share: float, spot: int) -> bytes:
+    """A photo of spots of so many pixels a side, which cover this share of it: many components."""
+    spots = np.random.default_rng(0).random((1024 // spot, 1024 // spot)) < share
+    page = 255 - 200 * np.kron(spots, np.ones((spot, spot), np.uint8)).astype(np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(page).save(stream, "JPEG", quality=95)
+    return stream.getvalue()
 
 
 def picture(mode: str, kind: str, size: tuple[int, int] = SIZE, **options: Any) -> bytes:
@@ -66,6 +77,9 @@ PICTURES = {
     "GIF": picture("P", "GIF"),
     "transparent GIF": picture("P", "GIF", transparency=1),
     "BMP": picture("RGB", "BMP"),
+    "photo of a digit": photo(digits()[0], seed=0),
+    "photo of fine texture": speckled(0.3, 4),
+    "photo of coarse texture": speckled(0.2, 8),
     "tall PNG": picture("RGBA", "PNG", (1, 500_000)),
     "wide PNG": picture("RGB", "PNG", (500_000, 1)),
     "narrow JPEG": picture("RGB", "JPEG", (8, 60_000), progressive=True, subsampling=0),
@@ -73,7 +87,7 @@ PICTURES = {
 
 
 @pytest.mark.parametrize("shape", [(28, 28), (64, 64, 3)], ids=["grey", "colour"])
-@pytest.mark.parametrize("preprocess", ["resize", "digit", "none"])
+@pytest.mark.parametrize("preprocess", ["auto", "resize", "digit", "none"])
 @pytest.mark.parametrize("name", PICTURES)
 def test_no_picture_takes_more_than_is_reserved(name: str, preprocess: Any, shape: tuple[int, ...]) -> None:
     meter = Meter()
@@ -97,7 +111,7 @@ def test_no_picture_takes_more_than_is_reserved(name: str, preprocess: Any, shap
 def test_no_array_takes_more_than_is_reserved(channels: tuple[int, ...], columns: bool) -> None:
     meter = Meter()
     array = np.zeros((2, 1500, 1200, *channels), np.uint8)
-    array[:, :300, :300] = 255
+    array[:, 300:900, 500:600] = 255
     stream = io.BytesIO()
     np.save(stream, np.asfortranarray(array) if columns else array)
     data = stream.getvalue()

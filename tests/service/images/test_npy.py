@@ -40,7 +40,7 @@ class TestNpy:
         np.testing.assert_array_equal(self.read(large), digits()[:3])
         with pytest.raises(InvalidInput) as caught:
             self.read(large, preprocess="none")
-        assert caught.value.faults[0].reason == "The images are 56x56, not 28x28."
+        assert caught.value.faults[0].reason == "The images are 56x56 L, not 28x28 L."
 
     def test_digit_works_on_arrays_too(self) -> None:
         paper = np.kron(255 - digits()[:8], np.ones((1, 3, 3), np.uint8)).astype(np.uint8)

@@ -1,12 +1,12 @@
-"""What `preprocess` does to a picture: `resize`, `none` and `digit`."""
+"""What `preprocess` does to a picture: `resize`, `none` and `digit`. `auto` is in test_auto.py."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from harness.digits import digits, encoded
 from service.images.preprocess import Images
@@ -40,7 +40,7 @@ class TestNone:
 
     @pytest.mark.parametrize(
         ("picture", "found"),
-        [(np.zeros((28, 27), np.uint8), "28x27 L"), (np.zeros((28, 28, 3), np.uint8), "28x28 RGB")],
+        [(np.zeros((28, 27), np.uint8), "27x28 L"), (np.zeros((28, 28, 3), np.uint8), "28x28 RGB")],
     )
     def test_anything_else_is_refused_and_says_what_it_is(self, picture: Images, found: str) -> None:
         reasons = faults(encoded(picture), preprocess="none")
@@ -56,10 +56,12 @@ class TestDigit:
         images = read(*pictures, preprocess="digit")
         return float(np.abs(images.astype(int) - digits()[:count]).mean())
 
-    def test_specks_that_vanish_when_scaled_are_no_ink(self) -> None:
+    @pytest.mark.parametrize("side", [1, 5])
+    def test_a_page_of_specks_has_no_digit(self, side: int) -> None:
         page = np.zeros((500, 500), np.uint8)
-        page[0, 0] = page[499, 499] = 255
-        assert faults(encoded(page), preprocess="digit") == {("images", 0): "There is no ink in the picture."}
+        page[:side, :side] = page[-side:, -side:] = page[200 : 200 + side, 250 : 250 + side] = 255
+        reasons = faults(encoded(page), preprocess="digit")
+        assert reasons == {("images", 0): "There are only specks in the picture, no digit."}
 
     def test_mnist_images_hardly_change(self) -> None:
         assert self.off([encoded(digit) for digit in digits()[:50]], 50) < 0.5
@@ -87,12 +89,63 @@ class TestDigit:
         reasons = faults(encoded(np.full((100, 100), level, np.uint8)), preprocess="digit")
         assert reasons == {("images", 0): "There is no ink in the picture."}
 
-    @pytest.mark.parametrize("shape", [(1, 1), (200, 1), (1, 200)])
-    def test_very_thin_pictures_are_read(self, shape: tuple[int, int]) -> None:
+    @pytest.mark.parametrize("shape", [(200, 1), (1, 200), (200, 3)])
+    def test_very_thin_strokes_are_read(self, shape: tuple[int, int]) -> None:
         page = np.zeros((300, 300), np.uint8)
         page[100 : 100 + shape[0], 50 : 50 + shape[1]] = 255
         assert read(encoded(page), preprocess="digit").max() == 255
 
+    def test_of_several_marks_the_largest_central_one_is_the_digit(self) -> None:
+        page = np.zeros((480, 640), np.uint8)
+        page[10:66, 10:66] = np.kron(digits()[1], np.ones((2, 2), np.uint8))
+        page[400:456, 500:556] = np.kron(digits()[2], np.ones((2, 2), np.uint8))
+        page[130:326, 220:416] = np.kron(DIGIT, np.ones((7, 7), np.uint8))
+        assert np.abs(read(encoded(255 - page), preprocess="digit")[0].astype(int) - DIGIT).mean() < 2
+
+    def test_pieces_of_one_digit_stay_together(self) -> None:
+        page = np.zeros((400, 400), np.uint8)
+        page[100:120, 160:260] = 255  # the bar of a 5
+        page[140:300, 150:170] = 255
+        page[280:300, 150:260] = 255
+        page[5:15, 5:15] = 255  # a speck
+        image = read(encoded(page), preprocess="digit")[0]
+        rows = np.flatnonzero(image.any(axis=1))
+        assert rows[-1] - rows[0] + 1 == 20
+        assert not image[rows[0] + 3].any()  # between bar and body
+
+    def test_slant_is_left_alone(self) -> None:
+        page = np.zeros((300, 300), np.uint8)
+        for row in range(60, 240):
+            page[row, 240 - row : 260 - row] = 255
+        image = read(encoded(page), preprocess="digit")[0]
+        np.testing.assert_array_less(np.diff([line.argmax() for line in image if line.any()]), 1)
+
+    @pytest.mark.parametrize(
+        ("draw", "reason"),
+        [
+            (lambda page: page.ellipse([100, 100, 300, 300], fill=0), "a solid shape"),
+            (lambda page: _face(page), "a drawing of many parts"),
+            (
+                lambda page: [page.line([x, y, x + 30, y + 30], 0, 4) for x in range(30, 350, 50) for y in (90, 180)],
+                "many",
+            ),
+        ],
+        ids=["a disc", "a face", "dashes"],
+    )
+    def test_a_drawing_of_something_else_is_refused(
+        self, draw: Callable[[ImageDraw.ImageDraw], object], reason: str
+    ) -> None:
+        page = Image.new("L", (400, 400), 255)
+        draw(ImageDraw.Draw(page))
+        assert reason in faults(encoded(page), preprocess="digit")[("images", 0)]
+
     def test_a_colour_model_has_no_digits(self) -> None:
         reasons = faults(encoded(DIGIT), preprocess="digit", shape=(28, 28, 3))
         assert "grey" in reasons[("images", 0)]
+
+
+def _face(page: ImageDraw.ImageDraw) -> None:
+    page.ellipse([80, 60, 320, 340], outline=0, width=14)
+    for left in (140, 220):
+        page.ellipse([left, 150, left + 34, 184], fill=0)
+    page.arc([140, 190, 260, 280], 20, 160, 0, 12)
