@@ -21,6 +21,7 @@ def test_the_list_holds_every_contract_with_its_card_and_provider(client: TestCl
     assert model.pop("id") == "mnist-mlp@2"
     assert (model.pop("priors"), model.pop("labels")) == (["normal", "aggregate"], list(range(10)))
     assert model.pop("label_names") == []
+    assert len(model.pop("latents")) == model["latent_dim"]
     assert model == json.loads((folder / "model.json").read_text())
 
 
