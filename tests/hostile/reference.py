@@ -165,6 +165,7 @@ def _judge_rest(part: bytes, skipped: int, verdict: Verdict) -> None:
     if lines[:1] == [b"PRI * HTTP/2.0"]:
         malformed = False
     if skipped + len(part) + 2 > MOST_HEAD and (skipped + len(part) > MOST_HEAD or part.endswith(b"\r\n")):
+        malformed = malformed or part.startswith(b" ")  # which begins no method
         others = {400, 405, 414, 501, 505} if malformed or head.faults or head.doubts else {414}
         verdict.wants.append(Want(refused=frozenset({431} | others), bare=bare))
         verdict.closed = True
