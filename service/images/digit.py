@@ -104,7 +104,7 @@ def find_digit(grey: Levels) -> tuple[Floats, Found]:
     if ink.paper is not None:
         amount = (amount - np.float32(_FAINT)) / np.float32(1 - _FAINT)
     share = float(parts.mass[chosen].sum() / parts.mass.sum())
-    return amount.clip(0, 1), Found(marks.box, round(share * sharpness, 3))
+    return amount.clip(0, 1), Found(marks.box, round(float(share * sharpness), 3))
 
 
 def _strong_parts(ink: Ink) -> Components:
