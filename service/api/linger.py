@@ -18,7 +18,7 @@ class LingeringTransport(asyncio.Transport):
     to drop it and to call `finish` when it is too much.
     """
 
-    __slots__ = ("_closed", "_later", "_timer", "_transport", "client_ended")
+    __slots__ = ("_closed", "_later", "_timer", "_transport", "client_ended", "write")
 
     def __init__(self, transport: asyncio.Transport, later: Callable[..., asyncio.TimerHandle]) -> None:
         """`later` is the `call_later` of the event loop. Set `client_ended` when the client has ended its side."""
@@ -27,6 +27,7 @@ class LingeringTransport(asyncio.Transport):
         self._transport = transport
         self._later = later
         self._closed = False
+        self.write = transport.write  # type: ignore[method-assign]  # each answer's: no call in between
         self._timer: asyncio.TimerHandle | None = None
 
     def close(self) -> None:
@@ -61,10 +62,7 @@ class LingeringTransport(asyncio.Transport):
         """Whether nothing more can be sent."""
         return self._closed or self._transport.is_closing()
 
-    def write(self, data: bytes | bytearray | memoryview) -> None:  # noqa: D102  # the transport's own, as all below
-        self._transport.write(data)
-
-    def abort(self) -> None:  # noqa: D102
+    def abort(self) -> None:  # noqa: D102  # the transport's own, as all below
         self._closed = True
         self._transport.abort()
 

@@ -9,7 +9,7 @@ import io
 import math
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, Final, Generic, TypeVar, cast
 
@@ -84,7 +84,7 @@ class ImageForm(Generic[Options]):
     options: Options
     pictures: Sequence[bytes | str]
     npy: bool
-    found: list[Found | None] = field(default_factory=list)
+    found: Sequence[Found | None] = ()
 
 
 async def receive_body(receive: Receive, reservation: Reservation, length: int | None, max_bytes: int) -> bytes:
@@ -121,9 +121,9 @@ def read_form(body: Body, form: type[Form], reservation: Reservation) -> Form:
     memory, and Overloaded when there is too little at the moment.
     """
     data, body.data = body.data, b""
-    values = _check_values(data, _MOST_NUMBERS if form in _OF_LATENTS else _MOST_VALUES)
     large = len(data) > SMALL_BYTES
     if large:
+        values = _count_values(data, _MOST_NUMBERS if form in _OF_LATENTS else _MOST_VALUES)
         kept, while_parsed = json_cost(data, values)
         reservation.hold_bytes(kept + while_parsed)
     try:
@@ -203,12 +203,13 @@ def decode_images(form: ImageForm[Any], settings: Settings, reservation: Reserva
     if images is not None:
         return images
     contract = form.model.autoencoder.contract
+    form.found = found = list[Found | None]()
     options: Any = {
         "preprocess": form.options.preprocess,
         "background": contract.background,
         "box": box_of(form.model.engine.examples, contract.background),
         "max_pixels": settings.max_pixels,
-        "found": form.found,
+        "found": found,
         "hold": reservation.hold_bytes,
     }
     if form.npy:
@@ -325,10 +326,8 @@ def _refuse_query(body: Body) -> None:
         raise InvalidInput([Fault((name,), reason) for name, _ in body.options.query[:MOST_FAULTS]])
 
 
-def _check_values(data: bytes, most: int) -> int:
-    """The number of values in JSON, at most; 0 for a small body. Raises LimitExceeded if there are more than `most`."""
-    if len(data) <= SMALL_BYTES:
-        return 0
+def _count_values(data: bytes, most: int) -> int:
+    """The number of values in JSON, at most. Raises LimitExceeded if there are more than `most`."""
     values = data.count(b",") + data.count(b"[") + data.count(b"{") + 1
     if values > most:
         raise LimitExceeded(f"The body holds more than {most} values.")

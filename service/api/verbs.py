@@ -271,15 +271,15 @@ VERBS: Final[Mapping[str, Verb]] = {
 async def _read_images(
     state: AppState, body: Body, request: RequestContext, options: type[Options], schema: type[Options]
 ) -> tuple[ImageForm[Options], Images]:
-    settings, images = state.settings, None
-    parsed = body, state.registry, settings, request.reservation, options, schema
+    settings, reservation, images = state.settings, request.reservation, None
     if len(body.data) <= SMALL_BYTES or body.options.media_type == NPY:
-        form = parse_images(*parsed)
+        form = parse_images(body, state.registry, settings, reservation, options, schema)
         images = quick_images(form, settings)
     else:
+        parsed = body, state.registry, settings, reservation, options, schema
         form = await state.run_in_thread(request, parse_images, *parsed)
     if images is None:
-        images = await state.run_in_thread(request, decode_images, form, settings, request.reservation)
+        images = await state.run_in_thread(request, decode_images, form, settings, reservation)
     autoencoder = form.model.autoencoder
     request.was_read(autoencoder.id, len(images), autoencoder.cost)
     return form, images
