@@ -18,7 +18,7 @@ from service.images.preprocess import Images
 from tests.service.images.reading import read
 from training.classifier import CLASSIFIERS, Classifier
 
-MIXED = 100
+MIXED = 60
 EACH = 6
 
 
