@@ -74,10 +74,15 @@ _INLINE_NUMBERS: Final = 4096
 class Verb:
     """A POST route: negotiate, read, work, answer. The one table of errors answers whatever goes wrong."""
 
-    def __init__(self, work: Work, takes: tuple[str, ...], gives: tuple[str, ...]) -> None:
+    def __init__(self, work: Work, takes: tuple[str, ...], gives: tuple[str, ...], template: str = "") -> None:
         self._work = work
         self._takes = takes
         self._gives = gives
+        self._template = template
+
+    def route_of(self, path: str) -> str:
+        """The route's template for a request to `path`, which metrics and logs name."""
+        return self._template or path
 
     async def answer(self, state: AppState, head: RequestHead, body: bytes | Read, request: RequestContext) -> Answer:
         """Answer one request, whose body is here or can be read. Raises nothing."""
@@ -119,7 +124,7 @@ class Verb:
         request: RequestContext | None = scope["state"].get("request")  # of the middleware, where there was any
         if request is None:
             request = RequestContext(request_id_of(head.headers))
-        request.begin_verb(head.path, state.admission, head.length or 0)
+        request.begin_verb(self.route_of(head.path), state.admission, head.length or 0)
         watch: asyncio.Task[None] | None = None
 
         async def read(max_bytes: int) -> bytes:
