@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +171,44 @@ class TestInference:
         said = int(answer.get("Inference-Header-Content-Length"))
         result = client.parse_response_body(answer.read(), header_length=said)
         np.testing.assert_allclose(result.as_numpy("mu"), engine.encode(digits()[:1])[0], rtol=0, atol=1e-5)
+
+
+class Prefixed(BaseHTTPRequestHandler):
+    """A proxy that has the service below `/vae`."""
+
+    server_port: int
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self.pass_on(None)
+
+    def do_POST(self) -> None:
+        self.pass_on(self.rfile.read(int(self.headers["Content-Length"])))
+
+    def pass_on(self, body: bytes | None) -> None:
+        with contextlib.closing(HTTPConnection("127.0.0.1", self.server_port)) as behind:
+            behind.request(self.command, self.path.removeprefix("/vae"), body, dict(self.headers))
+            answer = behind.getresponse()
+            self.send_response(answer.status)
+            for name, value in answer.getheaders():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(answer.read())
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # its name there
+        """Nothing: it would go to standard error."""
+
+
+def test_a_service_below_a_path_of_a_proxy(server: Server) -> None:
+    handler = type("Handler", (Prefixed,), {"server_port": server.port})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as proxy:
+        threading.Thread(target=proxy.serve_forever, daemon=True).start()
+        url = f"127.0.0.1:{proxy.server_address[1]}/vae"
+        with contextlib.closing(triton.InferenceServerClient(url)) as client:
+            assert client.is_server_ready()
+            assert client.get_model_metadata(ENCODER)["name"] == ENCODER
+            assert client.infer(ENCODER, [image_input(digits()[:3])]).as_numpy("mu").shape == (3, 20)
+        proxy.shutdown()
 
 
 class TestRefusals:

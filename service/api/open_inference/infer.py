@@ -80,22 +80,22 @@ async def _infer(state: AppState, body: Body, request: RequestContext) -> Answer
         body.data = await state.run_in_thread(request, compression.unpack, *packed)
         del packed
     length = len(body.data) if options.json_length is None else options.json_length
-    message = body, options.json_length, found, settings.max_batch, reservation
-    if max(length, len(body.data) if found.takes.datatype == "BYTES" else 0) <= SMALL_BYTES:
-        asked = read(*message)
+    message = body, options.json_length, found.signature, settings.max_batch, reservation
+    if max(length, len(body.data) if found.signature.takes.datatype == "BYTES" else 0) <= SMALL_BYTES:
+        said, elements = read(*message)
     else:
-        asked = await state.run_in_thread(request, read, *message)
-    if asked.timeout is not None:
-        request.deadline = min(request.deadline, request.arrived + asked.timeout)
+        said, elements = await state.run_in_thread(request, read, *message)
+    if said.timeout is not None:
+        request.deadline = min(request.deadline, request.arrived + said.timeout)
         request.check()
-    result = await infer(state, request, found, asked)
-    cost = answer_cost(result, asked, packed=options.answer_coding is not None)
+    result = await infer(state, request, found, said.parameters, elements)
+    cost = answer_cost(result, said, packed=options.answer_coding is not None)
     if cost > SMALL_BYTES:
         reservation.hold_bytes(cost)
-    in_json = sum(result.outputs[name].size for name, binary in asked.outputs if not binary)
+    in_json = sum(result.outputs[name].size for name, binary in said.outputs if not binary)
     if in_json <= SMALL_BYTES and (options.answer_coding is None or cost <= SMALL_BYTES):
-        return inference_answer(found, asked, result, options.answer_coding)
-    return await state.run_in_thread(request, inference_answer, found, asked, result, options.answer_coding)
+        return inference_answer(found, said, result, options.answer_coding)
+    return await state.run_in_thread(request, inference_answer, found, said, result, options.answer_coding)
 
 
 def _json_length(header: bytes | None) -> int | None:

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from service.api.open_inference.tensors import Datatype, Tensor
 from service.contract import IMAGE, LOGVAR, MU, X_HAT, Contract, Z
 from service.errors import Unknown
 from service.inference.registry import Model, Registry
+
+Shape = tuple[int, ...]
 
 PICTURES: Final = "pictures"
 COUNT: Final = "n"
@@ -22,25 +25,27 @@ MSE: Final = "mse"
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One of the models that a bundle is. `parameters` are those of a request that mean something to it."""
+    """One of the models that a bundle is. `parameters` are those of a request that mean something to it.
+
+    `takes` and `gives` are its input and its outputs, for an image's shape and a number of latents.
+    """
 
     name: str
-    takes: Callable[[Contract], Tensor]
-    gives: Callable[[Contract], tuple[Tensor, ...]]
+    takes: Callable[[Shape, int], Tensor]
+    gives: Callable[[Shape, int], tuple[Tensor, ...]]
     platform: str = "onnxruntime_onnx"
     parameters: frozenset[str] = frozenset()
 
 
-def _images(contract: Contract, name: str = IMAGE, datatype: Datatype = "UINT8") -> Tensor:
-    return Tensor(name, datatype, (-1, *contract.image_shape))
+def _images(shape: Shape, name: str = IMAGE, datatype: Datatype = "UINT8") -> Tensor:
+    return Tensor(name, datatype, (-1, *shape))
 
 
-def _latents(contract: Contract, *names: str) -> tuple[Tensor, ...]:
-    return tuple(Tensor(name, "FP32", (-1, contract.latent_dim)) for name in names)
+def _latents(latent_dim: int, *names: str) -> tuple[Tensor, ...]:
+    return tuple(Tensor(name, "FP32", (-1, latent_dim)) for name in names)
 
 
-def _files(_: Contract) -> Tensor:
-    return Tensor(PICTURES, "BYTES", (-1,))
+_FILES: Final = Tensor(PICTURES, "BYTES", (-1,))
 
 
 _VERB: Final = "vae_service"
@@ -49,24 +54,30 @@ _OF_SAMPLES: Final = frozenset({"seed", "temperature", "label", "prior"})
 KINDS: Final[Mapping[str, Kind]] = {
     kind.name: kind
     for kind in (
-        Kind("encoder", _images, lambda contract: _latents(contract, MU, LOGVAR)),
+        Kind("encoder", lambda shape, _: _images(shape), lambda _, latent_dim: _latents(latent_dim, MU, LOGVAR)),
         Kind(
             "decoder",
-            lambda contract: _latents(contract, Z)[0],
-            lambda contract: (_images(contract), _images(contract, X_HAT, "FP32")),
+            lambda _, latent_dim: _latents(latent_dim, Z)[0],
+            lambda shape, _: (_images(shape), _images(shape, X_HAT, "FP32")),
         ),
-        Kind("encode", _files, lambda contract: _latents(contract, MU, LOGVAR), _VERB, frozenset({"preprocess"})),
+        Kind(
+            "encode",
+            lambda *_: _FILES,
+            lambda _, latent_dim: _latents(latent_dim, MU, LOGVAR),
+            _VERB,
+            frozenset({"preprocess"}),
+        ),
         Kind(
             "reconstruct",
-            _files,
-            lambda contract: (_images(contract), *_latents(contract, MU, LOGVAR), Tensor(MSE, "FP32", (-1,))),
+            lambda *_: _FILES,
+            lambda shape, latent_dim: (_images(shape), *_latents(latent_dim, MU, LOGVAR), Tensor(MSE, "FP32", (-1,))),
             _VERB,
             frozenset({"preprocess"}),
         ),
         Kind(
             "sample",
-            lambda _: Tensor(COUNT, "INT64", (1,)),
-            lambda contract: (_images(contract), *_latents(contract, Z)),
+            lambda *_: Tensor(COUNT, "INT64", (1,)),
+            lambda shape, latent_dim: (_images(shape), *_latents(latent_dim, Z)),
             _VERB,
             _OF_SAMPLES,
         ),
@@ -74,13 +85,30 @@ KINDS: Final[Mapping[str, Kind]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class ServedModel:
-    """A model of the protocol in one version. `name` is its whole name, as in `mnist-mlp.encoder`."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Signature:
+    """What a request to a model is checked against: `name` is the whole name, as in `mnist-mlp.encoder`.
+
+    The model has one input, `takes`, and the outputs `gives`. There is one object for each, so it can be a key.
+    """
 
     name: str
     kind: Kind
+    takes: Tensor
+    gives: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """A model of the protocol in one version."""
+
+    signature: Signature
     model: Model
+
+    @property
+    def name(self) -> str:
+        """Its whole name."""
+        return self.signature.name
 
     @property
     def contract(self) -> Contract:
@@ -92,16 +120,6 @@ class ServedModel:
         """Its version, as the protocol has it."""
         return str(self.contract.version)
 
-    @property
-    def takes(self) -> Tensor:
-        """Its one input."""
-        return self.kind.takes(self.contract)
-
-    @property
-    def gives(self) -> tuple[Tensor, ...]:
-        """Its outputs."""
-        return self.kind.gives(self.contract)
-
 
 def find(registry: Registry, name: str, version: str | None = None) -> ServedModel:
     """The model of this name: the version asked for, or the highest. Raises Unknown."""
@@ -109,9 +127,9 @@ def find(registry: Registry, name: str, version: str | None = None) -> ServedMod
     if kind not in KINDS or "@" in bundle:
         raise Unknown(f"There is no model {name[:80]!r}; the names are those of a bundle, then .{', .'.join(KINDS)}.")
     if version is None:
-        return ServedModel(name, KINDS[kind], registry.find(bundle))
+        return _served(name, kind, registry.find(bundle))
     try:
-        return ServedModel(name, KINDS[kind], registry.find(f"{bundle}@{version}"))
+        return _served(name, kind, registry.find(f"{bundle}@{version}"))
     except Unknown as error:
         raise Unknown(f"There is no version {version[:20]!r} of a model {name[:80]!r}.") from error
 
@@ -119,8 +137,8 @@ def find(registry: Registry, name: str, version: str | None = None) -> ServedMod
 def served(registry: Registry) -> Iterator[ServedModel]:
     """Every model of the protocol, in every version."""
     for model in registry:
-        for kind in KINDS.values():
-            yield ServedModel(f"{model.engine.contract.name}.{kind.name}", kind, model)
+        for kind in KINDS:
+            yield _served(f"{model.engine.contract.name}.{kind}", kind, model)
 
 
 def metadata(registry: Registry, found: ServedModel) -> dict[str, object]:
@@ -128,26 +146,36 @@ def metadata(registry: Registry, found: ServedModel) -> dict[str, object]:
     return {
         "name": found.name,
         "versions": [each.version for each in served(registry) if each.name == found.name],
-        "platform": found.kind.platform,
-        "inputs": [found.takes.document()],
-        "outputs": [tensor.document() for tensor in found.gives],
+        "platform": found.signature.kind.platform,
+        "inputs": [found.signature.takes.document()],
+        "outputs": [tensor.document() for tensor in found.signature.gives],
     }
 
 
 def configuration(found: ServedModel, max_batch: int) -> dict[str, object]:
     """The configuration of a model, in the form of Triton's ModelConfig. It has the sides of one image or latent."""
-    batched = found.takes.shape[0] == -1
-    onnx = found.kind.platform.startswith("onnx")
+    batched = found.signature.takes.shape[0] == -1
+    onnx = found.signature.kind.platform.startswith("onnx")
     return {
         "name": found.name,
-        "platform": found.kind.platform,
-        "backend": "onnxruntime" if onnx else found.kind.platform,
+        "platform": found.signature.kind.platform,
+        "backend": "onnxruntime" if onnx else found.signature.kind.platform,
         "max_batch_size": max_batch if batched else 0,
-        "input": [_configured(found.takes, batched)],
-        "output": [_configured(tensor, batched) for tensor in found.gives],
+        "input": [_configured(found.signature.takes, batched)],
+        "output": [_configured(tensor, batched) for tensor in found.signature.gives],
         "version_policy": {"all": {}},
         "dynamic_batching": {},
     }
+
+
+def _served(name: str, kind: str, model: Model) -> ServedModel:
+    contract = model.engine.contract
+    return ServedModel(_signature(name, kind, contract.image_shape, contract.latent_dim), model)
+
+
+@lru_cache(maxsize=1024)  # names are those of bundles
+def _signature(name: str, kind: str, shape: Shape, latent_dim: int) -> Signature:
+    return Signature(name, KINDS[kind], KINDS[kind].takes(shape, latent_dim), KINDS[kind].gives(shape, latent_dim))
 
 
 def _configured(tensor: Tensor, batched: bool) -> dict[str, object]:

@@ -51,6 +51,11 @@ class Tensor:
         return {"name": self.name, "datatype": self.datatype, "shape": list(self.shape)}
 
 
+def itemsize(datatype: Datatype) -> int:
+    """The bytes of one number."""
+    return _DTYPES[datatype].itemsize
+
+
 def check_shape(tensor: Tensor, datatype: str, shape: Sequence[int], path: Path) -> None:
     """Raise InvalidInput unless a request's datatype and shape are those that the tensor takes."""
     if datatype != tensor.datatype:

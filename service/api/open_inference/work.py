@@ -14,9 +14,8 @@ import numpy.typing as npt
 from pydantic import BaseModel, ValidationError
 
 from service.api.context import RequestContext
-from service.api.open_inference.messages import Asked
 from service.api.open_inference.models import MSE, ServedModel
-from service.api.open_inference.tensors import Array
+from service.api.open_inference.tensors import Array, Elements
 from service.api.requests import SMALL_BYTES, ImageForm, decode_images, quick_images, refusal
 from service.api.schemas import ImageOptions, SampleRequest
 from service.api.state import AppState
@@ -33,6 +32,14 @@ _PLACES: Final[Mapping[tuple[str | int, ...], tuple[str | int, ...]]] = {("n",):
 
 
 @dataclass(slots=True)
+class Sent:
+    """The input of a model and its parameters."""
+
+    elements: Elements
+    parameters: Mapping[str, Any]
+
+
+@dataclass(slots=True)
 class Result:
     """The outputs of a model by their names, and parameters of the answer."""
 
@@ -40,37 +47,39 @@ class Result:
     parameters: dict[str, object] = field(default_factory=dict)
 
 
-async def infer(state: AppState, request: RequestContext, found: ServedModel, asked: Asked) -> Result:
-    """Have the model do what is asked. Raises what its verb raises."""
-    return await _WORK[found.kind.name](state, request, found, asked)
+async def infer(
+    state: AppState, request: RequestContext, found: ServedModel, parameters: Mapping[str, Any], elements: Elements
+) -> Result:
+    """Have the model work on the elements of its input. Raises what its verb raises."""
+    return await _WORK[found.signature.kind.name](state, request, found, Sent(elements, parameters))
 
 
-async def _encoder(_: AppState, request: RequestContext, found: ServedModel, asked: Asked) -> Result:
-    images = cast("Images", asked.elements)
+async def _encoder(_: AppState, request: RequestContext, found: ServedModel, sent: Sent) -> Result:
+    images = cast("Images", sent.elements)
     return await _encoded(_admitted(request, found, len(images)), request, images)
 
 
-async def _decoder(_: AppState, request: RequestContext, found: ServedModel, asked: Asked) -> Result:
-    z = cast("npt.NDArray[np.float32]", asked.elements)
+async def _decoder(_: AppState, request: RequestContext, found: ServedModel, sent: Sent) -> Result:
+    z = cast("npt.NDArray[np.float32]", sent.elements)
     image, x_hat = await _admitted(request, found, len(z)).decode_means(z, request)
     return Result({IMAGE: image, X_HAT: x_hat})
 
 
-async def _encode(state: AppState, request: RequestContext, found: ServedModel, asked: Asked) -> Result:
-    images = await _decoded(state, request, found, asked)
+async def _encode(state: AppState, request: RequestContext, found: ServedModel, sent: Sent) -> Result:
+    images = await _decoded(state, request, found, sent)
     return await _encoded(_admitted(request, found, len(images)), request, images)
 
 
-async def _reconstruct(state: AppState, request: RequestContext, found: ServedModel, asked: Asked) -> Result:
-    images = await _decoded(state, request, found, asked)
+async def _reconstruct(state: AppState, request: RequestContext, found: ServedModel, sent: Sent) -> Result:
+    images = await _decoded(state, request, found, sent)
     result = await _admitted(request, found, len(images)).reconstruct(images, request)
     posterior = result.posterior
     return Result({IMAGE: result.images, MU: posterior.mu, LOGVAR: posterior.logvar, MSE: result.mse})
 
 
-async def _sample(state: AppState, request: RequestContext, found: ServedModel, asked: Asked) -> Result:
-    (n,) = cast("npt.NDArray[np.int64]", asked.elements).tolist()
-    form = _validated(SampleRequest, {"n": n, **asked.parameters})
+async def _sample(state: AppState, request: RequestContext, found: ServedModel, sent: Sent) -> Result:
+    (n,) = cast("npt.NDArray[np.int64]", sent.elements).tolist()
+    form = _validated(SampleRequest, {"n": n, **sent.parameters})
     check_batch(form.n, state.settings.max_batch, "n")
     result = await _admitted(request, found, form.n).sample(
         form.n, request, seed=form.seed, temperature=form.temperature, prior=form.prior, label=form.label
@@ -78,7 +87,7 @@ async def _sample(state: AppState, request: RequestContext, found: ServedModel, 
     return Result({IMAGE: result.images, Z: result.z}, {"seed": result.seed, "prior": result.prior})
 
 
-_WORK: Final[Mapping[str, Callable[[AppState, RequestContext, ServedModel, Asked], Awaitable[Result]]]] = {
+_WORK: Final[Mapping[str, Callable[[AppState, RequestContext, ServedModel, Sent], Awaitable[Result]]]] = {
     "encoder": _encoder,
     "decoder": _decoder,
     "encode": _encode,
@@ -99,10 +108,10 @@ async def _encoded(autoencoder: Autoencoder, request: RequestContext, images: Im
     return Result({MU: posterior.mu, LOGVAR: posterior.logvar})
 
 
-async def _decoded(state: AppState, request: RequestContext, found: ServedModel, asked: Asked) -> Images:
+async def _decoded(state: AppState, request: RequestContext, found: ServedModel, sent: Sent) -> Images:
     """The images of picture files, as the verbs read them."""
-    files = cast("list[bytes | str]", asked.elements)
-    options = _validated(ImageOptions, asked.parameters)
+    files = cast("list[bytes | str]", sent.elements)
+    options = _validated(ImageOptions, sent.parameters)
     request.reservation.check_images(len(files))
     form = ImageForm(found.model, options, files, npy=False)
     images = quick_images(form, state.settings) if sum(map(len, files)) <= SMALL_BYTES else None
@@ -115,7 +124,7 @@ async def _decoded(state: AppState, request: RequestContext, found: ServedModel,
     return images
 
 
-def _validated(schema: type[Schema], values: dict[str, Any]) -> Schema:
+def _validated(schema: type[Schema], values: Mapping[str, Any]) -> Schema:
     """Parameters of a request in the form of the verb. Raises InvalidInput."""
     try:
         return schema.model_validate(values, strict=True)

@@ -89,6 +89,13 @@ class TestEncoder:
             assert LENGTH in answer.headers
             np.testing.assert_array_equal(outputs(answer)["mu"], latents(client, count)[0])
 
+    def test_requests_with_the_same_json_have_each_their_own_images(self, client: TestClient) -> None:
+        mu = latents(client, 4)[0]
+        for index in (0, 3, 0):
+            array = digits()[index : index + 1]
+            answer = infer(client, "mnist-mlp.encoder", images(array, binary=True), tail=array.tobytes())
+            np.testing.assert_array_equal(outputs(answer)["mu"][0], mu[index])
+
     def test_what_clients_send_unasked_is_tolerated(self, client: TestClient) -> None:
         tolerated = {"sequence_id": 7, "sequence_start": True, "sequence_end": False, "priority": 1, "triton_x": "y"}
         answer = infer(client, "mnist-mlp.encoder", images(digits()[:1]), parameters=tolerated, unknown=[1])
