@@ -26,6 +26,10 @@ VERSION_TEMPLATE: Final = "/v2/models/{model}/versions/{version}/infer"
 _PATH: Final = re.compile(r"/v2/models/(?P<model>[\w.-]+)(?:/versions/(?P<version>\w+))?/infer", re.ASCII)
 
 
+# Up to so many numbers in JSON an answer takes less time than a hop to a thread and back.
+_INLINE_NUMBERS: Final = 4096
+
+
 @dataclass(slots=True)
 class InferenceOptions(RequestOptions):
     """What the head of an inference request asks for.
@@ -93,7 +97,7 @@ async def _infer(state: AppState, body: Body, request: RequestContext) -> Answer
     if cost > SMALL_BYTES:
         reservation.hold_bytes(cost)
     in_json = sum(result.outputs[name].size for name, binary in said.outputs if not binary)
-    if in_json <= SMALL_BYTES and (options.answer_coding is None or cost <= SMALL_BYTES):
+    if in_json <= _INLINE_NUMBERS and (options.answer_coding is None or cost <= SMALL_BYTES):
         return inference_answer(found, said, result, options.answer_coding)
     return await state.run_in_thread(request, inference_answer, found, said, result, options.answer_coding)
 
