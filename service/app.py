@@ -18,10 +18,11 @@ from starlette.types import Receive, Scope, Send
 
 from service import lifecycle, limits
 from service.api import docs, error_handlers, openapi, probes, routes
+from service.api.dispatch import verb_of
 from service.api.keys import Keys, check_file
 from service.api.middleware import ApiKeyMiddleware, RequestIdMiddleware
+from service.api.open_inference import routes as open_inference_routes
 from service.api.state import AppState
-from service.api.verbs import VERBS
 from service.cpus import available_cpus
 from service.inference import models_folder, watcher
 from service.inference.admission import Admission
@@ -46,10 +47,9 @@ class Service(FastAPI):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a verb directly. FastAPI answers everything else."""
-        if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] in VERBS and not self.cross_origin:
-            await VERBS[scope["path"]](scope, receive, send)
-        else:
-            await super().__call__(scope, receive, send)
+        is_post = scope["type"] == "http" and scope["method"] == "POST"
+        verb = verb_of(scope["path"]) if is_post and not self.cross_origin else None
+        await (super().__call__ if verb is None else verb)(scope, receive, send)
 
 
 def check(settings: Settings) -> None:
@@ -156,6 +156,7 @@ def create_app(settings: Settings, directory: Path | None = None, log_writer: Lo
     app.include_router(routes.router)
     app.include_router(probes.router)
     app.include_router(docs.router)
+    app.include_router(open_inference_routes.router)
     openapi.complete(app.openapi(), registry.default)
     return app
 

@@ -1,4 +1,7 @@
-"""The one table from errors to answers: RFC 9457 problems with the request's id, without internal details."""
+"""The one table from errors to answers: RFC 9457 problems with the request's id, without internal details.
+
+On paths of the Open Inference Protocol they have its form.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.api.answers import Answer
+from service.api.open_inference import errors as open_inference
 from service.errors import (
     ClientGone,
     DeadlineExceeded,
@@ -75,6 +79,10 @@ def error_answer(error: Exception, request_id: str, path: str) -> Answer:
         known = isinstance(error, RuntimeFailed)  # its sentence is enough, and it can come very often
         log.error("%s %s: %s", request_id, path, error, exc_info=None if known else error)
         detail = OUR_FAULT
+    pointers = [(_pointer(fault.path), fault.reason) for fault in faults]
+    if open_inference.is_spoken(path):
+        content = open_inference.error_document(detail, pointers)
+        return Answer(content, b"application/json", headers, open_inference.status_of(status))
     document: dict[str, object] = {
         "type": "about:blank",
         "title": TITLES[status],
@@ -82,8 +90,8 @@ def error_answer(error: Exception, request_id: str, path: str) -> Answer:
         "detail": detail,
         "request_id": request_id,
     }
-    if faults:
-        document["errors"] = [{"pointer": _pointer(fault.path), "detail": fault.reason} for fault in faults]
+    if pointers:
+        document["errors"] = [{"pointer": pointer, "detail": reason} for pointer, reason in pointers]
     return Answer(orjson.dumps(document), b"application/problem+json", headers, status)
 
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from starlette.exceptions import HTTPException
 
 from service.api.answers import Answer
 from service.api.context import RequestContext, request_id_of
+from service.api.dispatch import verb_of
 from service.api.error_handlers import error_answer
 from service.api.request_head import RequestHead
 from service.api.state import AppState
-from service.api.verbs import VERBS
+from service.api.verbs import Verb
 from service.inference.admission import Admission
 from service.telemetry.metrics import OTHER, UNMATCHED
 
@@ -22,7 +23,7 @@ FAST_PATH_BYTES: Final = 64 * 1024
 
 
 def is_common(method: bytes, version: str, head: RequestHead, state: AppState) -> bool:
-    """Whether a request with this head is of the common kind, which the fast path takes."""
+    """Whether a request with this head is of the common kind, which the fast path takes: for a verb."""
     from_page = b"origin" in head.headers and state.settings.cors_origins
     return (
         method == b"POST"
@@ -30,6 +31,7 @@ def is_common(method: bytes, version: str, head: RequestHead, state: AppState) -
         and not from_page
         and head.length is not None
         and head.length <= FAST_PATH_BYTES
+        and verb_of(head.path) is not None
     )
 
 
@@ -40,10 +42,11 @@ class FastPathRequest(RequestContext):
     that it awaits continues it when done. So a verb may await futures, but nothing that needs asyncio's current task.
     """
 
-    __slots__ = ("_coroutine", "_done", "data", "head", "keep_alive", "response_complete")
+    __slots__ = ("_coroutine", "_done", "data", "head", "keep_alive", "response_complete", "verb")
 
     def __init__(self, admission: Admission, head: RequestHead, data: bytes, *, keep_alive: bool) -> None:
-        super().__init__(request_id_of(head.headers), "POST", head.path, admission, head.length or 0)
+        self.verb = verb = cast("Verb", verb_of(head.path))  # there is one, or the request would not be here
+        super().__init__(request_id_of(head.headers), "POST", verb.route_of(head.path), admission, head.length or 0)
         self.head = head
         self.data = data
         self.keep_alive = keep_alive
@@ -62,7 +65,7 @@ class FastPathRequest(RequestContext):
         """Have the verb answer. `done` gets the answer."""
         self._done = done
         data, self.data = self.data, b""
-        self._coroutine = VERBS[self.head.path].answer(state, self.head, data, self)
+        self._coroutine = self.verb.answer(state, self.head, data, self)
         self._step()
 
     def _step(self, _: object = None) -> None:
@@ -116,10 +119,10 @@ class FastPathRequest(RequestContext):
         """Do nothing."""
 
 
-def refusal_answer(state: AppState, refusal: HTTPException) -> Answer:
-    """The answer to what never became a request; it is observed like any other."""
+def refusal_answer(state: AppState, refusal: HTTPException, path: str) -> Answer:
+    """The answer to what never became a request to `path`, if that is known; it is observed like any other."""
     request = RequestContext(request_id_of({}), OTHER, UNMATCHED)
-    answer = error_answer(refusal, request.request_id, "")
+    answer = error_answer(refusal, request.request_id, path)
     request.was_answered(answer.status, len(answer.content))
     answer.headers += request.headers()
     state.observer.observe(request, {})

@@ -14,7 +14,7 @@ from service.api.state import AppState
 from service.errors import Unauthorized
 from service.telemetry.metrics import UNMATCHED
 
-PROBES: Final = frozenset({"/livez", "/readyz", "/metrics"})
+PROBES: Final = frozenset({"/livez", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"})
 
 # What opens without a key: the probes, because an orchestrator has none, and the documentation, which says how to send
 # one.

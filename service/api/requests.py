@@ -48,7 +48,7 @@ _VALUE_BYTES: Final = 80
 _PARSED_VALUE_BYTES: Final = 64
 
 # The most values in a JSON body, whatever its size in bytes. Latents may hold more numbers than other requests.
-_MOST_NUMBERS: Final = 2**20
+MOST_NUMBERS: Final = 2**20
 _MOST_VALUES: Final = 2**17
 
 # A place in a picture, as an object and in JSON.
@@ -114,23 +114,26 @@ async def receive_body(receive: Receive, reservation: Reservation, length: int |
     return body.getvalue()
 
 
-def read_form(body: Body, form: type[Form], reservation: Reservation) -> Form:
+def read_form(body: Body, form: type[Form], reservation: Reservation, most_values: int | None = None) -> Form:
     """A JSON body, validated by one of the request schemas. Does not look at the query. Lets go of the body.
 
+    A large one may hold `most_values` values; by default that depends on whether it can have latents.
     Raises HTTPException (400, not JSON), InvalidInput, LimitExceeded when it holds too many values or needs too much
     memory, and Overloaded when there is too little at the moment.
     """
     data, body.data = body.data, b""
     large = len(data) > SMALL_BYTES
     if large:
-        values = _count_values(data, _MOST_NUMBERS if form in _OF_LATENTS else _MOST_VALUES)
+        if most_values is None:
+            most_values = MOST_NUMBERS if form in _OF_LATENTS else _MOST_VALUES
+        values = _count_values(data, most_values)
         kept, while_parsed = json_cost(data, values)
         reservation.hold_bytes(kept + while_parsed)
     try:
         # model_validate_json calls the same, but spends half as much time again on options of its own.
         read: Form = form.__pydantic_validator__.validate_json(data, strict=True)
     except ValidationError as error:
-        raise _refusal(error) from error
+        raise refusal(error) from error
     if large:
         length = len(data)
         del data
@@ -317,7 +320,7 @@ def _read_options(items: list[tuple[str, str]], options: type[Options]) -> Optio
     try:
         return options.model_validate_strings(values)
     except ValidationError as error:
-        raise _refusal(error) from error
+        raise refusal(error) from error
 
 
 def _refuse_query(body: Body) -> None:
@@ -334,7 +337,7 @@ def _count_values(data: bytes, most: int) -> int:
     return values
 
 
-def _refusal(error: ValidationError) -> Exception:
+def refusal(error: ValidationError) -> Exception:
     """Our error for one of pydantic: the same paths and sentences, without the client's values."""
     if error.error_count() > MOST_FAULTS:
         return InvalidInput([Fault((), f"{error.error_count()} things in it cannot be used, too many to name.")])

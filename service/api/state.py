@@ -13,6 +13,7 @@ from typing import Final, TypeVar
 from service.api.context import RequestContext
 from service.api.head_cache import HeadCache
 from service.api.keys import Keys
+from service.api.open_inference.statistics import Statistics
 from service.errors import DeadlineExceeded
 from service.inference.admission import Admission
 from service.inference.health import Health
@@ -39,6 +40,7 @@ class AppState:
     metrics: Metrics
     observer: Observer
     head_cache: HeadCache = field(default_factory=HeadCache)
+    statistics: Statistics = field(default_factory=Statistics)
 
     async def run_in_thread(self, request: RequestContext, work: Callable[..., Done], *arguments: object) -> Done:
         """Run work that can take milliseconds in a thread, so that other requests and the probes do not wait for it.

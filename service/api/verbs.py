@@ -74,10 +74,15 @@ _INLINE_NUMBERS: Final = 4096
 class Verb:
     """A POST route: negotiate, read, work, answer. The one table of errors answers whatever goes wrong."""
 
-    def __init__(self, work: Work, takes: tuple[str, ...], gives: tuple[str, ...]) -> None:
+    def __init__(self, work: Work, takes: tuple[str, ...], gives: tuple[str, ...], template: str = "") -> None:
         self._work = work
         self._takes = takes
         self._gives = gives
+        self._template = template
+
+    def route_of(self, path: str) -> str:
+        """The route's template for a request to `path`, which metrics and logs name."""
+        return self._template or path
 
     async def answer(self, state: AppState, head: RequestHead, body: bytes | Read, request: RequestContext) -> Answer:
         """Answer one request, whose body is here or can be read. Raises nothing."""
@@ -99,11 +104,18 @@ class Verb:
             answer = _refuse(error, request)
         finally:
             request.reservation.release()
-        return _finish(state, head, request, answer)
+        return self._finish(state, head, request, answer)
 
     def refuse(self, state: AppState, head: RequestHead, request: RequestContext, error: VaeError) -> Answer:
         """The answer to a request that is not even begun."""
-        return _finish(state, head, request, _refuse(error, request))
+        return self._finish(state, head, request, _refuse(error, request))
+
+    def _finish(self, state: AppState, head: RequestHead, request: RequestContext, answer: Answer) -> Answer:
+        """Add the headers of every answer, and have the request observed."""
+        request.was_answered(answer.status, len(answer.content))
+        answer.headers += request.headers()
+        state.observer.observe(request, head.headers)
+        return answer
 
     def _negotiate(self, state: AppState, head: RequestHead) -> RequestOptions:
         answer_type = negotiate(head.headers.get(b"accept", b""), self._gives)
@@ -119,7 +131,7 @@ class Verb:
         request: RequestContext | None = scope["state"].get("request")  # of the middleware, where there was any
         if request is None:
             request = RequestContext(request_id_of(head.headers))
-        request.begin_verb(head.path, state.admission, head.length or 0)
+        request.begin_verb(self.route_of(head.path), state.admission, head.length or 0)
         watch: asyncio.Task[None] | None = None
 
         async def read(max_bytes: int) -> bytes:
@@ -143,14 +155,6 @@ def _refuse(error: Exception, request: RequestContext) -> Answer:
     if isinstance(error, VaeError):
         request.rejection = error.rejection
     return error_answer(error, request.request_id, request.route)
-
-
-def _finish(state: AppState, head: RequestHead, request: RequestContext, answer: Answer) -> Answer:
-    """Add the headers of every answer, and have the request observed."""
-    request.was_answered(answer.status, len(answer.content))
-    answer.headers += request.headers()
-    state.observer.observe(request, head.headers)
-    return answer
 
 
 async def _watch(receive: Receive, request: RequestContext) -> None:

@@ -28,7 +28,6 @@ from service.api.linger import LINGER_SECONDS, LingeringTransport
 from service.api.middleware import PROBES
 from service.api.request_head import RequestHead, check_head, make_head
 from service.api.state import AppState
-from service.api.verbs import VERBS
 from service.api.watch import Reason, Turn, Watch
 from service.errors import VaeError
 
@@ -38,7 +37,6 @@ REST_BYTES: Final = 256 * 1024
 # So many connections beyond VAE_MAX_CONNECTIONS are read, for one of them may carry a probe.
 PROBE_CONNECTIONS: Final = 16
 
-_PATHS: Final = {path.encode("ascii"): path for path in VERBS}
 _OF_A_CONNECTION: Final = frozenset({b"connection", b"proxy-connection"})
 _OPEN: Final = {path.encode("ascii") for path in PROBES}
 
@@ -47,6 +45,7 @@ class Protocol(HttpToolsProtocol):
     """One connection. The methods without an underscore are callbacks of asyncio, httptools and uvicorn."""
 
     flow: Flow
+    url = b""
     _arriving: FastPathRequest | None = None
     _offers_upgrade = False  # the request in the parser does
     _unparsed = b""  # what was read while too many requests were unanswered
@@ -195,12 +194,12 @@ class Protocol(HttpToolsProtocol):
             return
         headers = check_head(self.url, self.headers, self._version)
         path, _, query = self.url.partition(b"?")
-        head = make_head(_PATHS.get(path, ""), headers, query)
+        head = make_head(path.decode("latin-1"), headers, query)
         length = None if b"transfer-encoding" in headers else head.length or 0
         if len(self.connections) > self._state.settings.max_connections and path not in _OPEN:
             raise HTTPException(503, "There are too many connections.", {"Retry-After": "1"})
         method, expects = self.parser.get_method(), self.expect_100_continue
-        if path in _PATHS and self._is_free() and not expects and is_common(method, self._version, head, self._state):
+        if self._is_free() and not expects and is_common(method, self._version, head, self._state):
             self._arriving = self._new_request(head, b"", keep_alive=self.parser.should_keep_alive())
             self._framing.headers_complete(length)
             return
@@ -279,7 +278,8 @@ class Protocol(HttpToolsProtocol):
         if self._unanswered() == 0 and not self._unparsed:
             refusal, self._refusal = self._refusal, None
             if refusal is not None and not self.transport.is_closing():
-                self._write(refusal_answer(self._state, refusal), keep_alive=False, bare=self._is_bare)
+                answer = refusal_answer(self._state, refusal, self.url.decode("latin-1"))
+                self._write(answer, keep_alive=False, bare=self._is_bare)
             self.transport.close()
 
     def _refuse(self, refusal: HTTPException) -> None:
@@ -374,7 +374,7 @@ class Protocol(HttpToolsProtocol):
             request.arrive() if whole else request.reserve()
         except VaeError as error:
             self._arriving = None
-            self._send(request, VERBS[request.head.path].refuse(self._state, request.head, request, error))
+            self._send(request, request.verb.refuse(self._state, request.head, request, error))
             return
         if whole:
             self.tasks.add(cast("asyncio.Task[None]", request))

@@ -92,7 +92,7 @@ class Autoencoder:
         self.statistics = statistics
         self._scorer = None if statistics is None else Scorer(contract, engine, batcher, statistics)
         self._encode = batcher.queue("encode", engine.encode)
-        self._decode = batcher.queue("decode", lambda z: (engine.decode(z),))
+        self._decode = batcher.queue("decode", lambda z: engine.decode_means(z))
 
         def reconstruct(images: Images) -> tuple[Floats, Floats, Images, Floats]:
             mu, logvar = engine.encode(images)
@@ -160,8 +160,13 @@ class Autoencoder:
         Raises InvalidInput with one fault for each row of z that is beyond LATENT_LIMIT or that the decoder cannot
         take, and RuntimeFailed.
         """
+        return (await self.decode_means(z, job))[0]
+
+    async def decode_means(self, z: Floats, job: Job) -> tuple[Images, Floats]:
+        """As `decode`, and also the mean images behind them: x_hat, float32 [N, *image_shape] in [-1, 1]."""
         check_latents(z)
-        return (await self._decode.submit(z, job))[0]
+        images, x_hat = await self._decode.submit(z, job)
+        return images, x_hat
 
     async def decode_walk(self, z: Floats, walk: Walk, job: Job, *, given: str) -> Images:
         """The images of a walk's z, as `decode` has them. `given` is the field of the request with the walk's points.
@@ -189,7 +194,7 @@ class Autoencoder:
                 return Reconstruction(decoded, Posterior(mu, logvar), mse)
             mu, logvar = await self._encode.submit(images, job)
             z, seed = draw(mu, logvar, seed)
-            (decoded,) = await self._decode.submit(z, job)
+            decoded, _ = await self._decode.submit(z, job)
         except InvalidInput as error:
             raise InvalidInput([Fault(("images", *fault.path[1:]), fault.reason) for fault in error.faults]) from error
         return Reconstruction(decoded, Posterior(mu, logvar, z, seed), squared_error(decoded, images))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import re
@@ -47,6 +48,9 @@ ESCAPES = request("/encode", filled(b'{"images": ["', b"\\n", "😀".encode() + 
 NUMBERS = request("/decode", filled(b'{"z": [[', b"1,", b"1]]}", 2 * MIB))
 PICTURE = request("/encode?preprocess=digit", webp(5000), "image/webp")
 PART = b'--b\r\nContent-Disposition: form-data; name="images"; filename="p"\r\n\r\n'
+VALUES = filled(b'{"inputs":[{"name":"z","datatype":"FP32","shape":[1000,20],"data":[', b"1,", b"1]}]}", 2 * MIB)
+INFER = request("/v2/models/mnist-mlp.decoder/infer", VALUES)
+BOMB = request("/v2/models/mnist-mlp.decoder/infer", gzip.compress(bytes(4 * BODY), 1), "", b"Content-Encoding: gzip")
 FORM = request("/encode", filled(PART, b"a", b"\r\n--b--\r\n"), "multipart/form-data; boundary=b")
 
 
@@ -100,19 +104,19 @@ class TestPeaks:
 
     @pytest.mark.parametrize(
         ("data", "most"),
-        [(URI, 64), (SPACES, 96), (ESCAPES, 160), (NUMBERS, 160), (FORM, 96), (PICTURE, 330)],
-        ids=["a data: URI", "spaces", "escapes", "numbers", "multipart", "WebP"],
+        [(URI, 64), (SPACES, 96), (ESCAPES, 160), (NUMBERS, 160), (FORM, 96), (PICTURE, 330), (INFER, 160), (BOMB, 64)],
+        ids=["a data: URI", "spaces", "escapes", "numbers", "multipart", "WebP", "a tensor", "a gzip bomb"],
     )
     def test_one_request_takes_a_small_multiple_of_what_it_holds(self, small: Server, data: bytes, most: int) -> None:
-        assert grown(small, data, statuses={200, 413, 422}) < most * MIB
+        assert grown(small, data, statuses={200, 400, 413, 422}) < most * MIB
 
     @pytest.mark.parametrize(
         "requests",
-        [[URI] * 20, [SPACES] * 20, [ESCAPES] * 20, [NUMBERS] * 20, [FORM] * 20, [PICTURE] * 8],
-        ids=["data: URIs", "spaces", "escapes", "numbers", "multipart", "WebPs"],
+        [[data] * 20 for data in (URI, SPACES, ESCAPES, NUMBERS, FORM, INFER, BOMB)] + [[PICTURE] * 8],
+        ids=["data: URIs", "spaces", "escapes", "numbers", "multipart", "tensors", "gzip bombs", "WebPs"],
     )
     def test_many_at_once_stay_within_the_budget(self, small: Server, requests: list[bytes]) -> None:
-        assert grown(small, *requests, statuses={200, 413, 422, 503}) < BUDGET + 64 * MIB
+        assert grown(small, *requests, statuses={200, 400, 413, 422, 503}) < BUDGET + 64 * MIB
 
     def test_bodies_that_never_end_are_counted_and_freed(self, small: Server) -> None:
         held = [Connection(small.port) for _ in range(40)]

@@ -57,7 +57,7 @@ def test_when_the_runtime_fails_the_client_learns_an_id_and_the_log_the_reason(
         raise RuntimeFailed("secret: the GPU fell off the bus")
 
     client = start()
-    monkeypatch.setattr(Engine, "decode", fail)
+    monkeypatch.setattr(Engine, "decode_means", fail)
     answer = client.post("/sample", json={}, headers={"x-request-id": "abc-1"})
     assert answer.status_code == 500
     assert answer.json()["detail"] == OUR_FAULT

@@ -38,8 +38,8 @@ class Runs:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.rows: dict[str, list[int]] = {"encode": [], "decode": []}
         self.meanwhile: Callable[[str], object] = lambda _: None
-        for kind in self.rows:
-            monkeypatch.setattr(Engine, kind, self._counted(kind, getattr(Engine, kind)))
+        for kind, method in (("encode", "encode"), ("decode", "decode_means")):
+            monkeypatch.setattr(Engine, method, self._counted(kind, getattr(Engine, method)))
 
     def _counted(self, kind: str, run: Any) -> Any:
         def counted(engine: Engine, rows: Any) -> Any:
