@@ -95,7 +95,20 @@ def error_response(error: Exception, request_id: str, path: str) -> Response:
 
 
 def _on_error(request: Request, error: Exception) -> Response:
+    if isinstance(error, VaeError):
+        request.state.request.rejection = error.rejection
+    if isinstance(error, HTTPException) and error.status_code == 405:
+        allow = _allow((error.headers or {}).get("Allow", ""))
+        if request.method == "OPTIONS":
+            return Response(headers=allow)
+        error = HTTPException(405, error.detail, allow)
     return error_response(error, request.state.request.request_id, request.scope["path"])
+
+
+def _allow(methods: str) -> dict[str, str]:
+    """The methods of a route, with those that every route has beside its own: OPTIONS, and HEAD where it has GET."""
+    found = {method.strip() for method in methods.split(",")} | {"OPTIONS"}
+    return {"Allow": ", ".join(sorted(found | {"HEAD"} if "GET" in found else found))}
 
 
 def _status(error: Exception) -> int:

@@ -30,6 +30,7 @@ from service.api.points import WalkForm, parse_interpolation, parse_traversal
 from service.api.request_head import (
     IMAGE_BODIES,
     JSON,
+    LATENT_BODIES,
     NPY,
     SEVERAL_BODIES,
     RequestHead,
@@ -253,7 +254,7 @@ encode = Verb(_encode, IMAGE_BODIES, LATENT_TYPES)
 reconstruct = Verb(_reconstruct, IMAGE_BODIES, IMAGE_TYPES)
 score = Verb(_score, IMAGE_BODIES, LATENT_TYPES)
 sample = Verb(_sample, (JSON,), IMAGE_TYPES)
-decode = Verb(_decode, (JSON,), IMAGE_TYPES)
+decode = Verb(_decode, LATENT_BODIES, IMAGE_TYPES)
 interpolate = Verb(partial(_walk, parse_interpolation), SEVERAL_BODIES, IMAGE_TYPES)
 traverse = Verb(partial(_walk, parse_traversal), IMAGE_BODIES, IMAGE_TYPES)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from vae_client import AuthenticatedClient, Client
-from vae_client.api.models import get_model, list_models
+from vae_client.api.models import get_model, get_model_file, list_models
 from vae_client.api.probes import livez, metrics, readyz
 from vae_client.api.verbs import decode, encode, interpolate, reconstruct, sample, score, traverse
 from vae_client.models import (
@@ -25,6 +25,7 @@ from vae_client.models import (
     InterpolateForm,
     InterpolateRequest,
     InterpolateRequestPath,
+    ListModelsView,
     Problem,
     SampleRequest,
     ScoreForm,
@@ -69,6 +70,9 @@ def main(url: str, key: str) -> None:
         samples = sample.sync(client=client, body=SampleRequest(n=3, seed=5))
         decoded = decode.sync(client=client, body=DecodeRequest(z=samples.z))
         assert decoded.images == samples.images
+        assert decode.sync(client=client, body=DecodeRequest(z=samples.z), model="mnist-mlp@2").images == samples.images
+        card = get_model_file.sync(client=client, name="mnist-mlp", file="README.md")
+        short = list_models.sync(client=client, view=ListModelsView.SHORT)
         walks = [
             interpolate.sync(client=client, body=InterpolateRequest(images=[text] * 2, steps=3)),
             interpolate.sync(client=client, body=InterpolateForm(images=[File(BytesIO(data))] * 2, steps=3)),
@@ -93,6 +97,8 @@ def main(url: str, key: str) -> None:
                     "samples": np.shape(samples.z),
                     "walks": [len(answer.images) for answer in walks],
                     "prior": samples.prior.value,
+                    "card": card.payload.read().decode(),
+                    "short": [model.id for model in short.models],
                     "default": list_models.sync(client=client).default,
                     "latent_dim": get_model.sync(client=client, name="mnist-mlp").latent_dim,
                     "live": livez.sync(client=stranger).live,
