@@ -1,4 +1,7 @@
-"""The one table from errors to answers: RFC 9457 problems with the request's id, without internal details."""
+"""The one table from errors to answers: RFC 9457 problems with the request's id, without internal details.
+
+On paths of OpenAI's API they have its form.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from service.api import embeddings
 from service.api.answers import Answer
 from service.errors import (
     ClientGone,
@@ -75,6 +79,9 @@ def error_answer(error: Exception, request_id: str, path: str) -> Answer:
         known = isinstance(error, RuntimeFailed)  # its sentence is enough, and it can come very often
         log.error("%s %s: %s", request_id, path, error, exc_info=None if known else error)
         detail = OUR_FAULT
+    if embeddings.is_spoken(path):
+        content = embeddings.error_document(error, status, detail, faults)
+        return Answer(content, b"application/json", headers, embeddings.status_of(status))
     document: dict[str, object] = {
         "type": "about:blank",
         "title": TITLES[status],

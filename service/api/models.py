@@ -12,6 +12,7 @@ from service.api import etags, openapi
 from service.api.answer_schemas import LatentUse, ModelInfo, ModelList, ModelSummary, ShortModelList
 from service.api.answers import PNG, RAW
 from service.api.context import RequestContext
+from service.api.openai_schemas import OpenAIModel, OpenAIModelList
 from service.api.state import AppState
 from service.errors import BundleRefused, Fault, InvalidInput, Unknown
 from service.inference.admission import Reservation
@@ -19,7 +20,7 @@ from service.inference.autoencoder import Autoencoder
 from service.inference.bundle import read_again
 from service.inference.registry import Model, Registry
 
-router = APIRouter(tags=["models"])
+router = APIRouter()
 
 _MARKDOWN: Final = "text/markdown"
 _TEXT: Final = "text/plain"
@@ -40,6 +41,7 @@ _VIEWS: Final = ("full", "short")
 
 @router.get(
     "/models",
+    tags=["models"],
     summary="What is served",
     response_model=ModelList | ShortModelList,
     responses=openapi.tagged(401, 422),
@@ -62,7 +64,13 @@ async def list_models(request: Request) -> Response:
     return etags.json_response(request.headers, full.model_dump_json())
 
 
-@router.get("/models/{name}", summary="One model", response_model=ModelInfo, responses=openapi.tagged(401, 404))
+@router.get(
+    "/models/{name}",
+    tags=["models"],
+    summary="One model",
+    response_model=ModelInfo,
+    responses=openapi.tagged(401, 404),
+)
 async def get_model(request: Request, name: str) -> Response:
     """The contract and the card of one model: `name`, in its highest version, or `name@version`."""
     model: Model = request.state.app_state.registry.find(name)
@@ -70,7 +78,32 @@ async def get_model(request: Request, name: str) -> Response:
 
 
 @router.get(
+    "/v1/models",
+    tags=["openai"],
+    summary="What is served, as OpenAI's API lists it",
+    responses=openapi.openai_errors(401),
+)
+async def list_openai_models(request: Request) -> OpenAIModelList:
+    """The names of the models that `/v1/embeddings` takes."""
+    registry: Registry = request.state.app_state.registry
+    return OpenAIModelList(data=[OpenAIModel(id=model.engine.contract.id) for model in registry])
+
+
+@router.get(
+    "/v1/models/{name}",
+    tags=["openai"],
+    summary="One model, as OpenAI's API has it",
+    responses=openapi.openai_errors(401, 404),
+)
+async def get_openai_model(request: Request, name: str) -> OpenAIModel:
+    """One model: `name`, in its highest version, or `name@version`."""
+    model: Model = request.state.app_state.registry.find(name)
+    return OpenAIModel(id=model.engine.contract.id)
+
+
+@router.get(
     "/models/{name}/files/{file}",
+    tags=["models"],
     summary="A file of a model",
     response_class=Response,
     responses=openapi.file_answers(RAW, PNG, _MARKDOWN),

@@ -14,6 +14,7 @@ from pydantic.json_schema import models_json_schema
 from service.api.answer_schemas import Problem
 from service.api.answers import RAW
 from service.api.examples import form_examples, request_examples
+from service.api.openai_schemas import EmbeddingsRequest, OpenAIError
 from service.api.request_head import JSON, MULTIPART
 from service.api.schemas import (
     NUMBERS,
@@ -53,6 +54,7 @@ If the service has API keys, the routes for images, latents and models need one,
 TAGS: Final = [
     {"name": "verbs", "description": "Images to latents and back."},
     {"name": "models", "description": "What is served."},
+    {"name": "openai", "description": "For clients of OpenAI's API."},
     {"name": "probes", "description": "For orchestrators and Prometheus. They need no key."},
 ]
 
@@ -159,6 +161,21 @@ def choice(name: str, values: tuple[str, ...], description: str) -> Document:
     return {"parameters": [{"name": name, "in": "query", "required": False, "description": text, "schema": schema}]}
 
 
+def openai_errors(*statuses: int) -> dict[int | str, Document]:
+    """The error answers of a route of OpenAI's API."""
+    found = problems(*statuses)
+    for response in found.values():
+        response["content"] = {JSON: {"schema": _reference("schemas", OpenAIError.__name__)}}
+    return found
+
+
+def openai_answers(model: type[BaseModel], description: str) -> dict[int | str, Document]:
+    """The answers of a verb that speaks as OpenAI's API does: `model` as JSON, and every error."""
+    found = openai_errors(*(status for status in _PROBLEMS if status != 422))
+    found[200] = {"model": model, "description": description}
+    return found
+
+
 def headers(*names: str) -> Document:
     """The headers of an answer."""
     return {name: _reference("headers", name) for name in names}
@@ -208,7 +225,7 @@ def complete(document: Document, default: Model) -> None:
         for operation in path.values():
             _complete_operation(operation, examples)
     known = {"name": default.autoencoder.contract.name, "file": CARD_FILE}
-    for path in ("/models/{name}", "/models/{name}/files/{file}"):
+    for path in ("/models/{name}", "/models/{name}/files/{file}", "/v1/models/{name}"):
         for parameter in document["paths"][path]["get"]["parameters"]:
             parameter["example"] = known[parameter["name"]]
     components = document["components"]
@@ -241,7 +258,7 @@ def _complete_operation(operation: Document, examples: Document) -> None:
 
 def _schemas() -> Document:
     """The schemas that FastAPI does not see: of requests and of problems, with those inside them."""
-    models: tuple[type[BaseModel], ...] = (*_OPTIONS, SampleRequest, DecodeRequest, Problem)
+    models: list[type[BaseModel]] = [*_OPTIONS, SampleRequest, DecodeRequest, EmbeddingsRequest, OpenAIError, Problem]
     _, found = models_json_schema(
         [(model, "validation") for model in models], ref_template="#/components/schemas/{model}"
     )

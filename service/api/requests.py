@@ -154,7 +154,7 @@ def json_cost(data: bytes, values: int) -> tuple[int, int]:
 
 def read_sample(body: Body, reservation: Reservation) -> SampleRequest:
     """The form of a request to sample. Raises InvalidInput, LimitExceeded, Overloaded, HTTPException (400)."""
-    _refuse_query(body)
+    refuse_query(body)
     return read_form(body, SampleRequest, reservation)
 
 
@@ -331,7 +331,8 @@ def _read_options(items: list[tuple[str, str]], options: type[AnyOptions]) -> An
         raise _refusal(error) from error
 
 
-def _refuse_query(body: Body) -> None:
+def refuse_query(body: Body) -> None:
+    """Raise InvalidInput when the request has a query."""
     if body.options.query:
         reason = "This route takes no query parameters."
         raise InvalidInput([Fault((name,), reason) for name, _ in body.options.query[:MOST_FAULTS]])
@@ -353,6 +354,6 @@ def _refusal(error: ValidationError) -> Exception:
     kind, place, sentence = problems[0]["type"], tuple(problems[0]["loc"]), f"{problems[0]['msg']}."
     if kind == "json_invalid":
         return HTTPException(400, f"The body is not JSON. {sentence}")
-    if kind == "too_long" and place in (("images",), ("z",)):
+    if kind == "too_long" and place in (("images",), ("z",), ("input",)):
         return LimitExceeded(sentence, place)
     return InvalidInput([Fault(tuple(problem["loc"]), f"{problem['msg']}.") for problem in problems])

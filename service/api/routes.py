@@ -16,6 +16,7 @@ from service.api.answer_schemas import (
     TraverseAnswer,
 )
 from service.api.answers import IMAGE_TYPES, LATENT_TYPES
+from service.api.openai_schemas import EmbeddingsAnswer, EmbeddingsRequest
 from service.api.request_head import IMAGE_BODIES, LATENT_BODIES, SEVERAL_BODIES
 from service.api.schemas import (
     DecodeRequest,
@@ -96,6 +97,19 @@ async def reconstruct() -> Response:
 async def score() -> Response:
     """Say how well the model explains each image, and where it lies among the images of its test set."""
     return VerbResponse(verbs.score)
+
+
+@router.post(
+    "/v1/embeddings",
+    tags=["openai"],
+    summary="Images to embeddings, as OpenAI's API has it",
+    response_class=Response,
+    responses=openapi.openai_answers(EmbeddingsAnswer, "The embeddings."),
+    openapi_extra=openapi.json_body(EmbeddingsRequest),
+)
+async def create_embeddings() -> Response:
+    """Encode each image; its embedding is the mean of its posterior."""
+    return VerbResponse(verbs.embeddings)
 
 
 @router.post(

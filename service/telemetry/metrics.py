@@ -181,7 +181,7 @@ class Metrics:
     def _places_of_answered(self, route: str, model: str) -> tuple[int, ...]:
         places = [
             self._place(families.REQUESTS, route, "POST", "200"),
-            self._place(families.IMAGES, model, route.lstrip("/")),
+            self._place(families.IMAGES, model, route.rpartition("/")[2]),
             self._place(families.REQUEST_DURATION, route),
             *(self._place(families.STAGE_DURATION, route, stage) for stage in STAGES),
         ]

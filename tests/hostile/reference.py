@@ -363,7 +363,7 @@ def _expected_of_verb(head: Head, body: bytes | None, truth: Truth) -> tuple[Sta
     if len(body) > MOST_BODY:
         return frozenset(statuses | {413}), None
     if head.query and media_type == JSON:
-        return frozenset(statuses | {422}), None
+        return frozenset(statuses | {400 if head.path.startswith("/v1/") else 422}), None
     if exact and not head.query and key in STATUSES:
         status = STATUSES[key]
         return frozenset({status}), truth.verb(*key) if status == 200 else None
