@@ -17,7 +17,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import Receive, Scope, Send
 
 from service import lifecycle, limits
-from service.api import docs, error_handlers, openapi, probes, routes
+from service.api import docs, error_handlers, models, openapi, probes, routes
 from service.api.dispatch import verb_of
 from service.api.keys import Keys, check_file
 from service.api.middleware import ApiKeyMiddleware, RequestIdMiddleware
@@ -147,13 +147,14 @@ def create_app(settings: Settings, directory: Path | None = None, log_writer: Lo
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.cors_origins,
-            allow_methods=["GET", "POST"],
+            allow_methods=["GET", "HEAD", "POST"],
             allow_headers=["*"],
             expose_headers=["*"],
         )
     app.add_middleware(RequestIdMiddleware)
     error_handlers.install(app)
     app.include_router(routes.router)
+    app.include_router(models.router)
     app.include_router(probes.router)
     app.include_router(docs.router)
     app.include_router(open_inference_routes.router)

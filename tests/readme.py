@@ -22,3 +22,8 @@ def commands(program: str) -> list[str]:
 def blocks(document: Path) -> list[str]:
     """Every block of commands in a document."""
     return re.findall(r"```sh\n(.*?)```", document.read_text(), re.DOTALL)
+
+
+def python_blocks(document: Path) -> list[str]:
+    """Every block of Python in a document."""
+    return re.findall(r"```python\n(.*?)```", document.read_text(), re.DOTALL)

@@ -167,6 +167,26 @@ class ModelList(BaseModel):
     )
 
 
+class ModelSummary(BaseModel):
+    """What a client has to know of a model to choose it."""
+
+    id: str = Field(description="name@version, as requests and answers spell it.")
+    name: str
+    version: int
+    dataset: str
+    image_shape: list[int] = Field(description="[height, width] for grey, [height, width, 3] for colour.")
+    latent_dim: int
+
+
+class ShortModelList(BaseModel):
+    """Every model that is served, in short: the answer with `view=short`."""
+
+    default: str | None = Field(
+        description="The model of requests that name none, as name@version. null while its bundle is missing."
+    )
+    models: list[ModelSummary]
+
+
 class Live(BaseModel):
     """Whether the process works."""
 

@@ -16,6 +16,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
+from service.api import etags
+
 _FOLDER: Final = Path(__file__).parent / "swagger_ui"
 
 # The files of the page, and their media types. Those in `_COMPRESSED` are stored as NAME.gz.
@@ -53,7 +55,7 @@ class PageFile:
         }
         if self.compressed:
             about["vary"] = "accept-encoding"
-        if tag in _tags(headers.get("if-none-match", "")):
+        if etags.has(headers, tag):
             return Response(status_code=304, headers=about)
         if as_gzip:
             return Response(self.data, headers=about | {"content-encoding": "gzip"}, media_type=self.media_type)
@@ -74,13 +76,13 @@ def takes_gzip(accept_encoding: str) -> bool:
 # Both endpoints are plain functions, so they run in a thread: reading and unpacking take milliseconds.
 
 
-@router.api_route("/docs", methods=["GET", "HEAD"])
+@router.get("/docs")
 def docs_page() -> Response:
     """The page."""
     return HTMLResponse(_html(), headers={"cache-control": "no-cache"})
 
 
-@router.api_route("/docs/{name}", methods=["GET", "HEAD"])
+@router.get("/docs/{name}")
 def docs_file(request: Request, name: str) -> Response:
     """A file of the page."""
     for file in _files().values():
@@ -108,8 +110,3 @@ def _html() -> str:
     for name, file in _files().items():
         html = html.replace(f"{{{name}}}", file.url)
     return html
-
-
-def _tags(if_none_match: str) -> set[str]:
-    """The entity tags of an If-None-Match header; weak ones count as strong (RFC 9110, section 13.1.2)."""
-    return {tag.strip().removeprefix("W/") for tag in if_none_match.split(",")}

@@ -1,6 +1,6 @@
 """The one table from errors to answers: RFC 9457 problems with the request's id, without internal details.
 
-On paths of the Open Inference Protocol they have its form.
+On paths of the Open Inference Protocol and of OpenAI's API they have the form of these.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from service.api import embeddings
 from service.api.answers import Answer
 from service.api.open_inference import errors as open_inference
 from service.errors import (
@@ -83,6 +84,9 @@ def error_answer(error: Exception, request_id: str, path: str) -> Answer:
     if open_inference.is_spoken(path):
         content = open_inference.error_document(detail, pointers)
         return Answer(content, b"application/json", headers, open_inference.status_of(status))
+    if embeddings.is_spoken(path):
+        content = embeddings.error_document(error, status, detail, faults)
+        return Answer(content, b"application/json", headers, embeddings.status_of(status))
     document: dict[str, object] = {
         "type": "about:blank",
         "title": TITLES[status],
@@ -103,7 +107,20 @@ def error_response(error: Exception, request_id: str, path: str) -> Response:
 
 
 def _on_error(request: Request, error: Exception) -> Response:
+    if isinstance(error, VaeError):
+        request.state.request.rejection = error.rejection
+    if isinstance(error, HTTPException) and error.status_code == 405:
+        allow = _allow((error.headers or {}).get("Allow", ""))
+        if request.method == "OPTIONS":
+            return Response(headers=allow)
+        error = HTTPException(405, error.detail, allow)
     return error_response(error, request.state.request.request_id, request.scope["path"])
+
+
+def _allow(methods: str) -> dict[str, str]:
+    """The methods of a route, with those that every route has beside its own: OPTIONS, and HEAD where it has GET."""
+    found = {method.strip() for method in methods.split(",")} | {"OPTIONS"}
+    return {"Allow": ", ".join(sorted(found | {"HEAD"} if "GET" in found else found))}
 
 
 def _status(error: Exception) -> int:

@@ -54,6 +54,14 @@ def request_examples(model: Model) -> dict[str, dict[str, Any]]:
                 preview=True,
             ),
         },
+        "EmbeddingsRequest": {
+            "picture": _example("One picture", input=f"data:image/png;base64,{DIGIT}"),
+            "part": _example(
+                "As chat requests have pictures, and the embedding in base64",
+                input=[{"type": "image_url", "image_url": {"url": f"data:image/png;base64,{DIGIT}"}}],
+                encoding_format="base64",
+            ),
+        },
         "ScoreRequest": scores if autoencoder.statistics is not None else {},
         "SampleRequest": samples,
         "DecodeRequest": {

@@ -61,7 +61,8 @@ def _is_open(path: str) -> bool:
 class RequestIdMiddleware:
     """Gives each request its context and its id, the answer its headers, and has the request observed.
 
-    A verb does all of that itself: its answer has the headers, and its context has a status, already.
+    A verb does all of that itself: its answer has the headers, and its context has a status, already. HEAD is answered
+    as GET is, without the content (RFC 9110, section 9.3.2).
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -78,6 +79,9 @@ class RequestIdMiddleware:
             request_id_of(headers), scope["method"], UNMATCHED, bytes_in=content_length(headers) or 0
         )
         scope["state"]["request"] = request
+        is_head = scope["method"] == "HEAD"
+        if is_head:
+            scope = {**scope, "method": "GET"}
         status = bytes_out = 0
 
         async def send_with_id(message: Message) -> None:
@@ -90,6 +94,8 @@ class RequestIdMiddleware:
                 if any(name == b"content-type" and value.startswith(b"text/html") for name, value in added):
                     added += _PAGE_HEADERS
                 message["headers"] = added
+            elif is_head:
+                message = {**message, "body": b""}
             else:
                 bytes_out += len(message.get("body", b""))
             await send(message)

@@ -14,6 +14,7 @@ from pydantic.json_schema import models_json_schema
 from service.api.answer_schemas import Problem
 from service.api.answers import RAW
 from service.api.examples import form_examples, request_examples
+from service.api.openai_schemas import EmbeddingsRequest, OpenAIError
 from service.api.request_head import JSON, MULTIPART
 from service.api.schemas import (
     NUMBERS,
@@ -29,6 +30,7 @@ from service.api.schemas import (
     TraverseOptions,
     TraverseRequest,
 )
+from service.contract import CARD_FILE
 from service.inference.registry import Model
 
 Document = dict[str, Any]
@@ -52,6 +54,7 @@ If the service has API keys, the routes for images, latents and models need one,
 TAGS: Final = [
     {"name": "verbs", "description": "Images to latents and back."},
     {"name": "models", "description": "What is served."},
+    {"name": "openai", "description": "For clients of OpenAI's API."},
     {"name": "probes", "description": "For orchestrators and Prometheus. They need no key."},
 ]
 
@@ -93,6 +96,8 @@ _HEADERS: Final = {
     "X-Dims": _header("The latents that were changed, row by row. Not with JSON.", pattern="^[0-9]+(,[0-9]+)*$"),
     "X-Array-Dtype": _header(f"NumPy's name of the numbers' type. Only with {RAW}.", enum=["float32", "uint8"]),
     "X-Array-Shape": _header(f"The array's shape, with commas. Only with {RAW}.", pattern="^[0-9]+(,[0-9]+)*$"),
+    "ETag": _header("The content's entity tag. A request with it in If-None-Match is answered with 304.", always=True),
+    "X-Content-Type-Options": _header("A browser does not guess another media type.", always=True, const="nosniff"),
     "Retry-After": _header("Seconds to wait before the next try.", "integer", always=True, minimum=1),
     "WWW-Authenticate": _header("How to send a key.", always=True, const="Bearer"),
 }
@@ -125,6 +130,52 @@ def verb_answers(
     return {200: good} | problems(*_PROBLEMS)
 
 
+def tagged(*statuses: int) -> dict[int | str, Document]:
+    """The answers of a route whose content has an entity tag: 200, 304, and these problems."""
+    found = problems(*statuses)
+    found[200] = {"headers": headers("ETag")}
+    found[304] = {
+        "description": "The client has it already: `If-None-Match` names its tag.",
+        "headers": headers("ETag"),
+    }
+    return found
+
+
+def file_answers(*media_types: str) -> dict[int | str, Document]:
+    """The answers of a route that serves files, of these media types among others."""
+    found = tagged(401, 404, 413, 503, 504)
+    content = {
+        media_type: {"schema": {"type": "string"}} if media_type.startswith("text/") else _binary(media_type)
+        for media_type in media_types
+    }
+    found[200] |= {"description": "The file. Its suffix says of which media type it is.", "content": content}
+    for status in (200, 304):
+        found[status]["headers"] = headers("ETag", "X-Content-Type-Options")
+    return found
+
+
+def choice(name: str, values: tuple[str, ...], description: str) -> Document:
+    """A parameter of the query that is one of these values, by default the first."""
+    schema = {"type": "string", "enum": list(values)}
+    text = f"{description} Default: {values[0]}."
+    return {"parameters": [{"name": name, "in": "query", "required": False, "description": text, "schema": schema}]}
+
+
+def openai_errors(*statuses: int) -> dict[int | str, Document]:
+    """The error answers of a route of OpenAI's API."""
+    found = problems(*statuses)
+    for response in found.values():
+        response["content"] = {JSON: {"schema": _reference("schemas", OpenAIError.__name__)}}
+    return found
+
+
+def openai_answers(model: type[BaseModel], description: str) -> dict[int | str, Document]:
+    """The answers of a verb that speaks as OpenAI's API does: `model` as JSON, and every error."""
+    found = openai_errors(*(status for status in _PROBLEMS if status != 422))
+    found[200] = {"model": model, "description": description}
+    return found
+
+
 def headers(*names: str) -> Document:
     """The headers of an answer."""
     return {name: _reference("headers", name) for name in names}
@@ -140,13 +191,27 @@ def image_body(takes: tuple[str, ...], request: type[BaseModel], options: type[P
     content = {media_type: _binary(media_type) for media_type in takes}
     content[JSON] = {"schema": _reference("schemas", request.__name__)}
     content[MULTIPART] = {"schema": _reference("schemas", _form_name(request))}
+    parameters = _query(options, "JSON and multipart can give it in the body instead.")
+    return {"parameters": parameters, "requestBody": {"required": True, "content": content}}
+
+
+def latent_body(takes: tuple[str, ...], request: type[BaseModel], options: type[BaseModel]) -> Document:
+    """The request body of a route that `takes` latents in these media types, and its options in the query."""
+    content = {media_type: _binary(media_type) for media_type in takes}
+    content[JSON] = {"schema": _reference("schemas", request.__name__)}
+    parameters = _query(options, "JSON can give it in the body instead.")
+    return {"parameters": parameters, "requestBody": {"required": True, "content": content}}
+
+
+def _query(options: type[BaseModel], elsewhere: str) -> list[Document]:
+    """The parameters of a query with these options; `elsewhere` says where else a request can give them."""
     parameters = []
     for name, schema in _options(options, null=False).items():
-        description = f"{schema.pop('description')} JSON and multipart can give it in the body instead."
+        description = f"{schema.pop('description')} {elsewhere}"
         parameters.append(
             {"name": name, "in": "query", "required": False, "description": description, "schema": schema}
         )
-    return {"parameters": parameters, "requestBody": {"required": True, "content": content}}
+    return parameters
 
 
 def complete(document: Document, default: Model) -> None:
@@ -159,8 +224,10 @@ def complete(document: Document, default: Model) -> None:
     for path in document["paths"].values():
         for operation in path.values():
             _complete_operation(operation, examples)
-    (name,) = document["paths"]["/models/{name}"]["get"]["parameters"]
-    name["example"] = default.autoencoder.contract.name
+    known = {"name": default.autoencoder.contract.name, "file": CARD_FILE}
+    for path in ("/models/{name}", "/models/{name}/files/{file}", "/v1/models/{name}"):
+        for parameter in document["paths"][path]["get"]["parameters"]:
+            parameter["example"] = known[parameter["name"]]
     components = document["components"]
     for unused in ("HTTPValidationError", "ValidationError"):
         components["schemas"].pop(unused, None)
@@ -191,7 +258,7 @@ def _complete_operation(operation: Document, examples: Document) -> None:
 
 def _schemas() -> Document:
     """The schemas that FastAPI does not see: of requests and of problems, with those inside them."""
-    models: tuple[type[BaseModel], ...] = (*_OPTIONS, SampleRequest, DecodeRequest, Problem)
+    models: list[type[BaseModel]] = [*_OPTIONS, SampleRequest, DecodeRequest, EmbeddingsRequest, OpenAIError, Problem]
     _, found = models_json_schema(
         [(model, "validation") for model in models], ref_template="#/components/schemas/{model}"
     )
@@ -221,7 +288,7 @@ def _form_name(request: type[BaseModel]) -> str:
     return request.__name__.replace("Request", "Form")
 
 
-def _options(options: type[PictureOptions], *, null: bool) -> Document:
+def _options(options: type[BaseModel], *, null: bool) -> Document:
     """The schemas of options. Only JSON has `null` and lists; a query and a form have text.
 
     Their defaults are words of the description. With the keyword `default` many clients send the default when nothing

@@ -18,9 +18,13 @@ from service.errors import LimitExceeded
 JSON: Final = "application/json"
 MULTIPART: Final = "multipart/form-data"
 NPY: Final = "application/x-npy"
-PICTURES: Final = ("image/png", "image/jpeg", "image/webp", "image/gif", "image/bmp")
+PICTURES: Final = ("image/png", "image/jpeg", "image/webp", "image/gif", "image/bmp", "image/tiff")
 IMAGE_BODIES: Final = (JSON, MULTIPART, *PICTURES, NPY)
 SEVERAL_BODIES: Final = (JSON, MULTIPART, NPY)  # those that can hold more than one picture
+LATENT_BODIES: Final = (JSON, NPY)
+
+# Names that clients give to a media type, and its own.
+_ALIASES: Final = {"image/jpg": "image/jpeg"}
 
 # The most bytes of a header or a query that is parsed. Caches keep parsed ones, so this also bounds their memory.
 LONGEST_TEXT: Final = 8 * 1024
@@ -141,7 +145,8 @@ def _media_type(content_type: bytes) -> tuple[str, Mapping[bytes, bytes]]:
     if len(content_type) > LONGEST_TEXT:
         raise HTTPException(400, f"The Content-Type is longer than {LONGEST_TEXT} bytes.")
     name, parameters = parse_options_header(content_type)
-    return name.decode("latin-1"), parameters
+    media_type = name.decode("latin-1")
+    return _ALIASES.get(media_type, media_type), parameters
 
 
 def _either(words: tuple[str, ...]) -> str:

@@ -24,6 +24,7 @@ from service.api.request_head import JSON, MULTIPART, NPY, RequestOptions, too_l
 from service.api.schemas import (
     DecodeRequest,
     InterpolateRequest,
+    LatentOptions,
     PictureOptions,
     SampleRequest,
     TraverseRequest,
@@ -59,6 +60,7 @@ _OF_LATENTS: Final = (DecodeRequest, InterpolateRequest, TraverseRequest)
 
 Form = TypeVar("Form", bound=BaseModel)
 Options = TypeVar("Options", bound=PictureOptions)
+AnyOptions = TypeVar("AnyOptions", bound=BaseModel)
 
 # Reads a request's body. The argument is the most bytes that it may have.
 Read = Callable[[int], Awaitable[bytes]]
@@ -155,7 +157,7 @@ def json_cost(data: bytes, values: int) -> tuple[int, int]:
 
 def read_sample(body: Body, reservation: Reservation) -> SampleRequest:
     """The form of a request to sample. Raises InvalidInput, LimitExceeded, Overloaded, HTTPException (400)."""
-    _refuse_query(body)
+    refuse_query(body)
     return read_form(body, SampleRequest, reservation)
 
 
@@ -228,8 +230,17 @@ def read_latents(
 
     Raises InvalidInput, LimitExceeded, Overloaded, Unknown, HTTPException (400).
     """
-    _refuse_query(body)
+    query = _read_options(body.options.query, LatentOptions) if body.options.query else None
+    if body.options.media_type == NPY:
+        z = codec.parse_latents(body.data)
+        codec.check_batch(len(z), settings.max_batch, "z")
+        model = registry.find(query.model if query else None)
+        if z.shape[1] != (latent_dim := model.autoencoder.contract.latent_dim):
+            raise InvalidInput([Fault(("z",), f"{z.shape[1]} values for each image; the model takes {latent_dim}.")])
+        return model, z
     form = read_form(body, DecodeRequest, reservation)
+    if query is not None:
+        form = _merge(form, query)
     codec.check_batch(len(form.z), settings.max_batch, "z")
     model = registry.find(form.model)
     return model, latents_of(form.z, model)
@@ -279,7 +290,7 @@ def options_and_pictures(
     return said if query is None else _merge(said, query), pictures
 
 
-def _merge(body: Options, query: Options) -> Options:
+def _merge(body: AnyOptions, query: BaseModel) -> AnyOptions:
     """The options of the body, completed by those of the query. In JSON, null is the same as no value.
 
     Raises InvalidInput when body and query give different values for the same option.
@@ -304,13 +315,13 @@ def _check_parts(max_batch: int, options: type[Options], fields: list[tuple[str,
 
 
 @cache
-def _default_options(options: type[Options]) -> Options:
+def _default_options(options: type[AnyOptions]) -> AnyOptions:
     return options.model_validate({})
 
 
-def _read_options(items: list[tuple[str, str]], options: type[Options]) -> Options:
+def _read_options(items: list[tuple[str, str]], options: type[AnyOptions]) -> AnyOptions:
     if not items:
-        default: Options = _default_options(options)
+        default: AnyOptions = _default_options(options)
         return default
     values = dict(items)
     if len(values) < len(items):
@@ -323,7 +334,8 @@ def _read_options(items: list[tuple[str, str]], options: type[Options]) -> Optio
         raise refusal(error) from error
 
 
-def _refuse_query(body: Body) -> None:
+def refuse_query(body: Body) -> None:
+    """Raise InvalidInput when the request has a query."""
     if body.options.query:
         reason = "This route takes no query parameters."
         raise InvalidInput([Fault((name,), reason) for name, _ in body.options.query[:MOST_FAULTS]])
@@ -345,6 +357,6 @@ def refusal(error: ValidationError) -> Exception:
     kind, place, sentence = problems[0]["type"], tuple(problems[0]["loc"]), f"{problems[0]['msg']}."
     if kind == "json_invalid":
         return HTTPException(400, f"The body is not JSON. {sentence}")
-    if kind == "too_long" and place in (("images",), ("z",)):
+    if kind == "too_long" and place in (("images",), ("z",), ("input",)):
         return LimitExceeded(sentence, place)
     return InvalidInput([Fault(tuple(problem["loc"]), f"{problem['msg']}.") for problem in problems])

@@ -1,10 +1,8 @@
-"""The routes: of the verbs, which FastAPI documents and `verbs.py` answers, and of the models."""
+"""The routes of the verbs, which FastAPI documents and `verbs.py` answers."""
 
 from __future__ import annotations
 
-from typing import Final
-
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api import openapi, verbs
@@ -12,31 +10,27 @@ from service.api.answer_schemas import (
     DecodeAnswer,
     EncodeAnswer,
     InterpolateAnswer,
-    LatentUse,
-    ModelInfo,
-    ModelList,
     ReconstructAnswer,
     SampleAnswer,
     ScoreAnswer,
     TraverseAnswer,
 )
 from service.api.answers import IMAGE_TYPES, LATENT_TYPES
-from service.api.request_head import IMAGE_BODIES, SEVERAL_BODIES
+from service.api.openai_schemas import EmbeddingsAnswer, EmbeddingsRequest
+from service.api.request_head import IMAGE_BODIES, LATENT_BODIES, SEVERAL_BODIES
 from service.api.schemas import (
     DecodeRequest,
     ImageOptions,
     ImageRequest,
     InterpolateOptions,
     InterpolateRequest,
+    LatentOptions,
     SampleRequest,
     ScoreOptions,
     ScoreRequest,
     TraverseOptions,
     TraverseRequest,
 )
-from service.errors import BundleRefused
-from service.inference.autoencoder import Autoencoder
-from service.inference.registry import Model
 
 router = APIRouter()
 
@@ -106,6 +100,19 @@ async def score() -> Response:
 
 
 @router.post(
+    "/v1/embeddings",
+    tags=["openai"],
+    summary="Images to embeddings, as OpenAI's API has it",
+    response_class=Response,
+    responses=openapi.openai_answers(EmbeddingsAnswer, "The embeddings."),
+    openapi_extra=openapi.json_body(EmbeddingsRequest),
+)
+async def create_embeddings() -> Response:
+    """Encode each image; its embedding is the mean of its posterior."""
+    return VerbResponse(verbs.embeddings)
+
+
+@router.post(
     "/sample",
     tags=["verbs"],
     summary="New images",
@@ -126,7 +133,7 @@ async def sample() -> Response:
     summary="Latents to images",
     response_class=Response,
     responses=openapi.verb_answers(DecodeAnswer, IMAGE_TYPES, "The images. As one PNG: several in a grid."),
-    openapi_extra=openapi.json_body(DecodeRequest),
+    openapi_extra=openapi.latent_body(LATENT_BODIES, DecodeRequest, LatentOptions),
 )
 async def decode() -> Response:
     """Decode latents to images."""
@@ -161,58 +168,3 @@ async def interpolate() -> Response:
 async def traverse() -> Response:
     """Change one latent of an image at a time, the others as they are, and decode what comes of it."""
     return VerbResponse(verbs.traverse)
-
-
-@router.get("/models", tags=["models"], summary="What is served", responses=openapi.problems(401))
-async def list_models(request: Request) -> ModelList:
-    """The contract and the card of every model that is served, and the bundles that were refused."""
-    registry = request.state.app_state.registry
-    try:
-        default = registry.default.engine.contract.id
-    except BundleRefused:
-        default = None
-    return ModelList(
-        default=default,
-        models=[_info(model) for model in registry],
-        refused=registry.refused,
-    )
-
-
-@router.get("/models/{name}", tags=["models"], summary="One model", responses=openapi.problems(401, 404))
-async def get_model(request: Request, name: str) -> ModelInfo:
-    """The contract and the card of one model: `name`, in its highest version, or `name@version`."""
-    return _info(request.state.app_state.registry.find(name))
-
-
-# Fields of the contract that `/models` does not show as they are.
-_OWN_FORM: Final = ("image_shape", "label_names")
-
-
-def _info(model: Model) -> ModelInfo:
-    contract = model.engine.contract
-    return ModelInfo(
-        **{field: getattr(contract, field) for field in contract.__slots__ if field not in _OWN_FORM},
-        id=contract.id,
-        image_shape=list(contract.image_shape),
-        priors=model.autoencoder.priors,
-        labels=model.autoencoder.labels,
-        label_names=model.autoencoder.label_names,
-        latents=_latents(model.autoencoder),
-        provider=model.engine.provider,
-        card=model.engine.card,
-    )
-
-
-def _latents(autoencoder: Autoencoder) -> list[LatentUse]:
-    statistics = autoencoder.statistics
-    if statistics is None:
-        return []
-    return [
-        LatentUse(
-            index=index,
-            rate=float(statistics.rate[index]),
-            mu_mean=float(statistics.mu_mean[index]),
-            mu_std=float(statistics.mu_std[index]),
-        )
-        for index in autoencoder.busiest
-    ]

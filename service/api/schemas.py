@@ -131,7 +131,7 @@ Pictures = Annotated[
     list[str],
     FailFast(),
     Field(
-        description="PNG, JPEG, WebP, GIF or BMP files in base64, bare or as data: URIs.",
+        description="PNG, JPEG, WebP, GIF, BMP or TIFF files in base64, bare or as data: URIs.",
         min_length=1,
         max_length=_MOST_ITEMS,
     ),
@@ -172,13 +172,18 @@ class SampleRequest(_Request):
     model: ModelReference
 
 
-class DecodeRequest(_Request):
+class LatentOptions(_Request):
+    """The options of a request to decode latents."""
+
+    model: ModelReference
+
+
+class DecodeRequest(LatentOptions):
     """The latents to decode."""
 
     z: Latents = Field(
         description=f"One latent for each image. Values are between -{LATENT_LIMIT:.0f} and {LATENT_LIMIT:.0f}."
     )
-    model: ModelReference
 
 
 class _Points(BaseModel):

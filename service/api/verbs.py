@@ -25,11 +25,13 @@ from service.api.answers import (
     preview_cost,
 )
 from service.api.context import RequestContext, request_id_of
+from service.api.embeddings import embeddings_answer, parse_embeddings
 from service.api.error_handlers import error_answer
 from service.api.points import WalkForm, parse_interpolation, parse_traversal
 from service.api.request_head import (
     IMAGE_BODIES,
     JSON,
+    LATENT_BODIES,
     NPY,
     SEVERAL_BODIES,
     RequestHead,
@@ -253,13 +255,31 @@ async def _walk(
     )
 
 
+async def _embed(state: AppState, body: Body, request: RequestContext) -> Answer:
+    settings, reservation = state.settings, request.reservation
+    small = len(body.data) <= SMALL_BYTES
+    form = await _off_loop_unless(small, state, request, parse_embeddings, body, state.registry, settings, reservation)
+    images = quick_images(form, settings) if small else None
+    if images is None:
+        images = await state.run_in_thread(request, decode_images, form, settings, reservation)
+    autoencoder = form.model.autoencoder
+    request.was_read(autoencoder.id, len(images), autoencoder.cost)
+    mu = (await autoencoder.encode(images, request)).mu
+    answer: Answer = await _off_loop_unless(
+        len(mu) <= _INLINE_IMAGES, state, request,
+        embeddings_answer, autoencoder.id, mu, form.options.encoding_format, reservation,
+    )  # fmt: skip
+    return answer
+
+
 encode = Verb(_encode, IMAGE_BODIES, LATENT_TYPES)
 reconstruct = Verb(_reconstruct, IMAGE_BODIES, IMAGE_TYPES)
 score = Verb(_score, IMAGE_BODIES, LATENT_TYPES)
 sample = Verb(_sample, (JSON,), IMAGE_TYPES)
-decode = Verb(_decode, (JSON,), IMAGE_TYPES)
+decode = Verb(_decode, LATENT_BODIES, IMAGE_TYPES)
 interpolate = Verb(partial(_walk, parse_interpolation), SEVERAL_BODIES, IMAGE_TYPES)
 traverse = Verb(partial(_walk, parse_traversal), IMAGE_BODIES, IMAGE_TYPES)
+embeddings = Verb(_embed, (JSON,), (JSON,))
 
 VERBS: Final[Mapping[str, Verb]] = {
     "/encode": encode,
@@ -269,6 +289,7 @@ VERBS: Final[Mapping[str, Verb]] = {
     "/decode": decode,
     "/interpolate": interpolate,
     "/traverse": traverse,
+    "/v1/embeddings": embeddings,
 }
 
 

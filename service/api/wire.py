@@ -161,7 +161,7 @@ class Protocol(HttpToolsProtocol):
         self._offers_upgrade = False
         self.parser = httptools.HttpRequestParser(self)
         if method == b"CONNECT":
-            self._refuse(HTTPException(405, "This is no proxy."))
+            self._refuse(HTTPException(405, "This is no proxy.", {"Allow": "GET, HEAD, OPTIONS, POST"}))
         else:
             lines = b"".join([b"%b: %b\r\n" % header for header in self.headers if header[0] != b"upgrade"])
             self._feed(b"%b %b HTTP/%b\r\n%b\r\n" % (method, self.url, self._version.encode(), lines) + rest)

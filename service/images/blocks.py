@@ -26,6 +26,10 @@ _MOST_PIXEL_CHUNKS: Final = 20_000
 _JPEG_MARKER: Final = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
 _PIXEL_CHUNKS: Final = (b"IDAT", b"fdAT", b"fcTL")
 
+# The first brand of an AVIF or HEIF file. Its header may give another size than the video frame inside it: libavif
+# decodes the frame, whatever that takes, and scales it to the header's size.
+_HEIF_BRANDS: Final = (b"avif", b"avis", b"mif1", b"msf1", b"heic", b"heix", b"hevc")
+
 
 def check_blocks(file: bytes) -> None:
     """Raise ValueError when a picture file has too many blocks, or a wrong checksum of PNG pixels.
@@ -38,6 +42,8 @@ def check_blocks(file: bytes) -> None:
         _check_jpeg(file)
     elif file.startswith((b"GIF87a", b"GIF89a")):
         _check_gif(file)
+    elif file[4:8] == b"ftyp" and file[8:12] in _HEIF_BRANDS:
+        raise ValueError("AVIF and HEIF files are not read: their headers do not bound the work. Send a PNG or a JPEG.")
 
 
 def _check_png(file: bytes) -> None:

@@ -24,6 +24,7 @@ from PIL import (
     Image,
     JpegImagePlugin,  # noqa: F401
     PngImagePlugin,
+    TiffImagePlugin,
     WebPImagePlugin,
 )
 from pybase64 import b64decode
@@ -35,13 +36,18 @@ from service.images.blocks import check_blocks
 from service.images.costs import TEXT_BYTES, Hold, array_cost, base64_cost, decode_cost, held, hold_nothing, open_cost
 from service.images.digit import Found, UnusablePicture
 from service.images.preprocess import MNIST_BOX, Fitted, Images, Preprocess, Target, draft, fit, size
+from service.images.tiff import is_tiff, plain_tiff
 
 Input = TypeVar("Input")
+Number = TypeVar("Number", np.uint8, np.float32)
 Output = TypeVar("Output")
 
 # The formats that are accepted. Pillow's other formats are not: they are the larger part of its attack surface. The
-# plugins of these five are imported above, because otherwise the first request would import all of Pillow's plugins.
-FORMATS: Final = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+# plugins of these six are imported above, because otherwise the first request would import all of Pillow's plugins.
+FORMATS: Final = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+
+# Those that Pillow opens from the file as it came.
+_BY_PILLOW: Final = ("PNG", "JPEG", "GIF", "BMP")
 
 # VAE_MAX_PIXELS is checked with the sizes in the headers, before any pixel is decoded. So Pillow's own limit, which is
 # global to the process, is not needed.
@@ -93,7 +99,7 @@ def images_from_pictures(
     found: list[Found | None] | None = None,
     hold: Hold = hold_nothing,
 ) -> Images:
-    """Decode picture files (PNG, JPEG, WebP, GIF, BMP; the first frame of an animation) to uint8 [N, *shape].
+    """Decode picture files (one of `FORMATS`; the first frame of an animation) to uint8 [N, *shape].
 
     A `str` is a file in base64. `box` is that of `preprocess.Target`. Where the digit of each picture is, or None, is
     added to the list `found`. Raises InvalidInput with one fault for each file that is not a picture or does not fit.
@@ -314,18 +320,24 @@ class _WebP(WebPImagePlugin.WebPImageFile):
 
 
 def _is_light(picture: Image.Image) -> bool:
-    """Whether an opened picture holds little. A PNG of a few kB may have unpacked a MB of texts."""
-    return sum(len(value) for value in picture.info.values() if isinstance(value, bytes | str)) <= _LIGHT_BYTES
+    """Whether an opened picture holds little. A PNG of a few kB may have unpacked a MB of texts, a TIFF has a list."""
+    return (
+        picture.format != "TIFF"
+        and sum(len(value) for value in picture.info.values() if isinstance(value, bytes | str)) <= _LIGHT_BYTES
+    )
 
 
 def _open(data: bytes) -> Image.Image:
     check_blocks(data)
+    tiff = plain_tiff(data) if is_tiff(data) else None
     try:
         picture: Image.Image
-        if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        if tiff is not None:
+            picture = TiffImagePlugin.TiffImageFile(io.BytesIO(tiff))
+        elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
             picture = _WebP(io.BytesIO(data))
         else:
-            picture = Image.open(io.BytesIO(data), formats=FORMATS)
+            picture = Image.open(io.BytesIO(data), formats=_BY_PILLOW)
     except Exception as error:  # Pillow's parsers raise many kinds of exceptions for invalid bytes
         raise UnusablePicture(f"Not a picture that can be read ({', '.join(FORMATS)}).") from error
     if picture.format == "BMP" and picture.info["compression"] in (1, 2):  # Pillow decodes them slowly, in Python
@@ -338,20 +350,28 @@ def parse_npy(data: bytes) -> Images:
 
     Raises InvalidInput when it is anything else, or when the header does not match the number of bytes that follow.
     """
+    return _npy_array(data, "images", np.uint8, "uint8 [N, h, w] or [N, h, w, 3]")
+
+
+def parse_latents(data: bytes) -> npt.NDArray[np.float32]:
+    """The array in a file of NumPy's format, float32 [N, L], without a copy. Raises InvalidInput as `parse_npy`."""
+    return _npy_array(data, "z", np.float32, "float32 [N, latent_dim]")
+
+
+def _npy_array(data: bytes, name: str, wanted: type[Number], form: str) -> npt.NDArray[Number]:
+    """The array in a file of NumPy's format. `name` is what faults point at, `form` what else it should have been."""
     try:
         length = 10 if data[6] == 1 else 12  # of the part before the text of the header; it depends on the version
         end = length + int.from_bytes(data[8:length], "little")
         shape, column_major, dtype = _npy_header(data[:end])
     except Exception as error:  # the header is a Python literal, and its parser raises many kinds of exceptions
-        raise InvalidInput([Fault(("images",), "Not an array in NumPy's format, version 1.0 or 2.0.")]) from error
-    if dtype != np.uint8 or not (len(shape) == 3 or (len(shape) == 4 and shape[3] == 3)):
-        raise InvalidInput(
-            [Fault(("images",), f"The array is {dtype} {list(shape)}, not uint8 [N, h, w] or [N, h, w, 3].")]
-        )
-    values = np.frombuffer(data, np.uint8, offset=end)
-    if math.prod(shape) != values.size or min(shape[1:]) < 1:
-        raise InvalidInput([Fault(("images",), f"{values.size} bytes do not fill an array of {list(shape)}.")])
-    return values.reshape(shape, order="F" if column_major else "C")
+        raise InvalidInput([Fault((name,), "Not an array in NumPy's format, version 1.0 or 2.0.")]) from error
+    fits = len(shape) == 2 if wanted is np.float32 else len(shape) == 3 or (len(shape) == 4 and shape[3] == 3)
+    if dtype != wanted or not fits:
+        raise InvalidInput([Fault((name,), f"The array is {dtype} {list(shape)}, not {form}.")])
+    if math.prod(shape) * dtype.itemsize != len(data) - end or min(shape[1:]) < 1:
+        raise InvalidInput([Fault((name,), f"{len(data) - end} bytes do not fill an array of {list(shape)}.")])
+    return np.frombuffer(data, wanted, offset=end).reshape(shape, order="F" if column_major else "C")
 
 
 @lru_cache(maxsize=256)  # clients send few different shapes; parsing one takes as long as a few digits

@@ -15,6 +15,7 @@ from PIL import Image
 
 from service.images.components import MOST_RUNS
 from service.images.preprocess import SEARCH_SIDE, Preprocess, Target, searches
+from service.images.tiff import MOST_STRIPS, is_tiff
 
 # Reserves so many bytes, or frees them when the number is negative. It raises when there is no room for them.
 Hold = Callable[[int], None]
@@ -37,6 +38,13 @@ _MAY_BE_TRANSPARENT: Final = frozenset({"P", "PA", "LA", "La", "RGBA", "RGBa"})
 _WEBP: Final = 4 * 3
 
 
+# What is kept of a strip of a TIFF file: its place, its size and how to decode it.
+_STRIP: Final = 1024
+
+# A strip has two numbers in its file, of two bytes at least.
+_STRIP_ENTRY: Final = 4
+
+
 def hold_nothing(_: int) -> None:
     """Reserve nothing: there is room for everything."""
 
@@ -57,7 +65,9 @@ def base64_cost(text: str) -> int:
 
 
 def open_cost(file: bytes) -> int:
-    """What it takes to read a picture's header. WebP files are copied twice."""
+    """What it takes to read a picture's header. WebP files are copied twice, TIFF files once."""
+    if is_tiff(file):
+        return len(file) + _STRIP * min(MOST_STRIPS, len(file) // _STRIP_ENTRY) + _ANY
     return (2 * len(file) if file[8:12] == b"WEBP" else 0) + _ANY
 
 

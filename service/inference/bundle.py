@@ -6,6 +6,7 @@ The engine opens the same bytes that were hashed, so a later change of a file on
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -15,7 +16,7 @@ import numpy.typing as npt
 
 from service import contract as names
 from service.contract import Contract
-from service.errors import BundleRefused, BundleUnreadable
+from service.errors import BundleRefused, BundleUnreadable, Unknown
 from service.inference.files import MAX_BUNDLE_BYTES, MAX_CONTRACT_BYTES, read_arrays, read_regular
 from service.inference.prior import AggregatePrior, read_prior
 from service.inference.statistics import Statistics, read_statistics
@@ -84,6 +85,24 @@ def read_bundle(folder: Path) -> Bundle:
         None if statistics is None else read_statistics(place, statistics, contract, prior),
         files[names.CARD_FILE].decode("utf-8", "replace"),
     )
+
+
+def read_again(folder: Path, contract: Contract, name: str, hold: Callable[[int], None]) -> bytes:
+    """A file of the bundle in `folder`, one of `contract.files`, checked against its SHA-256 as at the opening.
+
+    `hold` reserves memory for so many bytes before they are read, and this raises what it raises. Raises Unknown when
+    the folder does not have that file any more.
+    """
+    changed = Unknown(f"{name} of {contract.id} is not there any more as it was when the model was opened.")
+    try:
+        size = (folder / name).stat().st_size
+        hold(size)
+        data = read_regular(folder / name, size)
+    except (OSError, ValueError) as error:
+        raise changed from error
+    if hashlib.sha256(data).hexdigest() != contract.files[name]:
+        raise changed
+    return data
 
 
 _USED: Final = (*names.REQUIRED_FILES, names.PRIOR_FILE, names.STATISTICS_FILE)

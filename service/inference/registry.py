@@ -43,8 +43,12 @@ _REFERENCE = re.compile(rf"(?P<name>{NAME_PATTERN})(?:@(?P<version>[1-9][0-9]{{0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Model:
-    """One bundle that is open and served. `engine.provider` is the onnxruntime provider that it really runs on."""
+    """One bundle that is open and served. `engine.provider` is the onnxruntime provider that it really runs on.
 
+    `folder` is where it was read from. By now it may hold other files.
+    """
+
+    folder: Path
     autoencoder: Autoencoder
     engine: Engine
     batcher: Batcher
@@ -238,4 +242,4 @@ def _open(folder: Path, options: RegistryOptions) -> Model:
     name = engine.contract.id
     batcher = Batcher(name, max_rows=options.batch, inline_rows=inline, count=partial(options.count, name))
     autoencoder = Autoencoder(engine.contract, engine, batcher, bundle.prior, bundle.statistics)
-    return Model(autoencoder, engine, batcher)
+    return Model(folder, autoencoder, engine, batcher)

@@ -14,17 +14,20 @@ from typing import Any
 
 import numpy as np
 from vae_client import AuthenticatedClient, Client
-from vae_client.api.models import get_model, list_models
+from vae_client.api.models import get_model, get_model_file, list_models
+from vae_client.api.openai import create_embeddings, get_openai_model, list_openai_models
 from vae_client.api.probes import livez, metrics, readyz
 from vae_client.api.verbs import decode, encode, interpolate, reconstruct, sample, score, traverse
 from vae_client.models import (
     DecodeRequest,
+    EmbeddingsRequest,
     ImageForm,
     ImageRequest,
     ImageRequestPreprocess,
     InterpolateForm,
     InterpolateRequest,
     InterpolateRequestPath,
+    ListModelsView,
     Problem,
     SampleRequest,
     ScoreForm,
@@ -69,6 +72,11 @@ def main(url: str, key: str) -> None:
         samples = sample.sync(client=client, body=SampleRequest(n=3, seed=5))
         decoded = decode.sync(client=client, body=DecodeRequest(z=samples.z))
         assert decoded.images == samples.images
+        assert decode.sync(client=client, body=DecodeRequest(z=samples.z), model="mnist-mlp@2").images == samples.images
+        embedded = create_embeddings.sync(client=client, body=EmbeddingsRequest(input_=[text]))
+        assert get_openai_model.sync(client=client, name=embedded.model).id == embedded.model
+        card = get_model_file.sync(client=client, name="mnist-mlp", file="README.md")
+        short = list_models.sync(client=client, view=ListModelsView.SHORT)
         walks = [
             interpolate.sync(client=client, body=InterpolateRequest(images=[text] * 2, steps=3)),
             interpolate.sync(client=client, body=InterpolateForm(images=[File(BytesIO(data))] * 2, steps=3)),
@@ -93,6 +101,10 @@ def main(url: str, key: str) -> None:
                     "samples": np.shape(samples.z),
                     "walks": [len(answer.images) for answer in walks],
                     "prior": samples.prior.value,
+                    "embedding": embedded.data[0].embedding,
+                    "openai": [model.id for model in list_openai_models.sync(client=client).data],
+                    "card": card.payload.read().decode(),
+                    "short": [model.id for model in short.models],
                     "default": list_models.sync(client=client).default,
                     "latent_dim": get_model.sync(client=client, name="mnist-mlp").latent_dim,
                     "live": livez.sync(client=stranger).live,

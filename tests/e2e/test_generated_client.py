@@ -72,5 +72,9 @@ def test_a_generated_client_gets_the_right_latents(serve: Callable[..., Server],
     assert got["samples"] == [3, 20]
     assert got["walks"] == [3, 3, 15, 4, 14]
     assert (got["prior"], got["default"], got["latent_dim"]) == ("aggregate", "mnist-mlp@2", 20)
+    assert got["card"] == (MODELS / "mnist-mlp" / "2" / "README.md").read_text()
+    assert got["embedding"] == got["mu"][0][0]
+    assert "mnist-mlp@2" in got["short"]
+    assert got["openai"] == got["short"]
     assert (got["live"], got["ready"]) == (True, True)
     assert got["metrics"].startswith("# HELP")

@@ -262,7 +262,7 @@ def png_in_bytes() -> bytes:
 
 def _refused() -> Iterator[Hostile]:
     """Formats that stay closed, and what is no picture at all."""
-    for kind in ("TIFF", "ICO", "PPM", "TGA", "PCX", "PDF", "EPS", "DIB", "SGI", "JPEG2000", "ICNS"):
+    for kind in ("AVIF", "ICO", "PPM", "TGA", "PCX", "PDF", "EPS", "DIB", "SGI", "JPEG2000", "ICNS"):
         yield Hostile(kind, encoded(Image.fromarray(DIGIT).resize((32, 32)), kind), 422)
     svg = b"<svg xmlns='http://www.w3.org/2000/svg' width='28' height='28'><image href='file:///etc/passwd'/></svg>"
     yield Hostile("SVG", svg, 422)
@@ -273,10 +273,52 @@ def _refused() -> Iterator[Hostile]:
     yield Hostile("zeros", bytes(10_000), 422)
 
 
+def hostile_tiffs() -> Iterator[Hostile]:
+    """TIFF files: a directory is a list of numbers, and each of them may be anything."""
+    yield Hostile("TIFF of 65535x65535 that holds 784 pixels", tiff(width=65_535, height=65_535), 422)
+    yield Hostile("TIFF of 2 billion rows, each a strip", tiff(height=2**31 - 1, rows=1), 422)
+    yield Hostile("TIFF of 0x0", tiff(width=0, height=0), 422)
+    yield Hostile("TIFF whose directory is beyond its end", b"II*\0" + b"\xff" * 4, 422)
+    yield Hostile("TIFF whose directory comes after itself", tiff(following=8), 200, DIGIT)
+    yield Hostile("TIFF whose pixels are beyond its end", tiff(offsets=(2**32 - 1,)), 422)
+    yield Hostile("TIFF of 65,000 tags", tiff(more=((40_000, 1, 4, 0),) * 65_000), 422)
+    yield Hostile("TIFF with a tag of 4 billion fractions", tiff(more=((700, 5, 2**32 - 1, 8),)), 200, DIGIT)
+    yield Hostile("TIFF whose EXIF is its directory", tiff(more=((34_665, 4, 1, 8),)), 200, DIGIT)
+    yield Hostile("TIFF of 28 rows in one place", tiff(offsets=(8,) * 28, counts=(784,) * 28, rows=1), 422)
+    yield Hostile("TIFF with a tile of 65536x65536", tiff(more=((322, 4, 1, 65_536), (323, 4, 1, 65_536))), 200, DIGIT)
+    for compression in ("tiff_lzw", "tiff_deflate", "packbits", "jpeg"):
+        yield Hostile(f"TIFF with {compression}", encoded(DIGIT, "TIFF", compression=compression), 422)
+
+
+def tiff(
+    *,
+    width: int = 28,
+    height: int = 28,
+    rows: int = 28,
+    offsets: tuple[int, ...] = (),
+    counts: tuple[int, ...] = (784,),
+    more: tuple[tuple[int, int, int, int], ...] = (),
+    following: int = 0,
+) -> bytes:
+    """A grey TIFF of the digit, with values of the test's own, and `more` entries: tag, type, count and value.
+
+    Its directory is at 8, and the pixels come last.
+    """
+    end = 8 + 2 + 12 * (8 + len(more)) + 4
+    offsets = offsets or (end,)
+    data = struct.pack(f"<{2 * len(offsets)}L", *offsets, *counts) if len(offsets) > 1 else b""
+    where = (end, end + 4 * len(offsets)) if data else (*offsets, *counts)
+    tags = [(256, 4, 1, width), (257, 4, 1, height), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1)]
+    tags += [(273, 4, len(offsets), where[0]), (278, 4, 1, rows), (279, 4, len(counts), where[1]), *more]
+    fields = b"".join(struct.pack("<HHLL", *tag) for tag in tags)
+    start = struct.pack("<4sLH", b"II*\0", 8, len(tags))
+    return b"".join((start, fields, struct.pack("<L", following), data, DIGIT.tobytes()))
+
+
 @cache
 def hostile_pictures() -> tuple[Hostile, ...]:
     """The whole corpus but for what is cut short, which `cut_short` makes."""
-    return (*_bombs(), *_broken(), *_slow(), *_strange(), *_refused())
+    return (*_bombs(), *_broken(), *_slow(), *_strange(), *_refused(), *hostile_tiffs())
 
 
 def largest_pictures() -> tuple[Hostile, ...]:
@@ -292,6 +334,7 @@ def largest_pictures() -> tuple[Hostile, ...]:
         "CMYK JPEG": encoded(blank.convert("CMYK"), "JPEG"),
         "WebP": encoded(blank, "WEBP", method=0),
         "GIF": encoded(blank, "GIF"),
+        "1-bit TIFF": encoded(blank.convert("1"), "TIFF"),
     }
     return tuple(Hostile(f"{name} of {side}x{side}", data, 200) for name, data in bombs.items())
 

@@ -34,9 +34,9 @@ in_process = schemathesis.openapi.from_asgi("/openapi.json", made_anew)
 over_a_socket = schemathesis.openapi.from_dict(made_anew.app.openapi())
 
 
-@schemathesis.serializer("application/x-npy", "image/bmp")
+@schemathesis.serializer("application/x-npy", "image/bmp", "image/tiff")
 def as_it_is(_: schemathesis.SerializationContext, value: object) -> bytes:
-    """What Schemathesis makes up for these two media types, which it does not know."""
+    """What Schemathesis makes up for these media types, which it does not know."""
     return value if isinstance(value, bytes) else str(value).encode()
 
 

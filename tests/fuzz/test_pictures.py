@@ -63,7 +63,7 @@ def test_none_breaks_the_service_in_any_form_of_request(
             assert other.ask(good_request()).body == target.truth
 
 
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP"])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"])
 def test_cut_short_at_any_byte_it_is_refused_or_read_in_full(target: Target, kind: str) -> None:
     with target.connect() as connection:
         whole = connection.ask(with_picture(cut_short(kind)[-1], "raw"))

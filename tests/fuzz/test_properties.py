@@ -65,7 +65,7 @@ def damaged(draw: st.DrawFn, whole: st.SearchStrategy[bytes]) -> bytes:
     return bytes(data)
 
 
-KINDS = [encoded(digits()[0], kind) for kind in ("PNG", "JPEG", "WEBP", "GIF", "BMP")]
+KINDS = [encoded(digits()[0], kind) for kind in ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")]
 SMALL = [picture.data for picture in hostile_pictures() if len(picture.data) < 5_000]
 any_picture = st.one_of(st.binary(max_size=200), damaged(st.sampled_from(KINDS + SMALL)))
 
@@ -101,7 +101,7 @@ class TestPictures:
         if found is not None:
             assert (found.shape, found.dtype) == ((1, *shape), np.uint8)
 
-    @given(images(), st.sampled_from(["PNG", "WEBP", "BMP"]))
+    @given(images(), st.sampled_from(["PNG", "WEBP", "BMP", "TIFF"]))
     def test_what_was_written_without_loss_is_read(self, written: Images, kind: str) -> None:
         options = {"lossless": True} if kind == "WEBP" else {}
         files = [encoded(image, kind, **options) for image in written]

@@ -18,12 +18,12 @@ JSON: Final = b"application/json"
 PNG: Final = b"image/png"
 HIDDEN: Final = b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX-Request-ID: smuggled\r\n\r\n"
 
-PAGES: Final = ("/livez", "/readyz", "/models", "/models/mnist-mlp")
+PAGES: Final = ("/livez", "/readyz", "/models", "/models/mnist-mlp", "/models/mnist-mlp/files/README.md", "/v1/models")
 FORM: Final = b"multipart/form-data"
 TAKES: Final = {  # the media types of the verbs' bodies, of those that are asked here
     **dict.fromkeys(("/encode", "/reconstruct", "/score", "/traverse"), (JSON, PNG, FORM)),
     "/interpolate": (JSON, FORM),
-    **dict.fromkeys(("/sample", "/decode"), (JSON,)),
+    **dict.fromkeys(("/sample", "/decode", "/v1/embeddings"), (JSON,)),
 }
 METHODS: Final = dict.fromkeys(PAGES, "GET") | {"/metrics": "GET"} | dict.fromkeys(TAKES, "POST")
 
@@ -53,6 +53,8 @@ QUESTIONS: Final = (
     Question("/sample", JSON, b'{"n": 300, "seed": 8}'),
     Question("/interpolate", JSON, _pictures(1, 2, path="spherical")),
     Question("/traverse", PNG, encoded(digits()[3])),
+    Question("/v1/embeddings", JSON, json.dumps({"input": base64_png(digits()[4])}).encode()),
+    Question("/v1/embeddings", JSON, b'{"input": "no picture"}', 400),
     Question("/interpolate", JSON, _pictures(1), 422),
     Question("/encode", JSON, _pictures(0, model="nobody"), 404),
     Question("/encode", JSON, b"", 400),

@@ -325,12 +325,16 @@ def expected(head: Head, body: bytes | None, truth: Truth) -> tuple[Statuses, by
         return frozenset({200, 400, 404, 405, 406, 413, 415, 422}), None
     method = METHODS.get(head.path)
     if method is None:
-        missing = re.fullmatch(r"/models/[^/]+", head.path) and head.method != b"GET"
-        return frozenset({405 if missing else 404}), None
+        known = re.fullmatch(r"/models/[^/]+(/files/[^/]+)?", head.path)
+        if known is None or head.method in (b"GET", b"HEAD"):
+            return frozenset({404}), None
+        return frozenset({200 if head.method == b"OPTIONS" else 405}), None
+    if head.method == b"OPTIONS":
+        return frozenset({200}), b""
+    if method == "GET" and head.method in (b"GET", b"HEAD"):
+        return frozenset({200}), None if head.method == b"HEAD" else truth.page(head.path)
     if head.method != method.encode():
         return frozenset({405}), None
-    if method == "GET":
-        return frozenset({200}), truth.page(head.path)
     return _expected_of_verb(head, body, truth)
 
 
@@ -359,7 +363,7 @@ def _expected_of_verb(head: Head, body: bytes | None, truth: Truth) -> tuple[Sta
     if len(body) > MOST_BODY:
         return frozenset(statuses | {413}), None
     if head.query and media_type == JSON:
-        return frozenset(statuses | {422}), None
+        return frozenset(statuses | {400 if head.path.startswith("/v1/") else 422}), None
     if exact and not head.query and key in STATUSES:
         status = STATUSES[key]
         return frozenset({status}), truth.verb(*key) if status == 200 else None

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -67,3 +67,70 @@ def test_more_latents_than_the_limit_are_too_many(start: Callable[..., TestClien
     answer = start(max_batch=2).post("/decode", json={"z": [[0.0] * 3] * 3})
     assert answer.status_code == 413
     assert answer.json()["errors"][0]["pointer"] == "/z"
+
+
+def npy(array: Any, dtype: str = "<f4") -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, np.asarray(array, dtype))
+    return stream.getvalue()
+
+
+class TestArrays:
+    NPY: ClassVar = {"content-type": "application/x-npy"}
+
+    @pytest.mark.parametrize("order", ["C", "F"])
+    def test_an_array_is_decoded_as_its_numbers_in_json_are(self, client: TestClient, order: Any) -> None:
+        array = np.array(Z, np.float32, order=order)
+        answer = client.post("/decode", content=npy(array), headers=self.NPY)
+        assert answer.json() == client.post("/decode", json={"z": array.tolist()}).json()
+
+    def test_the_query_names_the_model(self, start: Callable[..., TestClient]) -> None:
+        client, array = start(), np.ones((2, 3), np.float32)
+        answer = client.post("/decode?model=tiny@1", content=npy(array), headers=self.NPY)
+        assert answer.json() == client.post("/decode", json={"z": array.tolist(), "model": "tiny@1"}).json()
+        assert answer.json() == client.post("/decode?model=tiny@1", json={"z": array.tolist()}).json()
+        assert client.post("/decode", content=npy(array), headers=self.NPY).json()["model"] == "tiny@2"
+
+    def test_a_query_that_contradicts_the_body_is_refused(self, start: Callable[..., TestClient]) -> None:
+        answer = start().post("/decode?model=tiny@1", json={"z": [[0.0] * 3], "model": "tiny@2"})
+        assert answer.status_code == 422
+        assert [item["pointer"] for item in answer.json()["errors"]] == ["/model"]
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            b"",
+            b"nonsense",
+            npy(Z)[:-1],
+            npy(Z) + b"x",
+            npy(Z, "<f8"),
+            npy(Z, ">f4"),
+            npy(Z, "<i4"),
+            npy(Z[0]),
+            npy([Z]),
+            npy(np.zeros((0, 20))),
+            npy(np.zeros((2, 19))),
+            npy(np.zeros((2, 0))),
+        ],
+    )
+    def test_another_array_is_refused(self, client: TestClient, body: bytes) -> None:
+        answer = client.post("/decode", content=body, headers=self.NPY)
+        assert answer.status_code == 422
+        assert [item["pointer"] for item in answer.json()["errors"]] == ["/z"]
+
+    @pytest.mark.parametrize("number", [np.nan, np.inf, 2e6])
+    def test_each_row_that_cannot_be_decoded_is_named(self, client: TestClient, number: float) -> None:
+        array = np.array(Z)
+        array[1, 3] = number
+        answer = client.post("/decode", content=npy(array), headers=self.NPY)
+        assert answer.status_code == 422
+        assert [item["pointer"] for item in answer.json()["errors"]] == ["/z/1"]
+
+    def test_more_rows_than_the_limit_are_too_many(self, start: Callable[..., TestClient]) -> None:
+        answer = start(max_batch=2).post("/decode", content=npy(np.zeros((3, 3))), headers=self.NPY)
+        assert answer.status_code == 413
+        assert answer.json()["errors"][0]["pointer"] == "/z"
+
+    def test_an_unknown_option_is_refused(self, client: TestClient) -> None:
+        answer = client.post("/decode?seed=1", content=npy(Z), headers=self.NPY)
+        assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/seed")

@@ -47,7 +47,29 @@ def test_the_routers_own_errors_are_problems_too(
 
 
 def test_a_wrong_method_says_which_are_right(client: TestClient) -> None:
-    assert client.get("/encode").headers["allow"] == "POST"
+    assert client.get("/encode").headers["allow"] == "OPTIONS, POST"
+    for path in ("/models", "/models/mnist-mlp", "/livez", "/docs", "/openapi.json"):
+        assert client.post(path).headers["allow"] == "GET, HEAD, OPTIONS"
+
+
+@pytest.mark.parametrize("path", ["/models", "/models/mnist-mlp", "/livez", "/metrics", "/docs", "/openapi.json"])
+def test_head_is_answered_as_get_is_without_the_content(client: TestClient, path: str) -> None:
+    head, got = client.head(path), client.get(path)
+    assert (head.status_code, head.content) == (200, b"")
+    changing = {"x-request-id", "content-length"} if path == "/metrics" else {"x-request-id"}
+    assert {*head.headers.items()} - {*got.headers.items()} <= {(name, head.headers[name]) for name in changing}
+
+
+def test_head_of_what_has_no_get_is_refused(client: TestClient) -> None:
+    assert client.head("/encode").status_code == 405
+    assert client.head("/nowhere").status_code == 404
+
+
+@pytest.mark.parametrize(("path", "methods"), [("/encode", "OPTIONS, POST"), ("/models/nobody", "GET, HEAD, OPTIONS")])
+def test_options_are_the_methods_of_a_route(client: TestClient, path: str, methods: str) -> None:
+    answer = client.options(path)
+    assert (answer.status_code, answer.content, answer.headers["allow"]) == (200, b"", methods)
+    assert client.options("/nowhere").status_code == 404
 
 
 def test_when_the_runtime_fails_the_client_learns_an_id_and_the_log_the_reason(

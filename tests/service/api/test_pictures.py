@@ -118,3 +118,21 @@ def test_fashion_is_not_taken_for_a_digit(client: TestClient) -> None:
     assert "found" not in body
     seen = decoded(body["preview"][0])
     assert seen.any(axis=1).all()  # from edge to edge
+
+
+@pytest.mark.parametrize(
+    ("kind", "media_type"), [("TIFF", "image/tiff"), ("JPEG", "image/jpeg"), ("JPEG", "image/jpg")]
+)
+def test_a_picture_is_read_by_each_name_of_its_media_type(client: TestClient, kind: str, media_type: str) -> None:
+    file = encoded(digits()[0], kind)
+    answer = client.post("/encode", content=file, headers={"content-type": media_type})
+    assert answer.status_code == 200
+    assert answer.json() == ask(client, images=[f"data:{media_type};base64,{base64.b64encode(file).decode()}"])
+
+
+def test_the_refusal_of_avif_says_what_to_send_instead(client: TestClient) -> None:
+    file = encoded(digits()[0], "AVIF")
+    refused = client.post("/encode", json={"images": [base64.b64encode(file).decode()]})
+    assert refused.status_code == 422
+    assert refused.json()["errors"][0]["detail"].endswith("Send a PNG or a JPEG.")
+    assert client.post("/encode", content=file, headers={"content-type": "image/avif"}).status_code == 415

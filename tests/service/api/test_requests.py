@@ -42,7 +42,7 @@ def test_verbs_of_a_mounted_application_give_the_same_answers(start: Callable[..
 class TestMediaTypes:
     @pytest.mark.parametrize("route", VERBS)
     @pytest.mark.parametrize(
-        "media_type", ["", "text/plain", "application/x-www-form-urlencoded", "image/tiff", "json"]
+        "media_type", ["", "text/plain", "application/x-www-form-urlencoded", "image/avif", "json"]
     )
     def test_another_media_type_is_415_and_the_answer_lists_the_right_ones(
         self, client: TestClient, route: str, media_type: str
@@ -52,7 +52,7 @@ class TestMediaTypes:
         assert "application/json" in answer.json()["detail"]
 
     @pytest.mark.parametrize("route", ["/sample", "/decode"])
-    def test_verbs_without_pictures_take_json_only(self, client: TestClient, route: str) -> None:
+    def test_verbs_without_pictures_take_no_picture(self, client: TestClient, route: str) -> None:
         assert post(client, PNG, "image/png", route).status_code == 415
 
     @pytest.mark.parametrize("media_type", ["application/json; charset=utf-8", "Application/JSON"])
@@ -161,10 +161,10 @@ class TestBodyAndQuery:
         assert [item["pointer"] for item in answer.json()["errors"]] == [pointer]
 
     @pytest.mark.parametrize(("route", "body"), [("/sample", {}), ("/decode", {"z": [[0.0] * 20]})])
-    def test_routes_without_images_take_no_query(self, client: TestClient, route: str, body: dict[str, Any]) -> None:
+    def test_another_option_in_the_query_is_422(self, client: TestClient, route: str, body: dict[str, Any]) -> None:
         answer = client.post(f"{route}?seed=1", json=body)
         assert answer.status_code == 422
-        assert answer.json()["errors"] == [{"pointer": "/seed", "detail": "This route takes no query parameters."}]
+        assert [item["pointer"] for item in answer.json()["errors"]] == ["/seed"]
 
 
 class TestRawBodies:

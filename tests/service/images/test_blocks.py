@@ -15,7 +15,7 @@ PHOTO = np.random.Generator(np.random.PCG64(0)).integers(0, 256, (600, 800, 3), 
 @pytest.mark.parametrize(
     "file",
     [
-        *(encoded(PHOTO, kind) for kind in ("PNG", "JPEG", "WEBP", "GIF", "BMP")),
+        *(encoded(PHOTO, kind) for kind in ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")),
         encoded(PHOTO, "JPEG", progressive=True),
         *(animation(kind) for kind in ("PNG", "GIF", "WEBP")),
         jpeg(segments(0xE2, [bytes(60_000)] * 200)),

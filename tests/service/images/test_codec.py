@@ -137,12 +137,15 @@ class TestBadPictures:
         ],
     )
     def test_a_file_that_is_not_a_picture_is_refused(self, data: bytes) -> None:
-        assert faults(data) == {("images", 0): "Not a picture that can be read (PNG, JPEG, WEBP, GIF, BMP)."}
+        assert faults(data) == {("images", 0): "Not a picture that can be read (PNG, JPEG, WEBP, GIF, BMP, TIFF)."}
 
     def test_other_formats_are_refused(self) -> None:
-        assert "Not a picture" in faults(encoded(DIGIT, "TIFF"))[("images", 0)]
+        assert "Not a picture" in faults(encoded(DIGIT, "PPM"))[("images", 0)]
 
-    @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP"])
+    def test_avif_is_refused_with_what_to_send_instead(self) -> None:
+        assert "AVIF and HEIF files are not read" in faults(encoded(DIGIT, "AVIF"))[("images", 0)]
+
+    @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"])
     def test_a_truncated_picture_is_refused_unless_all_its_pixels_are_there(self, kind: str) -> None:
         whole = encoded(DIGIT, kind)
         pixels = read(whole)
@@ -167,7 +170,7 @@ class TestBadPictures:
 
     def test_a_text_chunk_that_inflates_without_end_is_refused(self) -> None:
         bomb = chunk(b"zTXt", b"comment\0\0" + deflated_zeros(100_000_000))
-        assert faults(png(bomb)) == {("images", 0): "Not a picture that can be read (PNG, JPEG, WEBP, GIF, BMP)."}
+        assert "Not a picture" in faults(png(bomb))[("images", 0)]
 
     def test_messages_of_pillow_are_not_shown_to_clients(self) -> None:
         late = png()[:-12] + chunk(b"zTXt", b"comment\0\0" + zlib.compress(bytes(10_000_000))) + png()[-12:]

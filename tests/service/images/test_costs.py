@@ -6,6 +6,7 @@ import base64
 import gc
 import io
 import zlib
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from service import limits
 from service.errors import InvalidInput
 from service.images import codec
 from service.images.costs import base64_cost
-from tests.fuzz.pictures import chunk, png
+from tests.fuzz.pictures import chunk, png, tiff
 from tests.service.images.meter import Meter, peak_of
 
 MIB = 2**20
@@ -77,6 +78,13 @@ PICTURES = {
     "GIF": picture("P", "GIF"),
     "transparent GIF": picture("P", "GIF", transparency=1),
     "BMP": picture("RGB", "BMP"),
+    "grey TIFF": picture("L", "TIFF"),
+    "RGBA TIFF, turned": picture("RGBA", "TIFF", tiffinfo={0x0112: 6}),
+    "16-bit TIFF": picture("I;16", "TIFF"),
+    "1-bit TIFF": picture("1", "TIFF"),
+    "TIFF with a palette": picture("P", "TIFF"),
+    "CMYK TIFF, turned": picture("CMYK", "TIFF", tiffinfo={0x0112: 6}),
+    "TIFF of 10,000 strips": tiff(width=1, height=10_000, rows=1, offsets=(*range(10_000),), counts=(1,) * 10_000),
     "photo of a digit": photo(digits()[0], seed=0),
     "photo of fine texture": speckled(0.3, 4),
     "photo of coarse texture": speckled(0.2, 8),
@@ -143,11 +151,11 @@ def test_no_base64_takes_more_than_is_reserved(text: str) -> None:
 
 
 def test_pictures_are_unpacked_one_at_a_time() -> None:
-    """Each holds its texts, a thousand times as long as in the file, until it is closed."""
+    """Each holds its texts, a thousand times as long as in the file, or its list of strips, until it is closed."""
     texts = [chunk(b"zTXt", b"%d\0\0" % index + _zeros(MIB // 4)) for index in range(4)]
-    file = png(*texts)
     options: Any = {"preprocess": "resize", "background": 0, "max_pixels": 10**9}
-    assert peak_of(lambda: codec.images_from_pictures([file] * 50, (28, 28), **options)) < 16 * MIB
+    for file in (png(*texts), PICTURES["TIFF of 10,000 strips"]):
+        assert peak_of(partial(codec.images_from_pictures, [file] * 50, (28, 28), **options)) < 16 * MIB
 
 
 def _zeros(size: int) -> bytes:
