@@ -104,11 +104,18 @@ class Verb:
             answer = _refuse(error, request)
         finally:
             request.reservation.release()
-        return _finish(state, head, request, answer)
+        return self._finish(state, head, request, answer)
 
     def refuse(self, state: AppState, head: RequestHead, request: RequestContext, error: VaeError) -> Answer:
         """The answer to a request that is not even begun."""
-        return _finish(state, head, request, _refuse(error, request))
+        return self._finish(state, head, request, _refuse(error, request))
+
+    def _finish(self, state: AppState, head: RequestHead, request: RequestContext, answer: Answer) -> Answer:
+        """Add the headers of every answer, and have the request observed."""
+        request.was_answered(answer.status, len(answer.content))
+        answer.headers += request.headers()
+        state.observer.observe(request, head.headers)
+        return answer
 
     def _negotiate(self, state: AppState, head: RequestHead) -> RequestOptions:
         answer_type = negotiate(head.headers.get(b"accept", b""), self._gives)
@@ -148,14 +155,6 @@ def _refuse(error: Exception, request: RequestContext) -> Answer:
     if isinstance(error, VaeError):
         request.rejection = error.rejection
     return error_answer(error, request.request_id, request.route)
-
-
-def _finish(state: AppState, head: RequestHead, request: RequestContext, answer: Answer) -> Answer:
-    """Add the headers of every answer, and have the request observed."""
-    request.was_answered(answer.status, len(answer.content))
-    answer.headers += request.headers()
-    state.observer.observe(request, head.headers)
-    return answer
 
 
 async def _watch(receive: Receive, request: RequestContext) -> None:

@@ -6,13 +6,14 @@ import math
 from functools import lru_cache
 from typing import Any, Final
 
+import numpy as np
 import orjson
 
 from service.api.answers import Answer
 from service.api.open_inference import compression
 from service.api.open_inference.messages import Said
 from service.api.open_inference.models import ServedModel, Signature
-from service.api.open_inference.tensors import itemsize, to_bytes
+from service.api.open_inference.tensors import itemsize
 from service.api.open_inference.work import Result
 
 JSON_LENGTH: Final = b"inference-header-content-length"
@@ -21,18 +22,21 @@ JSON_LENGTH: Final = b"inference-header-content-length"
 _NUMBER_BYTES: Final = 2 * 16
 
 
-def answer_cost(result: Result, said: Said, *, packed: bool) -> int:
-    """What the answer takes besides the outputs, in bytes."""
-    cost = 0
+def answer_cost(result: Result, said: Said) -> tuple[int, int]:
+    """The bytes that the answer takes besides the outputs, and how many numbers it has in JSON."""
+    cost = numbers = 0
     for name, binary in said.outputs:
         output = result.outputs[name]
-        cost += output.nbytes if binary else _NUMBER_BYTES * output.size
-    return 2 * cost if packed else cost
+        if binary:
+            cost += output.nbytes
+        else:
+            numbers += output.size
+    return cost + _NUMBER_BYTES * numbers, numbers
 
 
 def inference_answer(found: ServedModel, said: Said, result: Result, coding: str | None) -> Answer:
     """The answer, compressed by `coding` if that is one, the answer is long, and that makes it shorter."""
-    parts = [to_bytes(result.outputs[name]) for name, binary in said.outputs if binary]
+    parts: list[Any] = [np.ascontiguousarray(result.outputs[name]) for name, binary in said.outputs if binary]
     if said.id is None and not result.parameters and len(parts) == len(said.outputs):
         shapes = tuple([result.outputs[name].shape for name, _ in said.outputs])
         text = _text_before_bytes(found.signature, found.version, said.outputs, shapes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, cast
 
 from starlette.exceptions import HTTPException
@@ -13,9 +14,9 @@ from service.api.context import RequestContext
 from service.api.open_inference import compression, models
 from service.api.open_inference.answers import JSON_LENGTH, answer_cost, inference_answer
 from service.api.open_inference.messages import read
-from service.api.open_inference.work import infer
+from service.api.open_inference.work import WORK, Sent
 from service.api.request_head import RequestHead, RequestOptions, timeout, too_large
-from service.api.requests import SMALL_BYTES, Body, Read
+from service.api.requests import SMALL_BYTES, Body
 from service.api.state import AppState
 from service.api.verbs import Verb
 
@@ -25,6 +26,9 @@ VERSION_TEMPLATE: Final = "/v2/models/{model}/versions/{version}/infer"
 # Names that no percent-encoding can hide in: the fast path has a path as it is sent. Others go through the router.
 _PATH: Final = re.compile(r"/v2/models/(?P<model>[\w.-]+)(?:/versions/(?P<version>\w+))?/infer", re.ASCII)
 
+
+# No path is longer with a name that a bundle can have.
+_LONGEST_PATH: Final = 256
 
 # Up to so many numbers in JSON an answer takes less time than a hop to a thread and back.
 _INLINE_NUMBERS: Final = 4096
@@ -51,9 +55,9 @@ class InferenceVerb(Verb):
     def __init__(self, template: str) -> None:
         super().__init__(_infer, (), (), template)
 
-    async def answer(self, state: AppState, head: RequestHead, body: bytes | Read, request: RequestContext) -> Answer:
-        """Answer one request, and count it in the statistics of its model."""
-        answer = await super().answer(state, head, body, request)
+    def _finish(self, state: AppState, head: RequestHead, request: RequestContext, answer: Answer) -> Answer:
+        """Also count the request in the statistics of its model."""
+        super()._finish(state, head, request, answer)
         if request.model:  # it was read, so its model is one that was served
             options = cast("InferenceOptions", head.options)
             state.statistics.add(options.model, request.model.rpartition("@")[2], request)
@@ -92,12 +96,13 @@ async def _infer(state: AppState, body: Body, request: RequestContext) -> Answer
     if said.timeout is not None:
         request.deadline = min(request.deadline, request.arrived + said.timeout)
         request.check()
-    result = await infer(state, request, found, said.parameters, elements)
-    cost = answer_cost(result, said, packed=options.answer_coding is not None)
+    result = await WORK[found.signature.kind.name](state, request, found, Sent(elements, said.parameters))
+    cost, numbers = answer_cost(result, said)
+    if options.answer_coding is not None:
+        cost *= 2
     if cost > SMALL_BYTES:
         reservation.hold_bytes(cost)
-    in_json = sum(result.outputs[name].size for name, binary in said.outputs if not binary)
-    if in_json <= _INLINE_NUMBERS and (options.answer_coding is None or cost <= SMALL_BYTES):
+    if numbers <= _INLINE_NUMBERS and (options.answer_coding is None or cost <= SMALL_BYTES):
         return inference_answer(found, said, result, options.answer_coding)
     return await state.run_in_thread(request, inference_answer, found, said, result, options.answer_coding)
 
@@ -117,6 +122,11 @@ infer_version = InferenceVerb(VERSION_TEMPLATE)
 
 def verb_of(path: str) -> Verb | None:
     """The verb that answers a POST to this path, which is not decoded; None where that is not certain."""
+    return _verb_of(path) if len(path) <= _LONGEST_PATH else None
+
+
+@lru_cache(maxsize=1024)
+def _verb_of(path: str) -> Verb | None:
     match = _PATH.fullmatch(path)
     if match is None:
         return None

@@ -74,7 +74,8 @@ def from_bytes(tensor: Tensor, shape: Sequence[int], data: memoryview, path: Pat
     expected = math.prod(shape) * _DTYPES[tensor.datatype].itemsize
     if len(data) != expected:
         raise _fault(path, f"{len(data)} bytes do not fill {list(shape)} of {tensor.datatype}, which takes {expected}.")
-    return np.require(np.frombuffer(data, _DTYPES[tensor.datatype]), requirements="A").reshape(shape)
+    array = np.frombuffer(data, _DTYPES[tensor.datatype]).reshape(shape)
+    return array if array.flags.aligned else array.copy()
 
 
 def from_json(tensor: Tensor, shape: Sequence[int], data: list[Any], path: Path) -> Elements:
@@ -100,11 +101,6 @@ def from_json(tensor: Tensor, shape: Sequence[int], data: list[Any], path: Path)
             return np.array(data, _DTYPES[tensor.datatype]).reshape(shape)
     except OverflowError as error:
         raise _fault(path, f"Not all values are in the range of {tensor.datatype}.", "data") from error
-
-
-def to_bytes(array: Array) -> memoryview:
-    """The bytes of an output, without a copy."""
-    return np.ascontiguousarray(array).data.cast("B")
 
 
 def _split(count: int, data: memoryview, path: Path) -> list[bytes]:

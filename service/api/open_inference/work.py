@@ -47,16 +47,10 @@ class Result:
     parameters: dict[str, object] = field(default_factory=dict)
 
 
-async def infer(
-    state: AppState, request: RequestContext, found: ServedModel, parameters: Mapping[str, Any], elements: Elements
-) -> Result:
-    """Have the model work on the elements of its input. Raises what its verb raises."""
-    return await _WORK[found.signature.kind.name](state, request, found, Sent(elements, parameters))
-
-
 async def _encoder(_: AppState, request: RequestContext, found: ServedModel, sent: Sent) -> Result:
     images = cast("Images", sent.elements)
-    return await _encoded(_admitted(request, found, len(images)), request, images)
+    posterior = await _admitted(request, found, len(images)).encode(images, request)
+    return Result({MU: posterior.mu, LOGVAR: posterior.logvar})
 
 
 async def _decoder(_: AppState, request: RequestContext, found: ServedModel, sent: Sent) -> Result:
@@ -67,7 +61,8 @@ async def _decoder(_: AppState, request: RequestContext, found: ServedModel, sen
 
 async def _encode(state: AppState, request: RequestContext, found: ServedModel, sent: Sent) -> Result:
     images = await _decoded(state, request, found, sent)
-    return await _encoded(_admitted(request, found, len(images)), request, images)
+    posterior = await _admitted(request, found, len(images)).encode(images, request)
+    return Result({MU: posterior.mu, LOGVAR: posterior.logvar})
 
 
 async def _reconstruct(state: AppState, request: RequestContext, found: ServedModel, sent: Sent) -> Result:
@@ -87,7 +82,8 @@ async def _sample(state: AppState, request: RequestContext, found: ServedModel, 
     return Result({IMAGE: result.images, Z: result.z}, {"seed": result.seed, "prior": result.prior})
 
 
-_WORK: Final[Mapping[str, Callable[[AppState, RequestContext, ServedModel, Sent], Awaitable[Result]]]] = {
+# What each kind of model does. It raises what its verb raises.
+WORK: Final[Mapping[str, Callable[[AppState, RequestContext, ServedModel, Sent], Awaitable[Result]]]] = {
     "encoder": _encoder,
     "decoder": _decoder,
     "encode": _encode,
@@ -101,11 +97,6 @@ def _admitted(request: RequestContext, found: ServedModel, count: int) -> Autoen
     autoencoder = found.model.autoencoder
     request.was_read(autoencoder.id, count, autoencoder.cost)
     return autoencoder
-
-
-async def _encoded(autoencoder: Autoencoder, request: RequestContext, images: Images) -> Result:
-    posterior = await autoencoder.encode(images, request)
-    return Result({MU: posterior.mu, LOGVAR: posterior.logvar})
 
 
 async def _decoded(state: AppState, request: RequestContext, found: ServedModel, sent: Sent) -> Images:
