@@ -36,11 +36,6 @@ def is_spoken(path: str) -> bool:
     return path.startswith(_PREFIX)
 
 
-def status_of(status: int) -> int:
-    """The status that OpenAI's API gives an error which is `status` elsewhere."""
-    return 400 if status == 422 else status
-
-
 def error_document(error: Exception, status: int, detail: str, faults: Sequence[Fault]) -> bytes:
     """An error as JSON in OpenAI's form; `faults` are the values that it is about."""
     kind = "server_error" if status >= 500 else "authentication_error" if status == 401 else "invalid_request_error"

@@ -81,12 +81,12 @@ def error_answer(error: Exception, request_id: str, path: str) -> Answer:
         log.error("%s %s: %s", request_id, path, error, exc_info=None if known else error)
         detail = OUR_FAULT
     pointers = [(_pointer(fault.path), fault.reason) for fault in faults]
+    theirs = 400 if status == 422 else status  # other protocols do not have 422
     if open_inference.is_spoken(path):
-        content = open_inference.error_document(detail, pointers)
-        return Answer(content, b"application/json", headers, open_inference.status_of(status))
+        return Answer(open_inference.error_document(detail, pointers), b"application/json", headers, theirs)
     if embeddings.is_spoken(path):
         content = embeddings.error_document(error, status, detail, faults)
-        return Answer(content, b"application/json", headers, embeddings.status_of(status))
+        return Answer(content, b"application/json", headers, theirs)
     document: dict[str, object] = {
         "type": "about:blank",
         "title": TITLES[status],

@@ -65,6 +65,10 @@ from service.inference.registry import Registry
 from service.settings import Settings
 
 Work = Callable[[AppState, Body, RequestContext], Awaitable[Answer]]
+ParseImages = Callable[[Body, Registry, Settings, Reservation], ImageForm[Options]]
+
+_parse_images: Final = partial(parse_images, options=ImageOptions, request=ImageRequest)
+_parse_scored: Final = partial(parse_images, options=ScoreOptions, request=ScoreRequest)
 
 # Up to so many images an answer takes less time than a hop to a thread and back.
 _INLINE_IMAGES: Final = 16
@@ -167,7 +171,7 @@ async def _watch(receive: Receive, request: RequestContext) -> None:
 
 
 async def _encode(state: AppState, body: Body, request: RequestContext) -> Answer:
-    form, images = await _read_images(state, body, request, ImageOptions, ImageRequest)
+    form, images = await _read_images(state, body, request, _parse_images)
     autoencoder, options = form.model.autoencoder, form.options
     posterior = await autoencoder.encode(images, request, sample=options.sample, seed=options.seed)
     arrays = (posterior.mu, posterior.logvar) + (() if posterior.z is None else (posterior.z,))
@@ -178,7 +182,7 @@ async def _encode(state: AppState, body: Body, request: RequestContext) -> Answe
 
 
 async def _reconstruct(state: AppState, body: Body, request: RequestContext) -> Answer:
-    form, images = await _read_images(state, body, request, ImageOptions, ImageRequest)
+    form, images = await _read_images(state, body, request, _parse_images)
     autoencoder, options = form.model.autoencoder, form.options
     result = await autoencoder.reconstruct(images, request, sample=options.sample, seed=options.seed)
     fields = {**_latents(result.posterior), "mse": result.mse}
@@ -188,7 +192,7 @@ async def _reconstruct(state: AppState, body: Body, request: RequestContext) -> 
 
 
 async def _score(state: AppState, body: Body, request: RequestContext) -> Answer:
-    form, images = await _read_images(state, body, request, ScoreOptions, ScoreRequest)
+    form, images = await _read_images(state, body, request, _parse_scored)
     fields = await _seen(state, body, request, form, images) if form.found or form.options.preview else {}
     autoencoder, k, seed = form.model.autoencoder, form.options.k, form.options.seed
     if k is not None:
@@ -239,9 +243,7 @@ async def _walk(
     points, fields = form.points, form.fields
     autoencoder, z = points.model.autoencoder, points.z
     if z is None:
-        images = quick_images(points.pictures, settings) if small else None
-        if images is None:
-            images = await state.run_in_thread(request, decode_images, points.pictures, settings, reservation)
+        images = await images_of(state, request, points.pictures, quick=small)
         request.was_read(autoencoder.id, form.frames, autoencoder.cost)
         fields["mu"] = z = (await autoencoder.encode(images, request)).mu
         fields |= await _seen(state, body, request, points.pictures, images)
@@ -256,18 +258,12 @@ async def _walk(
 
 
 async def _embed(state: AppState, body: Body, request: RequestContext) -> Answer:
-    settings, reservation = state.settings, request.reservation
-    small = len(body.data) <= SMALL_BYTES
-    form = await _off_loop_unless(small, state, request, parse_embeddings, body, state.registry, settings, reservation)
-    images = quick_images(form, settings) if small else None
-    if images is None:
-        images = await state.run_in_thread(request, decode_images, form, settings, reservation)
+    form, images = await _read_images(state, body, request, parse_embeddings)
     autoencoder = form.model.autoencoder
-    request.was_read(autoencoder.id, len(images), autoencoder.cost)
     mu = (await autoencoder.encode(images, request)).mu
     answer: Answer = await _off_loop_unless(
         len(mu) <= _INLINE_IMAGES, state, request,
-        embeddings_answer, autoencoder.id, mu, form.options.encoding_format, reservation,
+        embeddings_answer, autoencoder.id, mu, form.options.encoding_format, request.reservation,
     )  # fmt: skip
     return answer
 
@@ -294,20 +290,29 @@ VERBS: Final[Mapping[str, Verb]] = {
 
 
 async def _read_images(
-    state: AppState, body: Body, request: RequestContext, options: type[Options], schema: type[Options]
+    state: AppState, body: Body, request: RequestContext, parse: ParseImages[Options]
 ) -> tuple[ImageForm[Options], Images]:
-    settings, reservation, images = state.settings, request.reservation, None
-    if len(body.data) <= SMALL_BYTES or body.options.media_type == NPY:
-        form = parse_images(body, state.registry, settings, reservation, options, schema)
-        images = quick_images(form, settings)
+    settings, reservation = state.settings, request.reservation
+    small = len(body.data) <= SMALL_BYTES or body.options.media_type == NPY
+    if small:
+        form = parse(body, state.registry, settings, reservation)
     else:
-        parsed = body, state.registry, settings, reservation, options, schema
-        form = await state.run_in_thread(request, parse_images, *parsed)
-    if images is None:
-        images = await state.run_in_thread(request, decode_images, form, settings, reservation)
+        form = await state.run_in_thread(request, parse, body, state.registry, settings, reservation)
+    images = await images_of(state, request, form, quick=small)
     autoencoder = form.model.autoencoder
     request.was_read(autoencoder.id, len(images), autoencoder.cost)
     return form, images
+
+
+async def images_of(state: AppState, request: RequestContext, form: ImageForm[Any], *, quick: bool) -> Images:
+    """The images of a form, decoded: on the event loop if they are `quick` to look at and to decode, else in a thread.
+
+    Raises InvalidInput, LimitExceeded, Overloaded.
+    """
+    images = quick_images(form, state.settings) if quick else None
+    if images is None:
+        images = await state.run_in_thread(request, decode_images, form, state.settings, request.reservation)
+    return images
 
 
 async def _seen(

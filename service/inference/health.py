@@ -20,6 +20,9 @@ log = logging.getLogger(__name__)
 # A probe waits at most this many seconds for a self-test. The self-test goes on, and the next probe gets its result.
 _PROBE_SECONDS: Final = 1.0
 
+# Why a service that drains is not ready.
+DRAINING: Final = "Draining: the process has been asked to stop."
+
 
 @dataclass(slots=True)
 class Health:
@@ -62,7 +65,7 @@ class Health:
 
     def _known_reason(self) -> str | None:
         if self.draining:
-            return "Draining: the process has been asked to stop."
+            return DRAINING
         try:
             _ = self.registry.default
         except BundleRefused:

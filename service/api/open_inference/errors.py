@@ -15,11 +15,6 @@ def is_spoken(path: str) -> bool:
     return path == _ROOT or path.startswith(_ROOT + "/")
 
 
-def status_of(status: int) -> int:
-    """The status of an answer that elsewhere has `status`. What the client has to correct is 400 in the protocol."""
-    return 400 if status == 422 else status
-
-
 def error_document(detail: str, faults: Sequence[tuple[str, str]]) -> bytes:
     """The body of the answer. `faults` are JSON pointers with reasons; without any, `detail` says what is wrong."""
     sentence = " ".join(f"{pointer}: {reason}" if pointer else reason for pointer, reason in faults) or detail

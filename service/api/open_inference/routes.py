@@ -18,6 +18,7 @@ from service.api.request_head import RequestOptions, content_length
 from service.api.requests import Body, read_form, receive_body
 from service.api.routes import VerbResponse
 from service.api.state import AppState
+from service.inference.health import DRAINING
 
 router = APIRouter(prefix="/v2", include_in_schema=False)
 
@@ -72,7 +73,7 @@ async def model_ready(request: Request) -> JSONResponse:
     """200 when the model is served, and its last run has not failed."""
     found = _found(request)
     if _state(request).health.draining:
-        raise HTTPException(503, "Draining: the process has been asked to stop.", {"Retry-After": "1"})
+        raise HTTPException(503, DRAINING, {"Retry-After": "1"})
     if found.model.batcher.status.failure is not None:
         raise HTTPException(503, f"The last run of {found.contract.id} failed.", {"Retry-After": "1"})
     return JSONResponse({"name": found.name, "ready": True})

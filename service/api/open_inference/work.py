@@ -16,9 +16,10 @@ from pydantic import BaseModel, ValidationError
 from service.api.context import RequestContext
 from service.api.open_inference.models import MSE, ServedModel
 from service.api.open_inference.tensors import Array, Elements
-from service.api.requests import SMALL_BYTES, ImageForm, decode_images, quick_images, refusal
+from service.api.requests import SMALL_BYTES, ImageForm, refusal
 from service.api.schemas import ImageOptions, SampleRequest
 from service.api.state import AppState
+from service.api.verbs import images_of
 from service.contract import IMAGE, LOGVAR, MU, X_HAT, Z
 from service.errors import Fault, InvalidInput
 from service.images.codec import check_batch
@@ -105,14 +106,11 @@ async def _decoded(state: AppState, request: RequestContext, found: ServedModel,
     options = _validated(ImageOptions, sent.parameters)
     request.reservation.check_images(len(files))
     form = ImageForm(found.model, options, files, npy=False)
-    images = quick_images(form, state.settings) if sum(map(len, files)) <= SMALL_BYTES else None
     try:
-        if images is None:
-            images = await state.run_in_thread(request, decode_images, form, state.settings, request.reservation)
+        return await images_of(state, request, form, quick=sum(map(len, files)) <= SMALL_BYTES)
     except InvalidInput as error:
         faults = [Fault(("inputs", 0, "data", *fault.path[1:]), fault.reason) for fault in error.faults]
         raise InvalidInput(faults) from error
-    return images
 
 
 def _validated(schema: type[Schema], values: Mapping[str, Any]) -> Schema:

@@ -20,6 +20,14 @@ async def until(registry: Registry, ids: list[str]) -> None:
             await asyncio.sleep(0.02)
 
 
+async def follow_to_a_second_version(models: Path, registry: Registry) -> None:
+    """Follow the folder until it has got a second version, and that is served."""
+    following = asyncio.create_task(watcher.follow(registry, 0.01))
+    write_bundle(models, version=2)
+    await until(registry, ["tiny@1", "tiny@2"])
+    following.cancel()
+
+
 @pytest.fixture
 def models(tmp_path: Path) -> Path:
     write_bundle(tmp_path / "models")
@@ -90,13 +98,7 @@ def test_watching_goes_on_after_a_failed_check(
 
     monkeypatch.setattr(registry, "look", failing)
 
-    async def scenario() -> None:
-        following = asyncio.create_task(watcher.follow(registry, 0.01))
-        write_bundle(models, version=2)
-        await until(registry, ["tiny@1", "tiny@2"])
-        following.cancel()
-
-    asyncio.run(scenario())
+    asyncio.run(follow_to_a_second_version(models, registry))
     assert "not now" in caplog.text
 
 
@@ -112,11 +114,5 @@ def test_a_refresh_that_keeps_failing_is_logged_once_until_it_fails_otherwise(
 
     monkeypatch.setattr(registry, "refresh", failing)
 
-    async def scenario() -> None:
-        following = asyncio.create_task(watcher.follow(registry, 0.01))
-        write_bundle(models, version=2)
-        await until(registry, ["tiny@1", "tiny@2"])
-        following.cancel()
-
-    asyncio.run(scenario())
+    asyncio.run(follow_to_a_second_version(models, registry))
     assert caplog.messages.count("Following the models folder failed; trying again.") == 2
