@@ -20,7 +20,7 @@ from service import lifecycle, limits
 from service.api import docs, error_handlers, models, openapi, probes, routes
 from service.api.dispatch import verb_of
 from service.api.keys import Keys, check_file
-from service.api.middleware import ApiKeyMiddleware, RequestIdMiddleware
+from service.api.middleware import ApiKeyMiddleware, CompressionMiddleware, RequestIdMiddleware
 from service.api.open_inference import routes as open_inference_routes
 from service.api.state import AppState
 from service.cpus import available_cpus
@@ -141,6 +141,7 @@ def create_app(settings: Settings, directory: Path | None = None, log_writer: Lo
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.health = health
+    app.add_middleware(CompressionMiddleware)
     app.add_middleware(ApiKeyMiddleware, keys)
     if settings.cors_origins:
         app.cross_origin = True

@@ -61,6 +61,11 @@ class Settings(BaseSettings):
         256, ge=1, le=4096, description="Largest number of images of different requests in one run. 1: no batching."
     )
     max_body_bytes: int = Field(16 * 2**20, ge=1, description="Largest request body, in bytes.")
+    compress_from_bytes: int = Field(
+        4096,
+        ge=0,
+        description="Smallest answer that is compressed, in bytes, for a client that asks for it by Accept-Encoding.",
+    )
     max_batch: int = Field(1024, ge=1, description="Largest number of images or latents in one request.")
     max_pixels: int = Field(
         25_000_000,

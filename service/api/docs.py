@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import gzip
 import hashlib
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from service.api import etags
+from service.api.compression import accepted
 
 _FOLDER: Final = Path(__file__).parent / "swagger_ui"
 
@@ -28,8 +28,6 @@ _MEDIA_TYPES: Final = {
     "swagger-ui.css": "text/css; charset=utf-8",
 }
 _COMPRESSED: Final = frozenset({"swagger-ui-bundle.js", "swagger-ui.css"})
-
-_ZERO: Final = re.compile(r"q=0(\.0*)?")
 
 router = APIRouter(include_in_schema=False)
 
@@ -46,31 +44,22 @@ class PageFile:
 
     def response(self, headers: Mapping[str, str]) -> Response:
         """The answer to a request with these headers: 200, or 304 when the client has the file already."""
-        as_gzip = self.compressed and takes_gzip(headers.get("accept-encoding", ""))
-        tag = f'"{self.digest}-gzip"' if as_gzip else f'"{self.digest}"'
+        client = accepted(headers.get("accept-encoding", "").encode("latin-1"))
+        as_gzip = self.compressed and "gzip" in client.codings and client.best is not None
+        tag = f'"{self.digest}"'
         about = {
             "cache-control": "public, max-age=31536000, immutable",  # the URL changes when the content does
-            "etag": tag,
+            "etag": etags.coded(tag, "gzip") if as_gzip else tag,
             "x-content-type-options": "nosniff",
         }
         if self.compressed:
             about["vary"] = "accept-encoding"
-        if etags.has(headers, tag):
-            return Response(status_code=304, headers=about)
+        if (known := etags.held(headers, tag)) is not None:
+            return Response(status_code=304, headers=about | {"etag": known})
         if as_gzip:
             return Response(self.data, headers=about | {"content-encoding": "gzip"}, media_type=self.media_type)
         data = gzip.decompress(self.data) if self.compressed else self.data
         return Response(data, headers=about, media_type=self.media_type)
-
-
-def takes_gzip(accept_encoding: str) -> bool:
-    """Whether a client with this Accept-Encoding header (RFC 9110, section 12.5.3) takes gzip."""
-    qualities = {}
-    for item in accept_encoding.lower().split(","):
-        name, _, quality = item.partition(";")
-        qualities[name.strip()] = quality.replace(" ", "")
-    quality = next((qualities[name] for name in ("gzip", "x-gzip", "*") if name in qualities), "q=0")
-    return not _ZERO.fullmatch(quality)
 
 
 # Both endpoints are plain functions, so they run in a thread: reading and unpacking take milliseconds.

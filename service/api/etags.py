@@ -1,4 +1,7 @@
-"""Entity tags: a client that has an answer's content already is told so, with 304 (RFC 9110, section 13.1.2)."""
+"""Entity tags: a client that has an answer's content already is told so, with 304 (RFC 9110, section 13.1.2).
+
+Compressed content has a tag of its own (section 8.8.3), which is made from that of the content.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,27 @@ from typing import Final
 
 from starlette.responses import Response
 
+from service.api.compression import accepted
+
 # A cache may keep the answer, and asks each time whether it is still the content of its URL.
 _REVALIDATE: Final = "no-cache"
 
 
-def has(headers: Mapping[str, str], tag: str) -> bool:
-    """Whether the If-None-Match of a request's headers names this tag. Weak tags count as strong, and * names any."""
+def held(headers: Mapping[str, str], tag: str) -> str | None:
+    """The tag by which the If-None-Match of a request's headers names content with this tag, or None.
+
+    It may be that of the content as it is or in any coding that the client takes: which of them is sent is up to the
+    service. Weak tags count as strong, and * names any.
+    """
     tags = {each.strip().removeprefix("W/") for each in headers.get("if-none-match", "").split(",")}
-    return tag in tags or "*" in tags
+    codings = accepted(headers.get("accept-encoding", "").encode("latin-1")).codings
+    own = (tag, *(coded(tag, coding) for coding in codings))
+    return next((each for each in own if each in tags), tag if "*" in tags else None)
+
+
+def coded(tag: str, coding: str) -> str:
+    """The tag of content in a coding, from that of the content as it is."""
+    return f'{tag[:-1]}-{coding}"'
 
 
 def headers_of(tag: str) -> dict[str, str]:
@@ -27,6 +43,7 @@ def json_response(headers: Mapping[str, str], content: str) -> Response:
     """JSON for a request with these headers: 200, or 304 when the client has it already."""
     data = content.encode()
     tag = f'"{hashlib.sha256(data).hexdigest()[:32]}"'
-    if has(headers, tag):
-        return Response(status_code=304, headers=headers_of(tag))
-    return Response(data, headers=headers_of(tag), media_type="application/json")
+    vary = {"vary": "accept-encoding"}
+    if (known := held(headers, tag)) is not None:
+        return Response(status_code=304, headers=headers_of(known) | vary)
+    return Response(data, headers=headers_of(tag) | vary, media_type="application/json")

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from typing import Final
 
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.api import compression, etags
 from service.api.context import RequestContext, request_id_of
 from service.api.error_handlers import error_response
 from service.api.keys import Keys
-from service.api.request_head import content_length
+from service.api.request_head import content_length, header_map
 from service.api.state import AppState
 from service.errors import Unauthorized
+from service.inference.admission import Reservation
 from service.telemetry.metrics import UNMATCHED
 
 PROBES: Final = frozenset({"/livez", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"})
@@ -20,6 +24,10 @@ PROBES: Final = frozenset({"/livez", "/readyz", "/metrics", "/v2/health/live", "
 # one.
 _OPEN: Final = PROBES | {"/docs", "/openapi.json"}
 _OPEN_FOLDER: Final = "/docs/"
+
+# The media types of answers beside those of the verbs that become shorter. Other files are compressed already, or
+# numbers, of which little is gained.
+_TEXTS: Final = ("text/", "application/json", "application/openmetrics-text")
 
 # For pages. Everything on them comes from this service. Swagger UI's style sheet holds its icons (data:), and it shows
 # the pictures of answers (blob:).
@@ -56,6 +64,65 @@ class ApiKeyMiddleware:
 
 def _is_open(path: str) -> bool:
     return path in _OPEN or path.startswith(_OPEN_FOLDER)
+
+
+class CompressionMiddleware:
+    """Compresses what the routes beside the verbs answer, if it is text: the verbs do so themselves.
+
+    It is inside of `RequestIdMiddleware`, so that the answer to HEAD has the headers of that to GET.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass one request on."""
+        start: Message | None = None
+
+        async def send_packed(message: Message) -> None:
+            nonlocal start
+            if message["type"] == "http.response.start":
+                start = message
+                return
+            if start is not None:
+                head, start = start, None
+                if not message.get("more_body", False):
+                    message = {**message, "body": await _packed(scope, head, message.get("body", b""))}
+                await send(head)
+            await send(message)
+
+        await self.app(scope, receive, send_packed if scope["type"] == "http" else send)
+
+
+async def _packed(scope: Scope, head: Message, content: bytes) -> bytes:
+    """The content as the client is sent it; `head` gets the headers that say how."""
+    state: AppState = scope["state"]["app_state"]
+    request: RequestContext = scope["state"]["request"]
+    headers = MutableHeaders(raw=head["headers"])
+    client = compression.accepted(header_map(scope["headers"]).get(b"accept-encoding", b""))
+    least = state.settings.compress_from_bytes if client.plain else 0
+    is_text = headers.get("content-type", "").startswith(_TEXTS)
+    if request.status or head["status"] != 200 or len(content) < least or "content-encoding" in headers or not is_text:
+        return content
+    if "accept-encoding" not in headers.get("vary", ""):
+        headers.add_vary_header("accept-encoding")
+    reservation = Reservation(state.admission)
+    try:
+        if client.best is None or not compression.has_room(reservation, content):
+            return content
+        if len(content) <= compression.INLINE_BYTES:
+            packed = compression.pack(content, client.best)
+        else:  # not where pictures are decoded: the probes do not wait for those
+            packed = await run_in_threadpool(compression.pack, content, client.best)
+    finally:
+        reservation.release()
+    if len(packed) >= len(content) and client.plain:
+        return content
+    headers["content-encoding"] = client.best
+    headers["content-length"] = str(len(packed))
+    if "etag" in headers:
+        headers["etag"] = etags.coded(headers["etag"], client.best)
+    return packed
 
 
 class RequestIdMiddleware:

@@ -120,8 +120,8 @@ async def get_model_file(request: Request, name: str, file: str) -> Response:
     if digest is None:
         raise Unknown(f"{contract.id} has no file {file[:80]!r}.")
     headers = etags.headers_of(f'"{digest}"') | {"x-content-type-options": "nosniff"}
-    if etags.has(request.headers, headers["etag"]):
-        return Response(status_code=304, headers=headers)
+    if (known := etags.held(request.headers, headers["etag"])) is not None:
+        return Response(status_code=304, headers=headers | {"etag": known})
     context: RequestContext = request.state.request
     context.reservation = reservation = Reservation(state.admission)
     context.deadline = context.arrived + state.settings.deadline_ms / 1e3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -29,6 +30,8 @@ _ALIASES: Final = {"image/jpg": "image/jpeg"}
 # The most bytes of a header or a query that is parsed. Caches keep parsed ones, so this also bounds their memory.
 LONGEST_TEXT: Final = 8 * 1024
 
+_LISTS: Final = frozenset({b"accept", b"accept-encoding", b"content-encoding"})
+
 # A name, an IPv4 or an IPv6 address, or nothing; and a port (RFC 3986, section 3.2.2; RFC 9110, section 7.2).
 _HOST: Final = re.compile(rb"((?:[\w.~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*|\[[0-9A-Fa-f:.]+(%25\w+)?\])(:[0-9]*)?")
 
@@ -38,7 +41,8 @@ class RequestOptions:
     """What a request's head asks for, checked against what the route can do.
 
     `media_type` and `parameters` are those of the body. `query` holds the pairs of the query. `answer_type` is the
-    media type of the answer, and `timeout` the seconds that the request may take.
+    media type of the answer, and `timeout` the seconds that the request may take. `body_codings` are to be undone in
+    the body, in this order. An answer of `compress_from` bytes or more is compressed by `answer_coding`, if that is one.
     """
 
     media_type: str
@@ -46,6 +50,9 @@ class RequestOptions:
     query: list[tuple[str, str]] = field(default_factory=list)
     answer_type: str = JSON
     timeout: float = math.inf
+    body_codings: tuple[str, ...] = ()
+    answer_coding: str | None = None
+    compress_from: int = sys.maxsize
 
 
 @dataclass(slots=True)
@@ -69,7 +76,7 @@ def make_head(path: str, headers: Mapping[bytes, bytes], query: bytes) -> Reques
 
 
 def check_head(url: bytes, pairs: Sequence[tuple[bytes, bytes]], version: str) -> dict[bytes, bytes]:
-    """The headers of a request to `url` by their names, in lower case; several Accept lines are one.
+    """The headers of a request to `url` by their names, in lower case; several lines of a list are one.
 
     Raises HTTPException for what the parser lets through: 400 for a target with a fragment, for a request of HTTP/1.1
     without exactly one Host, and for a Host that is none (RFC 9112, section 3.2); 501 for a transfer coding other than
@@ -92,10 +99,11 @@ def check_head(url: bytes, pairs: Sequence[tuple[bytes, bytes]], version: str) -
 
 
 def header_map(pairs: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
-    """Headers by their names; several Accept lines are one list (RFC 9110, section 5.3)."""
+    """Headers by their names; several lines of one that is a list here are one list (RFC 9110, section 5.3)."""
     headers = dict(pairs)
-    if len(headers) < len(pairs) and b"accept" in headers:
-        headers[b"accept"] = b", ".join([value for name, value in pairs if name == b"accept"])
+    if len(headers) < len(pairs):
+        for listed in _LISTS.intersection(headers):
+            headers[listed] = b", ".join([value for name, value in pairs if name == listed])
     return headers
 
 

@@ -24,6 +24,7 @@ from service.api.answers import (
     negotiate,
     preview_cost,
 )
+from service.api.compression import negotiate_codings, pack_answer, unpack_body
 from service.api.context import RequestContext, request_id_of
 from service.api.embeddings import embeddings_answer, parse_embeddings
 from service.api.error_handlers import error_answer
@@ -94,7 +95,7 @@ class Verb:
         """Answer one request, whose body is here or can be read. Raises nothing."""
         try:
             state.keys.check(head.headers)
-            options = head.options or self._negotiate(state, head)
+            options = head.options or self._options(state, head)
             if isinstance(body, bytes):
                 if len(body) > SMALL_BYTES and not request.reservation.bytes:
                     request.reservation.hold_bytes(len(body))
@@ -103,7 +104,11 @@ class Verb:
                 content = Body(await body(state.settings.max_body_bytes), options)
             body = b""  # what parses the content is the last to hold it
             request.deadline = request.arrived + options.timeout
+            if options.body_codings:
+                await unpack_body(content, state, request)
             answer = await self._work(state, content, request)
+            if len(answer.content) >= options.compress_from:
+                await pack_answer(answer, options, state, request)
         except asyncio.CancelledError:  # the server does this when a drain takes too long
             answer = _refuse(Overloaded("The service stops before the answer is ready.", "draining"), request)
         except Exception as error:  # the table has an answer for any
@@ -123,12 +128,19 @@ class Verb:
         state.observer.observe(request, head.headers)
         return answer
 
+    def _options(self, state: AppState, head: RequestHead) -> RequestOptions:
+        """What the head asks for, which it keeps from now on."""
+        codings = negotiate_codings(head.headers, state.settings)
+        options = self._negotiate(state, head)
+        options.body_codings, options.answer_coding, options.compress_from = codings
+        head.options = options
+        return options
+
     def _negotiate(self, state: AppState, head: RequestHead) -> RequestOptions:
         answer_type = negotiate(head.headers.get(b"accept", b""), self._gives)
-        head.options = read_head(
+        return read_head(
             head, self._takes, answer_type, state.settings.max_body_bytes, state.settings.deadline_ms / 1e3
         )
-        return head.options
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request as an ASGI application."""

@@ -10,7 +10,6 @@ import numpy as np
 import orjson
 
 from service.api.answers import Answer
-from service.api.open_inference import compression
 from service.api.open_inference.messages import Said
 from service.api.open_inference.models import ServedModel, Signature
 from service.api.open_inference.tensors import itemsize
@@ -34,8 +33,8 @@ def answer_cost(result: Result, said: Said) -> tuple[int, int]:
     return cost + _NUMBER_BYTES * numbers, numbers
 
 
-def inference_answer(found: ServedModel, said: Said, result: Result, coding: str | None) -> Answer:
-    """The answer, compressed by `coding` if that is one, the answer is long, and that makes it shorter."""
+def inference_answer(found: ServedModel, said: Said, result: Result) -> Answer:
+    """The answer."""
     parts: list[Any] = [np.ascontiguousarray(result.outputs[name]) for name, binary in said.outputs if binary]
     if said.id is None and not result.parameters and len(parts) == len(said.outputs):
         shapes = tuple([result.outputs[name].shape for name, _ in said.outputs])
@@ -46,11 +45,6 @@ def inference_answer(found: ServedModel, said: Said, result: Result, coding: str
     if parts:
         headers.append((JSON_LENGTH, b"%d" % len(text)))
     content = b"".join((text, *parts)) if parts else text
-    if coding is not None and len(content) >= compression.LEAST_BYTES:
-        packed = compression.pack(content, coding)
-        if len(packed) < len(content):  # latents hardly ever are: the last bits of floats are noise
-            content = packed
-            headers.append((b"content-encoding", coding.encode()))
     return Answer(content, b"application/octet-stream" if parts else b"application/json", headers)
 
 

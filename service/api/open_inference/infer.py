@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 
 from service.api.answers import Answer
 from service.api.context import RequestContext
-from service.api.open_inference import compression, models
+from service.api.open_inference import models
 from service.api.open_inference.answers import JSON_LENGTH, answer_cost, inference_answer
 from service.api.open_inference.messages import read
 from service.api.open_inference.work import WORK, Sent
@@ -39,14 +39,12 @@ class InferenceOptions(RequestOptions):
     """What the head of an inference request asks for.
 
     `model` and `version` are as the path has them. `json_length` is the number of bytes of the JSON, None if the body
-    is nothing else. `body_coding` and `answer_coding` are how the body is and the answer may be compressed.
+    is nothing else.
     """
 
     model: str = ""
     version: str | None = None
     json_length: int | None = None
-    body_coding: str | None = None
-    answer_coding: str | None = None
 
 
 class InferenceVerb(Verb):
@@ -68,25 +66,18 @@ class InferenceVerb(Verb):
         if head.length is not None and head.length > state.settings.max_body_bytes:
             raise too_large(state.settings.max_body_bytes)
         parts = head.path.split("/")  # "", "v2", "models", model, "infer", or model, "versions", version, "infer"
-        head.options = InferenceOptions(
+        return InferenceOptions(
             "",
             timeout=min(timeout(headers.get(b"x-request-timeout-ms")), state.settings.deadline_ms / 1e3),
             model=parts[3],
             version=parts[5] if len(parts) == 7 else None,
             json_length=_json_length(headers.get(JSON_LENGTH)),
-            body_coding=compression.body_coding(headers.get(b"content-encoding")),
-            answer_coding=compression.answer_coding(headers.get(b"accept-encoding", b"")),
         )
-        return head.options
 
 
 async def _infer(state: AppState, body: Body, request: RequestContext) -> Answer:
     options, settings, reservation = cast("InferenceOptions", body.options), state.settings, request.reservation
     found = models.find(state.registry, options.model, options.version)
-    if options.body_coding is not None:
-        packed = body.data, options.body_coding, settings.max_body_bytes, reservation
-        body.data = await state.run_in_thread(request, compression.unpack, *packed)
-        del packed
     length = len(body.data) if options.json_length is None else options.json_length
     message = body, options.json_length, found.signature, settings.max_batch, reservation
     if max(length, len(body.data) if found.signature.takes.datatype == "BYTES" else 0) <= SMALL_BYTES:
@@ -98,13 +89,11 @@ async def _infer(state: AppState, body: Body, request: RequestContext) -> Answer
         request.check()
     result = await WORK[found.signature.kind.name](state, request, found, Sent(elements, said.parameters))
     cost, numbers = answer_cost(result, said)
-    if options.answer_coding is not None:
-        cost *= 2
     if cost > SMALL_BYTES:
         reservation.hold_bytes(cost)
-    if numbers <= _INLINE_NUMBERS and (options.answer_coding is None or cost <= SMALL_BYTES):
-        return inference_answer(found, said, result, options.answer_coding)
-    return await state.run_in_thread(request, inference_answer, found, said, result, options.answer_coding)
+    if numbers <= _INLINE_NUMBERS:
+        return inference_answer(found, said, result)
+    return await state.run_in_thread(request, inference_answer, found, said, result)
 
 
 def _json_length(header: bytes | None) -> int | None:

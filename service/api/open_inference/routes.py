@@ -10,11 +10,12 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 
+from service.api.compression import body_codings, unpack
 from service.api.context import RequestContext
 from service.api.open_inference import models
 from service.api.open_inference.infer import TEMPLATE, VERSION_TEMPLATE, infer_default, infer_version
 from service.api.open_inference.models import KINDS, ServedModel
-from service.api.request_head import RequestOptions, content_length
+from service.api.request_head import RequestOptions, content_length, header_map
 from service.api.requests import Body, read_form, receive_body
 from service.api.routes import VerbResponse
 from service.api.state import AppState
@@ -121,8 +122,9 @@ async def repository_index(request: Request) -> JSONResponse:
     """Every model that is served, and the bundles that were refused, with the reasons."""
     state = _state(request)
     context: RequestContext = request.state.request
-    length = content_length(dict(request.scope["headers"]))
-    data = await receive_body(request.receive, context.reservation, length, _INDEX_BYTES)
+    headers = header_map(request.scope["headers"])
+    data = await receive_body(request.receive, context.reservation, content_length(headers), _INDEX_BYTES)
+    data = unpack(data, body_codings(headers.get(b"content-encoding", b"")), _INDEX_BYTES, context.reservation)
     asked = read_form(Body(data, RequestOptions("")), IndexRequest, context.reservation) if data else IndexRequest()
     index = [
         {"name": each.name, "version": each.version, "state": "READY", "reason": ""}
