@@ -16,7 +16,7 @@ from zlib_ng.zlib_ng import error as zlib_error
 from service.api.answers import Answer
 from service.api.context import RequestContext
 from service.api.request_head import LONGEST_TEXT, RequestOptions, too_large
-from service.api.requests import Body
+from service.api.requests import SMALL_BYTES, Body
 from service.api.state import AppState
 from service.errors import LimitExceeded, Overloaded
 from service.inference.admission import Reservation
@@ -40,9 +40,6 @@ _WINDOW_BITS: Final = {"gzip": 31, "deflate": 15}
 # The levels from which on more time gains little, by `python -m bench.compression`.
 _ZLIB_LEVEL: Final = 2
 _ZSTD_LEVEL: Final = 1
-
-# Up to this size an answer is compressed on the event loop: that takes less time than the way to a thread and back.
-INLINE_BYTES: Final = 8 * 1024
 
 # A body may be compressed so many times over.
 _MOST_CODINGS: Final = 2
@@ -147,7 +144,7 @@ async def pack_answer(answer: Answer, options: RequestOptions, state: AppState, 
     answer.headers.append(VARY)
     if coding is None or not has_room(request.reservation, content):
         return
-    if len(content) <= INLINE_BYTES:
+    if len(content) <= SMALL_BYTES:
         packed = pack(content, coding)
     else:
         packed = await state.run_in_thread(request, pack, content, coding)

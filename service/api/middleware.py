@@ -13,6 +13,7 @@ from service.api.context import RequestContext, request_id_of
 from service.api.error_handlers import error_response
 from service.api.keys import Keys
 from service.api.request_head import content_length, header_map
+from service.api.requests import SMALL_BYTES
 from service.api.state import AppState
 from service.errors import Unauthorized
 from service.inference.admission import Reservation
@@ -110,7 +111,7 @@ async def _packed(scope: Scope, head: Message, content: bytes) -> bytes:
     try:
         if client.best is None or not compression.has_room(reservation, content):
             return content
-        if len(content) <= compression.INLINE_BYTES:
+        if len(content) <= SMALL_BYTES:
             packed = compression.pack(content, client.best)
         else:  # not where pictures are decoded: the probes do not wait for those
             packed = await run_in_threadpool(compression.pack, content, client.best)

@@ -13,6 +13,7 @@ from pydantic.json_schema import models_json_schema
 
 from service.api.answer_schemas import Problem
 from service.api.answers import RAW
+from service.api.compression import CODINGS
 from service.api.examples import form_examples, request_examples
 from service.api.openai_schemas import EmbeddingsRequest, OpenAIError
 from service.api.request_head import JSON, MULTIPART
@@ -47,6 +48,9 @@ DESCRIPTION: Final = """\
 Images and latents are sent and answered in batches. Answers are JSON, or what the `Accept` header asks for. Errors are
 problems as RFC 9457 defines them.
 
+A body may be compressed by gzip, deflate or zstd, or by two of them one after the other, as `Content-Encoding` says.
+The limit on a body holds for what comes out. Long answers are compressed if `Accept-Encoding` names one of these.
+
 If the service has API keys, the routes for images, latents and models need one, as `Authorization: Bearer KEY` or as
 `X-API-Key: KEY`.
 """
@@ -59,12 +63,12 @@ TAGS: Final = [
 ]
 
 _PROBLEMS: Final = {
-    400: "The body breaks the rules of its media type, or a header has a wrong syntax.",
+    400: "The body breaks the rules of its media type or coding, or a header has a wrong syntax.",
     401: "The service has API keys, and the request has none of them.",
     404: "There is no such model, version, prior or label, or the bundle lacks what the request needs.",
-    406: "The route has no answer of a type that `Accept` names.",
+    406: "The route has no answer of a type that `Accept` names, or in a coding that `Accept-Encoding` allows.",
     413: "The body, the batch or the pictures are larger than a setting allows.",
-    415: "The route does not take bodies of this media type.",
+    415: "The route takes no bodies of this media type, or in this coding; `Accept-Encoding` has those it takes.",
     422: "A value in the request cannot be used. Nothing of the request was computed. `errors` says what and where.",
     500: "The service failed. Its log has the details.",
     503: "The service has no room for another request now. `Retry-After` says when to try again.",
@@ -98,11 +102,30 @@ _HEADERS: Final = {
     "X-Array-Shape": _header(f"The array's shape, with commas. Only with {RAW}.", pattern="^[0-9]+(,[0-9]+)*$"),
     "ETag": _header("The content's entity tag. A request with it in If-None-Match is answered with 304.", always=True),
     "X-Content-Type-Options": _header("A browser does not guess another media type.", always=True, const="nosniff"),
+    "Content-Encoding": _header("How a long answer is compressed.", enum=CODINGS),
+    "Vary": _header("Of an answer that is long enough to be compressed: Accept-Encoding."),
+    "Accept-Encoding": _header("The codings of bodies, if the request's had another one."),
     "Retry-After": _header("Seconds to wait before the next try.", "integer", always=True, minimum=1),
     "WWW-Authenticate": _header("How to send a key.", always=True, const="Bearer"),
 }
 
 _ALWAYS: Final = ("X-Request-ID", "Server-Timing")
+
+# Headers of requests to the verbs.
+_BODY_CODING: Final = {
+    "name": "Content-Encoding",
+    "in": "header",
+    "required": False,
+    "description": f"How the body is compressed: {', '.join(CODINGS)}; or two of them, in the order of their use.",
+    "schema": {"type": "string", "examples": ["gzip"]},
+}
+_ANSWER_CODINGS: Final = {
+    "name": "Accept-Encoding",
+    "in": "header",
+    "required": False,
+    "description": f"How a long answer may be compressed: {', '.join(CODINGS)}, with weights (RFC 9110, 12.5.3).",
+    "schema": {"type": "string", "examples": ["zstd, gzip;q=0.5"]},
+}
 
 
 def problems(*statuses: int) -> dict[int | str, Document]:
@@ -111,7 +134,7 @@ def problems(*statuses: int) -> dict[int | str, Document]:
     found: dict[int | str, Document] = {
         status: {"description": _PROBLEMS[status], "content": content} for status in statuses
     }
-    for status, header in ((401, "WWW-Authenticate"), (503, "Retry-After")):
+    for status, header in ((401, "WWW-Authenticate"), (415, "Accept-Encoding"), (503, "Retry-After")):
         if status in found:
             found[status]["headers"] = headers(header)
     return found
@@ -250,6 +273,10 @@ def _complete_operation(operation: Document, examples: Document) -> None:
         operation["security"] = _SECURITY
     for response in responses.values():
         response["headers"] = headers(*_ALWAYS) | response.get("headers", {})
+    if "415" in responses:  # a verb
+        operation["parameters"] = [*operation.get("parameters", []), _BODY_CODING, _ANSWER_CODINGS]
+    if "content" in responses["200"]:
+        responses["200"]["headers"] |= headers("Content-Encoding", "Vary")
     for content in operation.get("requestBody", {}).get("content", {}).values():
         name = content["schema"].get("$ref", "").rpartition("/")[2]
         if examples.get(name):

@@ -42,7 +42,7 @@ class RequestOptions:
 
     `media_type` and `parameters` are those of the body. `query` holds the pairs of the query. `answer_type` is the
     media type of the answer, and `timeout` the seconds that the request may take. `body_codings` are to be undone in
-    the body, in this order. An answer of `compress_from` bytes or more is compressed by `answer_coding`, if that is one.
+    the body, in this order. `answer_coding` is for an answer of `compress_from` bytes or more.
     """
 
     media_type: str

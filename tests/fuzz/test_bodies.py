@@ -7,7 +7,10 @@ import struct
 from collections.abc import Callable
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from harness.codings import PACK
 from harness.connection import Answer, request
 from harness.digits import base64_png, digits, encoded
 from tests.fuzz.target import Target, good_request, is_problem
@@ -215,6 +218,36 @@ def test_a_long_query_takes_little_work(target: Target, way: str, query: str) ->
         answer = ask(target, PNG, f"/encode{query}", "image/png", way)
     is_problem(answer)
     assert len(answer.body) < 10_000
+
+
+@WAYS
+@given(coding=st.sampled_from(sorted(PACK)), at=st.integers(0, 10**6), put=st.binary(max_size=8), cut=st.integers(0, 8))
+def test_a_compressed_body_that_is_damaged_is_refused_or_means_the_same(
+    shared_target: Target, way: str, coding: str, at: int, put: bytes, cut: int
+) -> None:
+    body = PACK[coding](good_request().partition(b"\r\n\r\n")[2])
+    at %= len(body)
+    path = "/encode" if way == "short" else "/%65ncode"
+    data = request(
+        path, body[:at] + put + body[at + cut :], "application/json", b"Content-Encoding: " + coding.encode()
+    )
+    with shared_target.connect() as connection:
+        answer = connection.ask(data)
+    if answer.status == 200:
+        assert answer.json.keys() == {"model", "mu", "logvar"}
+    else:
+        is_problem(answer)
+
+
+@WAYS
+@pytest.mark.parametrize("coding", PACK)
+def test_a_bomb_takes_little_work(target: Target, way: str, coding: str) -> None:
+    bomb = PACK[coding](bytes(10**8))
+    path = "/encode" if way == "short" else "/%65ncode"
+    with target.works_at_most(1), target.connect() as connection:
+        answer = connection.ask(request(path, bomb, "application/json", b"Content-Encoding: " + coding.encode()))
+    is_problem(answer)
+    assert answer.status == 413
 
 
 class TestMemory:

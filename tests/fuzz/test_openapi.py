@@ -40,6 +40,12 @@ def as_it_is(_: schemathesis.SerializationContext, value: object) -> bytes:
     return value if isinstance(value, bytes) else str(value).encode()
 
 
+@schemathesis.hook
+def map_headers(_: schemathesis.HookContext, headers: dict[str, str] | None) -> dict[str, str] | None:
+    """Made-up codings would have most requests refused before anything else of them is looked at."""
+    return headers and {name: value for name, value in headers.items() if name != "Content-Encoding"}
+
+
 @in_process.parametrize()
 def test_in_process_every_answer_is_as_the_document_says(case: schemathesis.Case[Any]) -> None:
     case.call_and_validate(excluded_checks=BEYOND_SCHEMAS)

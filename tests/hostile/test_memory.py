@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import io
 import json
 import re
@@ -16,12 +15,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from harness.codings import PACK, zeros
 from harness.connection import Answer, Connection, request
 from harness.digits import base64_png, digits
 from harness.servers import Server, running, wait_for
 from tests.hostile.few_files import FILES
 
 MIB = 2**20
+JSON = "application/json"
 BODY = 16 * MIB
 BUDGET = 320_000_000
 GOOD = request("/encode", json.dumps({"images": [base64_png(digits()[0])]}).encode())
@@ -50,7 +51,19 @@ PICTURE = request("/encode?preprocess=digit", webp(5000), "image/webp")
 PART = b'--b\r\nContent-Disposition: form-data; name="images"; filename="p"\r\n\r\n'
 VALUES = filled(b'{"inputs":[{"name":"z","datatype":"FP32","shape":[1000,20],"data":[', b"1,", b"1]}]}", 2 * MIB)
 INFER = request("/v2/models/mnist-mlp.decoder/infer", VALUES)
-BOMB = request("/v2/models/mnist-mlp.decoder/infer", gzip.compress(bytes(4 * BODY), 1), "", b"Content-Encoding: gzip")
+
+INFER_BOMB = request("/v2/models/mnist-mlp.decoder/infer", PACK["gzip"](bytes(4 * BODY)), "", b"Content-Encoding: gzip")
+GZIP_BOMB = request("/encode", PACK["gzip"](bytes(4 * BODY)), "image/png", b"Content-Encoding: gzip")
+ZSTD_BOMB = request("/decode", zeros(BODY - 99, 23), "application/x-npy", b"Content-Encoding: zstd")
+LAYERS = request("/encode", PACK["gzip"](PACK["zstd"](bytes(BODY)) * 60), "image/png", b"Content-Encoding: zstd, gzip")
+UNPACKED = request("/encode", PACK["zstd"](filled(b'{"images": ["', b"AB ", b'"]}')), JSON, b"Content-Encoding: zstd")
+BOMBS = {
+    "an inference bomb": INFER_BOMB,
+    "a gzip bomb": GZIP_BOMB,
+    "a zstd bomb with the largest window": ZSTD_BOMB,
+    "layers": LAYERS,
+    "JSON that comes out within the limit": UNPACKED,
+}
 FORM = request("/encode", filled(PART, b"a", b"\r\n--b--\r\n"), "multipart/form-data; boundary=b")
 
 
@@ -104,16 +117,21 @@ class TestPeaks:
 
     @pytest.mark.parametrize(
         ("data", "most"),
-        [(URI, 64), (SPACES, 96), (ESCAPES, 160), (NUMBERS, 160), (FORM, 96), (PICTURE, 330), (INFER, 160), (BOMB, 64)],
-        ids=["a data: URI", "spaces", "escapes", "numbers", "multipart", "WebP", "a tensor", "a gzip bomb"],
+        [(URI, 64), (SPACES, 96), (ESCAPES, 160), (NUMBERS, 160), (FORM, 96), (PICTURE, 330), (INFER, 160)],
+        ids=["a data: URI", "spaces", "escapes", "numbers", "multipart", "WebP", "a tensor"],
     )
     def test_one_request_takes_a_small_multiple_of_what_it_holds(self, small: Server, data: bytes, most: int) -> None:
         assert grown(small, data, statuses={200, 400, 413, 422}) < most * MIB
 
+    @pytest.mark.parametrize("data", BOMBS.values(), ids=BOMBS)
+    def test_a_body_takes_no_more_when_it_comes_compressed(self, small: Server, data: bytes) -> None:
+        assert len(data) < 100_000
+        assert grown(small, data, statuses={413, 422}) < 96 * MIB
+
     @pytest.mark.parametrize(
         "requests",
-        [[data] * 20 for data in (URI, SPACES, ESCAPES, NUMBERS, FORM, INFER, BOMB)] + [[PICTURE] * 8],
-        ids=["data: URIs", "spaces", "escapes", "numbers", "multipart", "tensors", "gzip bombs", "WebPs"],
+        [[data] * 20 for data in (URI, SPACES, ESCAPES, NUMBERS, FORM, INFER)] + [[PICTURE] * 8, [*BOMBS.values()] * 6],
+        ids=["data: URIs", "spaces", "escapes", "numbers", "multipart", "tensors", "WebPs", "bombs of all kinds"],
     )
     def test_many_at_once_stay_within_the_budget(self, small: Server, requests: list[bytes]) -> None:
         assert grown(small, *requests, statuses={200, 400, 413, 422, 503}) < BUDGET + 64 * MIB

@@ -19,11 +19,12 @@ import pytest
 from fastapi.testclient import TestClient
 from starlette.exceptions import HTTPException
 
+from harness.codings import PACK, zeros
 from harness.connection import Connection
 from harness.digits import base64_png, digits, encoded
 from service.api import compression
 from service.api.answers import Answer
-from service.api.compression import accepted, body_codings, zstd
+from service.api.compression import accepted, body_codings
 from service.api.context import RequestContext
 from service.api.request_head import RequestOptions
 from service.errors import LimitExceeded, Overloaded
@@ -31,11 +32,6 @@ from service.images.codec import npy_bytes
 from service.inference.admission import Admission, Reservation
 from tests.service.api.in_bytes import BODY, answer, path_of, post
 
-PACK: Final[dict[str, Callable[[bytes], bytes]]] = {
-    "zstd": zstd.compress,
-    "gzip": gzip.compress,
-    "deflate": zlib.compress,
-}
 NOISE: Final = np.random.Generator(np.random.PCG64(0)).bytes(700_000)
 ALL_CLIENTS: Final = "gzip, deflate, br, zstd"  # what browsers, curl, requests, httpx and openai send
 NPY: Final = {"Content-Type": "application/x-npy"}
@@ -44,12 +40,6 @@ SKIPPED: Final = struct.pack("<II", 0x184D2A50, 3) + b"abc"  # a skippable frame
 
 def unpack(data: bytes, *codings: str, most: int = 10**6) -> bytes:
     return compression.unpack(data, codings, most, Reservation())
-
-
-def with_window(log: int, size: int) -> bytes:
-    """A frame of zstd of so many zeros that does not say how many, so that its window is as asked."""
-    packer = zstd.ZstdCompressor(options={zstd.CompressionParameter.window_log: log})
-    return packer.compress(bytes(size)) + packer.flush()
 
 
 @pytest.mark.parametrize("coding", PACK)
@@ -103,9 +93,11 @@ class TestMembers:
             unpack(zlib.compress(b"a") + zlib.compress(b"b"), "deflate")
 
     def test_skippable_frames_of_zstd_are_skipped(self) -> None:
-        assert unpack(SKIPPED + zstd.compress(b"a") + SKIPPED + zstd.compress(b"b") + SKIPPED, "zstd") == b"ab"
+        assert unpack(SKIPPED + PACK["zstd"](b"a") + SKIPPED + PACK["zstd"](b"b") + SKIPPED, "zstd") == b"ab"
 
-    @pytest.mark.parametrize(("coding", "empty"), [("gzip", gzip.compress(b"")), ("zstd", SKIPPED)])
+    @pytest.mark.parametrize(
+        ("coding", "empty"), [("gzip", PACK["gzip"](b"")), ("zstd", SKIPPED)], ids=["gzip", "zstd"]
+    )
     def test_very_many_are_refused(self, coding: str, empty: bytes) -> None:
         assert unpack(empty * 1024, coding) == b""
         with pytest.raises(LimitExceeded, match=f"The body has more than 1024 members or frames of {coding}."):
@@ -116,11 +108,11 @@ class TestWindows:
     """RFC 9659: in HTTP no frame of zstd needs more than 8 MB of what came before."""
 
     def test_the_largest_is_taken(self) -> None:
-        assert unpack(with_window(23, 9 * 10**6), "zstd", most=10**7) == bytes(9 * 10**6)
+        assert unpack(zeros(9 * 10**6, 23), "zstd", most=10**7) == bytes(9 * 10**6)
 
     def test_a_larger_one_is_refused(self) -> None:
         with pytest.raises(LimitExceeded, match="The body's zstd needs a window of more than 8388608 bytes"):
-            unpack(with_window(24, 10**6), "zstd")
+            unpack(zeros(10**6, 24), "zstd")
 
 
 def test_codings_are_undone_from_the_last_one_on() -> None:
@@ -193,7 +185,7 @@ def test_every_verb_takes_bodies_in_every_coding(
     for coding, pack in PACK.items():
         packed = client.post(path, content=pack(content), headers=headers | {"Content-Encoding": coding})
         assert (packed.status_code, packed.content) == (200, plain.content)
-    twice = gzip.compress(zstd.compress(content))
+    twice = gzip.compress(PACK["zstd"](content))
     packed = client.post(path, content=twice, headers=headers | {"Content-Encoding": "zstd, gzip"})
     assert (packed.status_code, packed.content) == (200, plain.content)
 
@@ -203,12 +195,12 @@ def test_bodies_that_cannot_be_unpacked_are_refused_on_both_ways(port: int, way:
     path = "/encode" if way == "fast" else "/%65ncode"
     for coding, body, status in (
         ("gzip", gzip.compress(BODY), 200),
-        ("gzip, zstd", zstd.compress(gzip.compress(BODY)), 200),
+        ("gzip, zstd", PACK["zstd"](gzip.compress(BODY)), 200),
         ("gzip", BODY, 400),
         ("zstd", gzip.compress(BODY), 400),
         ("deflate", zlib.compress(BODY)[:-1], 400),
         ("br", BODY, 415),
-        ("zstd", zstd.compress(bytes(10**9)), 413),
+        ("zstd", PACK["zstd"](bytes(10**9)), 413),
         ("gzip, gzip", gzip.compress(gzip.compress(bytes(10**8))), 413),
     ):
         for _ in range(2):  # the second time the head is known
@@ -220,7 +212,7 @@ def test_bodies_that_cannot_be_unpacked_are_refused_on_both_ways(port: int, way:
 
 
 def test_several_lines_are_one_list(port: int) -> None:
-    data = post(body=zstd.compress(gzip.compress(BODY)), Content_Encoding="gzip\r\nContent-Encoding: zstd")
+    data = post(body=PACK["zstd"](gzip.compress(BODY)), Content_Encoding="gzip\r\nContent-Encoding: zstd")
     with Connection(port) as connection:
         connection.send(data)
         assert answer(connection)[0] == 200

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
+from harness.codings import PACK
 from harness.digits import digits
 from tests.service.api.open_inference.asking import LENGTH, error, images, infer, outputs
-from tests.service.api.test_compression import PACK
 
 ENCODER = "/v2/models/mnist-mlp.encoder/infer"
 
