@@ -2,7 +2,7 @@
 
     python -m bench.compression
 
-Answers are of real digits. Times are microseconds to compress and to unpack again, the best of five. "Pays below" is
+Answers are of real digits. Times are microseconds to compress and to unpack again, the best of 25. "Pays below" is
 the speed of a connection, in Mbit/s, at which the bytes saved take as long as that: on a slower one the client has its
 answer sooner.
 """
@@ -11,10 +11,13 @@ from __future__ import annotations
 
 import timeit
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Final
 
 from fastapi.testclient import TestClient
+from zlib_ng import gzip_ng
 
+from harness.codings import zstd
 from harness.digits import digits
 from harness.paths import MODELS
 from service.api import compression
@@ -25,6 +28,7 @@ from service.settings import Settings
 
 NPY: Final = "application/x-npy"
 JSON: Final = "application/json"
+LEVELS_OF: Final = "`/reconstruct`, json, 64"
 COUNTS: Final = (1, 2, 4, 8, 16, 64, 200)
 
 
@@ -35,6 +39,18 @@ def main() -> None:
     for name, content in answers():
         cells = " | ".join(measured(content, coding) for coding in ("zstd", "gzip"))
         print(f"| {name} | {len(content)} | {cells} |")
+        if name == LEVELS_OF:
+            chosen = content
+    print(f"\n| {LEVELS_OF} | bytes | us |\n|---|---|---|")
+    for level in (1, 2, 6):
+        level_row(f"zlib-ng, level {level}", partial(gzip_ng.compress, chosen, level, mtime=0))
+    for level in (-1, 1, 3):
+        level_row(f"zstd, level {level}", partial(zstd.compress, chosen, level))
+
+
+def level_row(name: str, work: Callable[[], bytes]) -> None:
+    """Print what one level makes of the answer, and in what time."""
+    print(f"| {name} | {len(work())} | {seconds(work) * 1e6:.0f} |")
 
 
 def answers() -> Iterator[tuple[str, bytes]]:
@@ -62,8 +78,8 @@ def measured(content: bytes, coding: str) -> str:
 
 def seconds(work: Callable[[], object]) -> float:
     """What one call takes."""
-    times = max(1, int(0.01 / timeit.timeit(work, number=1)))
-    return min(timeit.repeat(work, number=times, repeat=5)) / times
+    times = max(1, int(0.005 / timeit.timeit(work, number=1)))
+    return min(timeit.repeat(work, number=times, repeat=25)) / times
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
+__all__ = ["PACK", "zeros", "zstd"]
+
 PACK: Final[dict[str, Callable[[bytes], bytes]]] = {
     "zstd": zstd.compress,
     "gzip": partial(gzip.compress, mtime=0),  # always the same

@@ -76,14 +76,16 @@ class Accepted:
     plain: bool = True
 
 
-@lru_cache(maxsize=256)
 def accepted(header: bytes) -> Accepted:
     """What an Accept-Encoding header allows (RFC 9110, section 12.5.3).
 
     An item with a wrong syntax counts as not there, and so does a header that is too long to parse.
     """
-    if not header or len(header) > LONGEST_TEXT:
-        return Accepted()
+    return _accepted(header) if header and len(header) <= LONGEST_TEXT else Accepted()
+
+
+@lru_cache(maxsize=256)
+def _accepted(header: bytes) -> Accepted:
     weights = dict[str, float]()
     for item in header.decode("latin-1").lower().split(","):
         name, semicolon, parameter = (part.strip() for part in item.partition(";"))
@@ -104,9 +106,9 @@ def accepted(header: bytes) -> Accepted:
 @lru_cache(maxsize=256)
 def body_codings(header: bytes) -> tuple[str, ...]:
     """The codings to undo in a body with this Content-Encoding, in this order. Raises HTTPException (415)."""
-    names = [name.strip() for name in header[:LONGEST_TEXT].decode("latin-1").lower().split(",")]
+    names = [name.strip() for name in header.decode("latin-1").lower().split(",")]
     codings = [_ALIASES.get(name, name) for name in names if name not in ("", "identity")]
-    if len(codings) > _MOST_CODINGS or not set(codings).issubset(CODINGS):
+    if len(header) > LONGEST_TEXT or len(codings) > _MOST_CODINGS or not set(codings).issubset(CODINGS):
         sentence = f"A body may be compressed by {', '.join(CODINGS)}, at most {_MOST_CODINGS} times."
         raise HTTPException(415, sentence, {"Accept-Encoding": ", ".join(CODINGS)})
     return tuple(reversed(codings))

@@ -122,7 +122,7 @@ def test_codings_are_undone_from_the_last_one_on() -> None:
     assert body_codings(b" identity ") == body_codings(b"") == ()
 
 
-@pytest.mark.parametrize("header", [b"br", b"gzip, br", b"gzip, gzip, gzip", b"*", b"gzip;q=1", b"a" * 9000])
+@pytest.mark.parametrize("header", [b"br", b"gzip, br", b"gzip, gzip, gzip", b"*", b"gzip;q=1", b"gzip" + b" " * 9000])
 def test_another_coding_is_415_and_the_answer_says_which_there_are(header: bytes) -> None:
     with pytest.raises(HTTPException) as refused:
         body_codings(header)
