@@ -14,8 +14,8 @@ help: ## Say what can be made
 serve: .venv/serve.stamp ## Serve the models in models/ on VAE_HOST:VAE_PORT (127.0.0.1:8000)
 	@exec $(RUN) -m service
 
-test: check ## Check the code and run every test that needs no container, a process for each core
-	$(RUN) -m pytest --numprocesses auto --dist loadfile
+test: check ## Check the code and run every test that needs no container, in parallel
+	$(RUN) -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 browser: ## Install Chromium for tests/browser, from Debian's packages, if there is none (as root)
 	@command -v chromium >/dev/null || { apt-get update && apt-get install --yes chromium; }

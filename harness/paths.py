@@ -7,5 +7,6 @@ from typing import Final
 
 ROOT: Final = Path(__file__).parents[1]
 MODELS: Final = ROOT / "models"
-DATA: Final = ROOT / "tests" / "data"  # a subset of MNIST, and a digit as a picture file
+TESTS: Final = ROOT / "tests"
+DATA: Final = TESTS / "data"  # a subset of MNIST, and a digit as a picture file
 DIGIT: Final = DATA / "digit.png"

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import pytest
 from playwright.sync_api import Locator, Page, Response, expect
 
 from harness.paths import DIGIT
 from harness.servers import Server
+
+# One page load takes two seconds of processor time, so a test tries several operations on one page.
+OPERATIONS = (
+    *("verbs-encode", "verbs-reconstruct", "verbs-score", "verbs-sample", "verbs-decode"),
+    *("verbs-interpolate", "verbs-traverse"),
+    *("models-list_models", "models-get_model", "models-get_model_file"),
+    *("openai-create_embeddings", "openai-list_openai_models", "openai-get_openai_model"),
+    *("probes-livez", "probes-readyz", "probes-metrics"),
+)
 
 
 def open_docs(page: Page, server: Server) -> None:
@@ -15,12 +27,15 @@ def open_docs(page: Page, server: Server) -> None:
     page.locator(".opblock").first.wait_for()
 
 
-def try_out(page: Page, operation: str) -> Locator:
-    """Open an operation and click "Try it out"."""
+@contextmanager
+def trying_out(page: Page, operation: str) -> Iterator[Locator]:
+    """Open an operation, once for each page, and click "Try it out". It is closed again: many open ones are slow."""
     block = page.locator(f"#operations-{operation}")
-    block.locator(".opblock-summary-control").click()
+    summary = block.locator(".opblock-summary-control")
+    summary.click()
     block.get_by_role("button", name="Try it out").click()
-    return block
+    yield block
+    summary.click()
 
 
 def execute(page: Page, block: Locator) -> Response:
@@ -35,47 +50,38 @@ def execute(page: Page, block: Locator) -> Response:
 def test_the_page_needs_no_other_host(page: Page, server: Server) -> None:
     """The page itself checks that."""
     open_docs(page, server)
-    expect(page.locator(".opblock")).to_have_count(16)
+    expect(page.locator(".opblock")).to_have_count(len(OPERATIONS))
     expect(page.locator(".info .title")).to_contain_text("VAE inference service")
 
 
-@pytest.mark.parametrize(
-    "operation",
-    [
-        *("verbs-encode", "verbs-reconstruct", "verbs-score", "verbs-sample", "verbs-decode"),
-        *("verbs-interpolate", "verbs-traverse"),
-        *("models-list_models", "models-get_model", "models-get_model_file"),
-        *("openai-create_embeddings", "openai-list_openai_models", "openai-get_openai_model"),
-        *("probes-livez", "probes-readyz", "probes-metrics"),
-    ],
-)
-def test_every_operation_can_be_tried_as_it_stands(page: Page, server: Server, operation: str) -> None:
+def test_every_operation_can_be_tried_as_it_stands(page: Page, server: Server, subtests: pytest.Subtests) -> None:
     open_docs(page, server)
-    assert execute(page, try_out(page, operation)).status == 200
+    for operation in OPERATIONS:
+        with subtests.test(operation), trying_out(page, operation) as block:
+            assert execute(page, block).status == 200
 
 
-@pytest.mark.parametrize("operation", ["encode", "reconstruct", "score", "traverse"])
-@pytest.mark.parametrize("media_type", ["multipart/form-data", "image/png"])
-def test_a_picture_can_be_sent_as_a_file(page: Page, server: Server, operation: str, media_type: str) -> None:
+def test_a_picture_can_be_sent_as_a_file(page: Page, server: Server, subtests: pytest.Subtests) -> None:
     open_docs(page, server)
-    block = try_out(page, f"verbs-{operation}")
-    block.get_by_label("Request content type").select_option(media_type)
-    block.locator("input[type=file]").set_input_files(DIGIT)
-    answer = execute(page, block)
-    assert answer.status == 200
-    assert (answer.request.header_value("content-type") or "").startswith(media_type)
+    for operation in ("encode", "reconstruct", "score", "traverse"):
+        with trying_out(page, f"verbs-{operation}") as block:
+            for media_type in ("multipart/form-data", "image/png"):
+                with subtests.test(operation, media_type=media_type):
+                    block.get_by_label("Request content type").select_option(media_type)
+                    block.locator("input[type=file]").set_input_files(DIGIT)
+                    answer = execute(page, block)
+                    assert answer.status == 200
+                    assert (answer.request.header_value("content-type") or "").startswith(media_type)
 
 
-@pytest.mark.parametrize(
-    ("operation", "pixels"),
-    [("reconstruct", 28), ("sample", 2 * 28), ("decode", 28), ("interpolate", 8 * 28), ("traverse", 7 * 28)],
-)
-def test_an_answer_that_is_a_picture_is_shown(page: Page, server: Server, operation: str, pixels: int) -> None:
+def test_an_answer_that_is_a_picture_is_shown(page: Page, server: Server, subtests: pytest.Subtests) -> None:
     open_docs(page, server)
-    block = try_out(page, f"verbs-{operation}")
-    block.get_by_label("Media Type").first.select_option("image/png")
-    assert execute(page, block).header_value("content-type") == "image/png"
-    expect(block.locator(".live-responses-table img")).to_have_js_property("naturalWidth", pixels)
+    widths = {"reconstruct": 28, "sample": 2 * 28, "decode": 28, "interpolate": 8 * 28, "traverse": 7 * 28}
+    for operation, width in widths.items():
+        with subtests.test(operation), trying_out(page, f"verbs-{operation}") as block:
+            block.get_by_label("Media Type").first.select_option("image/png")
+            assert execute(page, block).header_value("content-type") == "image/png"
+            expect(block.locator(".live-responses-table img")).to_have_js_property("naturalWidth", width)
 
 
 @pytest.mark.parametrize("field", ["#auth-bearer-value", "#api_key_value"], ids=["bearer", "X-API-Key"])
@@ -88,9 +94,11 @@ def test_with_keys_operations_succeed_after_authorize(page: Page, server_with_ke
     expect(dialog.get_by_text("******")).to_be_visible()  # it has taken the key
     dialog.locator(".close-modal").click()
     for operation in ("verbs-encode", "models-list_models"):
-        assert execute(page, try_out(page, operation)).status == 200
+        with trying_out(page, operation) as block:
+            assert execute(page, block).status == 200
 
 
 def test_with_keys_the_probes_can_be_tried_without_one(page: Page, server_with_key: Server) -> None:
     open_docs(page, server_with_key)
-    assert execute(page, try_out(page, "probes-readyz")).status == 200
+    with trying_out(page, "probes-readyz") as block:
+        assert execute(page, block).status == 200

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -90,13 +91,21 @@ class Run:
 
 @pytest.fixture(scope="session")
 def finished(program: Program, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A whole run of the program: trained, evaluated, exported."""
-    folder = tmp_path_factory.mktemp("finished")
-    run = program(
-        *subset.SMALL_ARGUMENTS,
-        f"--data-dir={subset.DIRECTORY}",
-        f"--runs-dir={folder / 'runs'}",
-        f"--models-dir={folder / 'models'}",
-    )
-    assert run.returncode == 0, run.stderr
-    return Run(run.stdout, folder / "runs", folder / "models")
+    """A whole run of the program: trained, evaluated, exported. Once for all processes of pytest-xdist."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent  # what is above it belongs to this call of pytest
+    folder = shared / "finished"
+    output = folder / "output"
+    with (shared / "finished.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not output.exists():
+            run = program(
+                *subset.SMALL_ARGUMENTS,
+                f"--data-dir={subset.DIRECTORY}",
+                f"--runs-dir={folder / 'runs'}",
+                f"--models-dir={folder / 'models'}",
+            )
+            assert run.returncode == 0, run.stderr
+            output.write_text(run.stdout)
+    return Run(output.read_text(), folder / "runs", folder / "models")

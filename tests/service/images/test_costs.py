@@ -94,22 +94,30 @@ PICTURES = {
 }
 
 
+def read(name: str, preprocess: Any, shape: tuple[int, ...], meter: Meter) -> None:
+    options: Any = {"preprocess": preprocess, "background": 0, "max_pixels": 10**9, "hold": meter}
+    try:
+        codec.images_from_pictures([PICTURES[name]], shape, **options)
+    except InvalidInput:  # a page without ink, or of another size
+        gc.collect(0)
+
+
+@pytest.fixture(scope="module")
+def _loaded() -> None:
+    """What is loaded once, for a kind of picture or a way to prepare it, is not a picture's."""
+    for name in PICTURES:
+        read(name, "none", (28, 28), Meter())
+    for preprocess in ("auto", "resize", "digit"):
+        read("photo of a digit", preprocess, (28, 28), Meter())
+
+
+@pytest.mark.usefixtures("_loaded")
 @pytest.mark.parametrize("shape", [(28, 28), (64, 64, 3)], ids=["grey", "colour"])
 @pytest.mark.parametrize("preprocess", ["auto", "resize", "digit", "none"])
 @pytest.mark.parametrize("name", PICTURES)
 def test_no_picture_takes_more_than_is_reserved(name: str, preprocess: Any, shape: tuple[int, ...]) -> None:
     meter = Meter()
-
-    def read() -> None:
-        options: Any = {"preprocess": preprocess, "background": 0, "max_pixels": 10**9, "hold": meter}
-        try:
-            codec.images_from_pictures([PICTURES[name]], shape, **options)
-        except InvalidInput:  # a page without ink, or of another size
-            gc.collect(0)
-
-    read()  # what is loaded once is not a picture's
-    meter.most = 0
-    peak = peak_of(read)
+    peak = peak_of(partial(read, name, preprocess, shape, meter))
     assert peak <= meter.most
     assert meter.now == 0
 
@@ -141,13 +149,13 @@ def test_no_array_takes_more_than_is_reserved(channels: tuple[int, ...], columns
     ids=["one line", "many lines", "data: URI", "no base64", "a head without an end"],
 )
 def test_no_base64_takes_more_than_is_reserved(text: str) -> None:
-    def read() -> None:
+    def decode() -> None:
         try:
             codec.base64_bytes(text)
         except ValueError:
             gc.collect(0)
 
-    assert peak_of(read) <= base64_cost(text)
+    assert peak_of(decode) <= base64_cost(text)
 
 
 def test_pictures_are_unpacked_one_at_a_time() -> None:
