@@ -32,6 +32,8 @@ from vae_client.results import (
     Traversed,
 )
 
+__version__ = "0.1.0"
+
 __all__ = [
     "AsyncClient",
     "BadAnswer",

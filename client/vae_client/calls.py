@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Final, Literal, TypeVar
-
-import numpy as np
-import numpy.typing as npt
+from typing import Any, Literal, TypeVar
 
 from vae_client.conversation import Answer, Call, Request, Rows
 from vae_client.pictures import Batch, Pictures, batch_of, npy_bytes
@@ -24,24 +19,33 @@ from vae_client.results import (
     Sampled,
     Scored,
     Traversed,
+)
+from vae_client.wire import (
+    JSON,
+    NPY,
+    Latents,
     array_of,
+    ask_json,
+    ask_pictures,
+    ask_walk,
     document_of,
     floats_of,
     images_of,
+    latents_of,
     models_of,
+    new_seed,
+    optional,
+    query_of,
+    seed_of,
     seen,
+    size_of,
+    values_of,
 )
 
 Preprocess = Literal["auto", "resize", "digit", "none"]
 Prior = Literal["normal", "aggregate"]
 WalkPath = Literal["linear", "spherical"]
 Progress = Callable[[int], object]
-
-# Latents: float32 [N, latent_dim], or [latent_dim] for one.
-Latents = npt.ArrayLike
-
-_NPY: Final = "application/x-npy"
-_JSON: Final = "application/json"
 
 R = TypeVar("R")
 
@@ -64,14 +68,14 @@ def encode(
     read, here or by the service, where the call would else raise OSError or InvalidInput. `progress` is called with the
     number of further pictures that are done. `timeout` is for the whole call, in seconds; by default the client's.
     """
-    seed = _new_seed() if sample and seed is None else seed
+    seed = new_seed() if sample and seed is None else seed
 
     def read(answer: Answer) -> Encoded:
-        values = _values(answer, ("mu", "logvar", "z"))
+        values = values_of(answer, ("mu", "logvar", "z"))
         return Encoded(**values, seed=seed if sample else None)
 
     options = {"preprocess": preprocess, "sample": sample or None, "preview": preview or None}
-    ask = partial(_ask_pictures, "/encode", batch := batch_of(pictures), options, seed, _JSON if preview else _NPY)
+    ask = partial(ask_pictures, "/encode", batch := batch_of(pictures), options, seed, JSON if preview else NPY)
     return _of_pictures(Encoded, ask, read, batch, model, skip_bad, progress, timeout)
 
 
@@ -88,7 +92,7 @@ def reconstruct(
     timeout: float | None = None,
 ) -> Call[Reconstructed]:
     """Encode each picture and decode it again, from its mean or, with `sample`, from a draw. Options as of `encode`."""
-    seed = _new_seed() if sample and seed is None else seed
+    seed = new_seed() if sample and seed is None else seed
 
     def read(answer: Answer) -> Reconstructed:
         document = document_of(answer)
@@ -96,7 +100,7 @@ def reconstruct(
             model=document["model"],
             mu=floats_of(document["mu"]),
             logvar=floats_of(document["logvar"]),
-            z=_optional(document, "z"),
+            z=optional(document, "z"),
             seed=seed if sample else None,
             images=images_of(document["images"]),
             mse=floats_of(document["mse"]),
@@ -104,7 +108,7 @@ def reconstruct(
         )
 
     options = {"preprocess": preprocess, "sample": sample or None, "preview": preview or None}
-    ask = partial(_ask_pictures, "/reconstruct", batch := batch_of(pictures), options, seed, _JSON)
+    ask = partial(ask_pictures, "/reconstruct", batch := batch_of(pictures), options, seed, JSON)
     return _of_pictures(Reconstructed, ask, read, batch, model, skip_bad, progress, timeout)
 
 
@@ -124,14 +128,14 @@ def score(
 
     Other options as of `encode`.
     """
-    seed = _new_seed() if k is not None and seed is None else seed
+    seed = new_seed() if k is not None and seed is None else seed
 
     def read(answer: Answer) -> Scored:
-        values = _values(answer, ("distortion", "rate", "elbo", "typicality", "log_likelihood"))
+        values = values_of(answer, ("distortion", "rate", "elbo", "typicality", "log_likelihood"))
         return Scored(**values, k=k, seed=None if k is None else seed)
 
     options = {"preprocess": preprocess, "k": k, "preview": preview or None}
-    ask = partial(_ask_pictures, "/score", batch := batch_of(pictures), options, seed, _JSON if preview else _NPY)
+    ask = partial(ask_pictures, "/score", batch := batch_of(pictures), options, seed, JSON if preview else NPY)
     return _of_pictures(Scored, ask, read, batch, model, skip_bad, progress, timeout, cost=k or 1)
 
 
@@ -152,11 +156,11 @@ def sample(
     """
     if n < 1:
         raise ValueError("At least one image has to be drawn.")
-    first = _new_seed() if seed is None else seed
+    first = new_seed() if seed is None else seed
 
     def ask(rows: Rows, name: str | None) -> Request:
         options = {"label": label, "prior": prior, "temperature": temperature, "model": name}
-        return _ask_json("/sample", {"n": len(rows.indices), "seed": seed_of(first, rows.start), **options})
+        return ask_json("/sample", {"n": len(rows.indices), "seed": seed_of(first, rows.start), **options})
 
     def read(answer: Answer) -> Sampled:
         document = document_of(answer)
@@ -173,8 +177,8 @@ def decode(
     latents = latents_of(z)
 
     def ask(rows: Rows, name: str | None) -> Request:
-        body = {"content": npy_bytes(latents[list(rows.indices)]), "headers": {"content-type": _NPY}}
-        return Request("POST", "/decode", _query({"model": name}), _NPY, body)
+        body = {"content": npy_bytes(latents[list(rows.indices)]), "headers": {"content-type": NPY}}
+        return Request("POST", "/decode", query_of({"model": name}), NPY, body)
 
     def read(answer: Answer) -> Decoded:
         return Decoded(model=answer.headers["x-model"], images=array_of(answer))
@@ -217,17 +221,17 @@ def interpolate(
             model=document["model"],
             images=images_of(document["images"]),
             z=floats_of(document["z"]),
-            mu=_optional(document, "mu"),
+            mu=optional(document, "mu"),
         )
 
     return Call(
-        partial(_ask_walk, "/interpolate", points, options),
+        partial(ask_walk, "/interpolate", points, options),
         read,
         Interpolated.join,
         rows=len(points),
         overlap=1,
         cost=steps - 1,
-        size=_size_of(points),
+        size=size_of(points),
         model=model,
         progress=progress,
         timeout=timeout,
@@ -252,13 +256,13 @@ def traverse(
     one point and at least two steps.
     """
     points = _points(picture, z)
-    if len(points) != 1 or steps < 2 or dims == []:
+    if len(points) != 1 or steps < 2 or (dims is not None and not len(dims)):
         raise ValueError("One picture or latent, at least one of its latents to change, and two steps are needed.")
 
     def ask(rows: Rows, name: str | None) -> Request:
         chosen = None if dims is None else [dims[row] for row in rows.indices]
         options = {"dims": chosen, "range": range, "steps": steps, "preprocess": preprocess}
-        return _ask_walk("/traverse", points, options, Rows(0, [0]), name)
+        return ask_walk("/traverse", points, options, Rows(0, [0]), name)
 
     def read(answer: Answer) -> Traversed:
         document = document_of(answer)
@@ -270,11 +274,20 @@ def traverse(
             z=latents.reshape(*table, -1),
             dims=document["dims"],
             values=floats_of(document["values"]),
-            mu=_optional(document, "mu"),
+            mu=optional(document, "mu"),
         )
 
-    rows = 1 if dims is None else len(dims)
-    return Call(ask, read, Traversed.join, rows=rows, cost=steps, model=model, progress=progress, timeout=timeout)
+    return Call(
+        ask,
+        read,
+        Traversed.join,
+        rows=1 if dims is None else len(dims),
+        names=("dims",),
+        cost=steps,
+        model=model,
+        progress=progress,
+        timeout=timeout,
+    )
 
 
 def models(*, timeout: float | None = None) -> Call[Models]:
@@ -290,73 +303,6 @@ def health(*, timeout: float | None = None) -> Call[Health]:
         return Health(document["ready"], document["reason"])
 
     return _get("/readyz", read, timeout, final=(200, 503))
-
-
-def seed_of(seed: int, start: int) -> int:
-    """The seed of the batch that begins with row `start`: the call's own for the first one, 0 to 2^53 - 1.
-
-    The noise of a request depends on its seed alone, so two batches with one seed would have the same noise.
-    """
-    return seed if start == 0 else int(np.random.SeedSequence([seed, start]).generate_state(1, np.uint64)[0] >> 11)
-
-
-def latents_of(z: Latents) -> Floats:
-    """Latents as an array, float32 [N, latent_dim]. Raises ValueError for other shapes and numbers that are not finite."""
-    latents = np.atleast_2d(np.asarray(z, np.float32))
-    if latents.ndim != 2 or not latents.size:
-        raise ValueError(f"Latents are [N, latent_dim] or [latent_dim]; these are {list(latents.shape)}.")
-    if not np.isfinite(latents).all():
-        raise ValueError("Latents are finite numbers.")
-    return latents
-
-
-def _new_seed() -> int:
-    return secrets.randbits(53)
-
-
-def _values(answer: Answer, names: Sequence[str]) -> dict[str, Any]:
-    """The fields of an answer that is one array, a row for each name, or JSON. The last name may be missing."""
-    if answer.headers["content-type"] == _NPY:
-        array = array_of(answer)
-        if len(array) < len(names) - 1:
-            raise ValueError(f"The array has only {len(array)} rows.")
-        return {"model": answer.headers["x-model"], **dict(zip(names, array, strict=False))}
-    document = document_of(answer)
-    arrays = {name: floats_of(document[name]) for name in names if name in document}
-    return {"model": document["model"], **arrays, **seen(document)}
-
-
-def _optional(document: Mapping[str, Any], name: str) -> Floats | None:
-    return floats_of(document[name]) if name in document else None
-
-
-def _query(options: Mapping[str, Any]) -> dict[str, str]:
-    return {name: _text(value) for name, value in options.items() if value is not None}
-
-
-def _text(value: object) -> str:
-    if isinstance(value, list | tuple):
-        return ",".join(str(item) for item in value)
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _ask_json(path: str, options: Mapping[str, Any]) -> Request:
-    content = json.dumps({name: value for name, value in options.items() if value is not None}, allow_nan=False)
-    return Request("POST", path, body={"content": content.encode(), "headers": {"content-type": _JSON}})
-
-
-def _ask_pictures(
-    path: str,
-    batch: Batch,
-    options: Mapping[str, Any],
-    seed: int | None,
-    accept: str,
-    rows: Rows,
-    model: str | None,
-) -> Request:
-    own_seed = None if seed is None else seed_of(seed, rows.start)
-    query = _query({**options, "seed": own_seed, "model": model})
-    return Request("POST", path, query, accept, batch.body(rows.indices))
 
 
 def _of_pictures(
@@ -385,20 +331,11 @@ def _of_pictures(
 
 
 def _points(pictures: Pictures | None, z: Latents | None) -> Batch | Floats:
-    if (pictures is None) == (z is None):
-        raise ValueError("Either pictures or z are needed.")
-    return latents_of(z) if z is not None else batch_of(pictures)  # type: ignore[arg-type]
-
-
-def _size_of(points: Batch | Floats) -> Callable[[int], int]:
-    # A number of float32 takes at most 24 characters in JSON.
-    return (lambda _: 24 * points.shape[1]) if isinstance(points, np.ndarray) else points.size
-
-
-def _ask_walk(path: str, points: Batch | Floats, options: Mapping[str, Any], rows: Rows, model: str | None) -> Request:
-    if isinstance(points, np.ndarray):
-        return _ask_json(path, {"z": points[list(rows.indices)].tolist(), **options, "model": model})
-    return Request("POST", path, _query({**options, "model": model}), body=points.body(rows.indices))
+    if z is not None and pictures is None:
+        return latents_of(z)
+    if pictures is not None and z is None:
+        return batch_of(pictures)
+    raise ValueError("Either pictures or z are needed.")
 
 
 def _get(path: str, read: Callable[[Answer], R], timeout: float | None, final: tuple[int, ...] = (200,)) -> Call[R]:

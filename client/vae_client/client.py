@@ -21,7 +21,7 @@ from vae_client.conversation import (
     Call,
     Conversation,
     Exchange,
-    Limits,
+    Options,
     Send,
     Step,
     Wait,
@@ -74,7 +74,7 @@ class _Settings:
             raise ValueError("batch_size and in_flight are at least 1, retries at least 0, and timeout is above 0.")
         key = api_key or os.environ.get(KEY_VARIABLE)
         self._headers = {"authorization": f"Bearer {key}"} if key else {}
-        self._limits = Limits(math.inf if timeout is None else timeout, retries, batch_size)
+        self._options = Options(self.url, math.inf if timeout is None else timeout, retries, batch_size)
         self._in_flight = in_flight
         self._open()
 
@@ -161,7 +161,7 @@ class Client(_Settings):
         self.close()
 
     def _run(self, call: Call[R]) -> R:
-        exchange = Exchange(call, self._limits)
+        exchange = Exchange(call, self._options)
         if len(exchange.batches) == 1:
             return exchange.result(self._hold(exchange.batch(exchange.batches[0])))
         self._hold(exchange.pin())
@@ -235,7 +235,7 @@ class AsyncClient(_Settings):
         await self.close()
 
     async def _run(self, call: Call[R]) -> R:
-        exchange = Exchange(call, self._limits)
+        exchange = Exchange(call, self._options)
         if len(exchange.batches) == 1:
             return exchange.result(await self._hold(exchange.batch(exchange.batches[0])))
         await self._hold(exchange.pin())

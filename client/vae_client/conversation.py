@@ -105,14 +105,16 @@ class Rows:
 class Call(Generic[R]):
     """One call of a verb: how some of its rows are asked for, how answers are read, how these become one result.
 
-    `ask` and `read` may take long. `rows` are pictures, latents or images to draw, or 1 where nothing can be divided.
-    Batches share `overlap` rows. `cost` says how many images of the service a row counts for, `size` how many bytes.
+    `ask` and `read` may take long. `rows` are pictures, latents or images to draw, or 1 where nothing can be divided;
+    pointers of faults call them by one of `names`. Batches share `overlap` rows. `cost` says how many images of the
+    service a row counts for, `size` how many bytes. Answers with a status in `final` are read, and not tried again.
     """
 
     ask: Callable[[Rows, str | None], Request]
     read: Callable[[Answer], R]
     join: Callable[[list[R], Mapping[int, str]], R]
     rows: int = 1
+    names: tuple[str, ...] = ("images", "z")
     overlap: int = 0
     cost: int = 1
     size: Callable[[int], int] = lambda _: 0
@@ -120,13 +122,14 @@ class Call(Generic[R]):
     skip_bad: bool = False
     progress: Callable[[int], object] | None = None
     timeout: float | None = None
-    final: tuple[int, ...] = (200,)  # statuses that are read
+    final: tuple[int, ...] = (200,)
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """What a client allows a call: seconds in all, tries again, and images in one request."""
+class Options:
+    """What a client was made with: the service's URL, seconds for a call, tries again, images in one request."""
 
+    url: str
     timeout: float
     retries: int
     batch_size: int
@@ -135,15 +138,15 @@ class Limits:
 class Exchange(Generic[R]):
     """One call under way: its conversations can be held at the same time, and all have the same deadline."""
 
-    def __init__(self, call: Call[R], limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, call: Call[R], options: Options, clock: Callable[[], float] = time.monotonic) -> None:
         self._call = call
-        self._limits = limits
+        self._options = options
         self._clock = clock
-        self._seconds = limits.timeout if call.timeout is None else call.timeout
+        self._seconds = options.timeout if call.timeout is None else call.timeout
         self._deadline = clock() + self._seconds
         self._model = call.model
         self._skipped = dict[int, str]()
-        self.batches = list(_batches(call, limits.batch_size))
+        self.batches = list(_batches(call, options.batch_size))
 
     def pin(self) -> Conversation[None]:
         """Have all batches use one version of the model, though a new one may come between two of them."""
@@ -177,9 +180,9 @@ class Exchange(Generic[R]):
             if answer.status == 413 and len(rows.indices) > 1 + call.overlap:
                 first, second = rows.halves(call.overlap)
                 return (yield from self.batch(first)) + (yield from self.batch(second))
-            error = error_of(answer.status, answer.content, rows.indices)
-            reasons = _bad_rows(error.problem.errors) if isinstance(error, InvalidInput) else {}
-            if not call.skip_bad or not reasons:
+            error = error_of(answer.status, answer.content, call.names, rows.indices)
+            reasons = _bad_rows(error.problem.errors) if call.skip_bad and isinstance(error, InvalidInput) else {}
+            if not reasons:
                 raise error
             rows = self._skip(rows, reasons)
         return []
@@ -205,17 +208,22 @@ class Exchange(Generic[R]):
                 raise self._late()
             try:
                 answer: Answer = yield Send(request, left)
-            except (httpx.ConnectError, httpx.ConnectTimeout, httpx.NetworkError, httpx.RemoteProtocolError) as lost:
-                if tries > self._limits.retries:
-                    raise Unreachable(f"No answer after {tries} tries: {lost or type(lost).__name__}.") from lost
+            except (httpx.NetworkError, httpx.RemoteProtocolError, httpx.ConnectTimeout) as lost:
                 pause = _pause(tries)
+                if tries > self._options.retries or pause >= self._deadline - self._clock():
+                    times = "once" if tries == 1 else f"{tries} times"
+                    raise Unreachable(
+                        f"No answer from {self._options.url}, tried {times}: {lost or type(lost).__name__}."
+                    ) from lost
             except httpx.TimeoutException as late:
                 raise self._late() from late
-            except httpx.TransportError as error:
-                raise Unreachable(f"The request could not be sent: {error}.") from error
+            except httpx.DecodingError as error:
+                raise BadAnswer(f"The answer cannot be decompressed: {error}.") from error
+            except httpx.RequestError as error:
+                raise Unreachable(f"No request can be sent to {self._options.url}: {error}.") from error
             else:
                 after = _retry_after(answer.headers) if answer.status in _TRY_AGAIN else None
-                if after is None or answer.status in self._call.final or tries > self._limits.retries:
+                if after is None or answer.status in self._call.final or tries > self._options.retries:
                     return answer
                 pause = max(after, _pause(tries))
                 if pause >= self._deadline - self._clock():
@@ -253,7 +261,7 @@ def _read(call: Call[R], answer: Answer) -> R:
     """A part of the result. Raises BadAnswer."""
     try:
         return call.read(answer)
-    except (ValueError, KeyError, TypeError, IndexError, OSError) as error:
+    except Exception as error:  # parsers raise many kinds of exceptions for what somebody else's server says
         kind = answer.headers.get("content-type", "without a type")
         raise BadAnswer(f"The answer is not one of vae-service: {answer.status}, {kind}.") from error
 

@@ -31,16 +31,15 @@ class Fault:
 
     @property
     def row(self) -> int | None:
-        """The index of the picture or latent that it is about, if it is about one."""
+        """The index in the pointer: of the picture or the latent that it is about, if it is about one."""
         parts = self.pointer.split("/")
-        about_rows = len(parts) >= 3 and parts[1] in ("images", "z", "dims") and parts[2].isdecimal()
-        return int(parts[2]) if about_rows else None
+        return int(parts[2]) if len(parts) > 2 and parts[2].isdecimal() else None
 
-    def rebased(self, rows: Sequence[int]) -> Fault:
-        """The same fault, its index in a request replaced by the index in the call."""
-        if self.row is None or self.row >= len(rows):
-            return self
+    def rebased(self, names: Sequence[str], rows: Sequence[int]) -> Fault:
+        """The same fault; if it is about a row of one of `names`, with its index in the call."""
         parts = self.pointer.split("/")
+        if self.row is None or parts[1] not in names or self.row >= len(rows):
+            return self
         return replace(self, pointer="/".join([*parts[:2], str(rows[self.row]), *parts[3:]]))
 
 
@@ -134,11 +133,11 @@ _KINDS: Final[Mapping[int, type[Refused]]] = {
 }
 
 
-def error_of(status: int, content: bytes, rows: Sequence[int] = ()) -> VaeError:
-    """The error for an answer that is no success. `rows` are the call's indices of what the request held."""
+def error_of(status: int, content: bytes, names: Sequence[str] = (), rows: Sequence[int] = ()) -> VaeError:
+    """The error for an answer that is no success. `rows` are the call's indices of what the request had in `names`."""
     try:
         document = json.loads(content)
-        faults = [Fault(fault["pointer"], fault["detail"]).rebased(rows) for fault in document.get("errors", ())]
+        faults = [Fault(fault["pointer"], fault["detail"]).rebased(names, rows) for fault in document.get("errors", ())]
         problem = Problem(
             status, document["title"], document["detail"], document["request_id"], document["type"], tuple(faults)
         )

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Self
@@ -12,9 +9,8 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import numpy.typing as npt
 
-from vae_client.conversation import Answer
 from vae_client.errors import NothingUsable
-from vae_client.pictures import Pixels, pixels_of
+from vae_client.pictures import Pixels
 
 Floats = npt.NDArray[np.float32]
 
@@ -211,63 +207,6 @@ class Health:
 
     ready: bool
     reason: str
-
-
-def document_of(answer: Answer) -> Any:
-    """The JSON of an answer. Raises ValueError."""
-    return json.loads(answer.content)
-
-
-def array_of(answer: Answer) -> npt.NDArray[Any]:
-    """The array of an answer in NumPy's format. Raises ValueError."""
-    array = np.load(io.BytesIO(answer.content), allow_pickle=False)
-    if not isinstance(array, np.ndarray):
-        raise ValueError("Not one array.")
-    return array
-
-
-def floats_of(values: Any) -> Floats:
-    """Numbers of JSON as float32. Those of the service were float32, and are so again, bit for bit."""
-    return np.array(values, np.float32)
-
-
-def images_of(texts: Sequence[str]) -> Pixels:
-    """Base64 PNGs of one size: uint8 [N, h, w] or [N, h, w, 3]. Raises ValueError and OSError."""
-    return np.stack([pixels_of(base64.b64decode(text, validate=True)) for text in texts])
-
-
-def seen(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields `preview` and `found` of a JSON answer, where it has a preview."""
-    if "preview" not in document:
-        return {}
-    preview = images_of(document["preview"])
-    places = document.get("found") or [None] * len(preview)
-    found = [place and Found(tuple(place["box"]), place["confidence"]) for place in places]
-    return {"preview": preview, "found": found}
-
-
-def models_of(answer: Answer) -> Models:
-    """The answer to `/models`."""
-    document = document_of(answer)
-    models = tuple(
-        ModelInfo(
-            id=model["id"],
-            name=model["name"],
-            version=model["version"],
-            dataset=model["dataset"],
-            image_shape=tuple(model["image_shape"]),
-            latent_dim=model["latent_dim"],
-            priors=tuple(model["priors"]),
-            labels=tuple(model["labels"]),
-            label_names=tuple(model["label_names"]),
-            metrics=model["metrics"],
-            provider=model["provider"],
-            card=model["card"],
-            document=model,
-        )
-        for model in document["models"]
-    )
-    return Models(default=document["default"], models=models, refused=document["refused"])
 
 
 def _joined(values: list[Any]) -> Any:
