@@ -15,7 +15,6 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from itertools import count
 from typing import Any, Final, Generic, TypeVar
 
 import httpx
@@ -145,12 +144,13 @@ class Exchange(Generic[R]):
         self._seconds = options.timeout if call.timeout is None else call.timeout
         self._deadline = clock() + self._seconds
         self._model = call.model
+        self._pinned = False
         self._skipped = dict[int, str]()
         self.batches = list(_batches(call, options.batch_size))
 
     def pin(self) -> Conversation[None]:
         """Have all batches use one version of the model, though a new one may come between two of them."""
-        name = self._call.model
+        name, self._pinned = self._call.model, True
         if name is not None and "@" in name:
             return
         answer = yield from self._exchange(Request("GET", "/models", {"view": "short"}))
@@ -178,6 +178,8 @@ class Exchange(Generic[R]):
                 self._advance(len(rows.indices) - (call.overlap if rows.start else 0))
                 return [part]
             if answer.status == 413 and len(rows.indices) > 1 + call.overlap:
+                if not self._pinned:
+                    yield from self.pin()
                 first, second = rows.halves(call.overlap)
                 return (yield from self.batch(first)) + (yield from self.batch(second))
             error = error_of(answer.status, answer.content, call.names, rows.indices)
@@ -202,7 +204,9 @@ class Exchange(Generic[R]):
 
     def _exchange(self, request: Request) -> Conversation[Answer]:
         """Send a request until it is answered: again after a lost connection, or when the service says when to."""
-        for tries in count(1):
+        tries = 0
+        while True:
+            tries += 1
             left = self._deadline - self._clock()
             if left <= 0:
                 raise self._late()
@@ -229,7 +233,6 @@ class Exchange(Generic[R]):
                 if pause >= self._deadline - self._clock():
                     return answer
             yield Wait(pause)
-        raise AssertionError  # count() never ends
 
     def _late(self) -> DeadlineExceeded:
         return DeadlineExceeded(f"There was no answer within {self._seconds:g} s.")

@@ -44,7 +44,7 @@ def write_table(output: str, columns: Mapping[str, Any], main: str | Sequence[st
 
 
 def write_pictures(output: str, images: Pixels, names: Sequence[str] = (), columns: int | None = None) -> None:
-    """Write images: one picture, all of them in a grid of so many columns; an array; or a folder with a PNG of each, by these names.
+    """Write images: a grid of so many columns, an array, or a folder with a PNG of each, by these names.
 
     Raises OSError.
     """
