@@ -60,7 +60,7 @@ test-containers: .venv/dev.stamp ## Build the image, start it with compose, run 
 	$(RUN) -m pytest tests/containers
 
 clean: ## Remove .venv and all caches; runs/ and models/ stay
-	rm -rf .venv *.egg-info client/*.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf .venv *.egg-info client/*.egg-info client/build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/bin/python:

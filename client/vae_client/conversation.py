@@ -213,8 +213,10 @@ class Exchange(Generic[R]):
             try:
                 answer: Answer = yield Send(request, left)
             except (httpx.NetworkError, httpx.RemoteProtocolError, httpx.ConnectTimeout) as lost:
-                pause = _pause(tries)
-                if tries > self._options.retries or pause >= self._deadline - self._clock():
+                pause, left = _pause(tries), self._deadline - self._clock()
+                if left <= 0 and isinstance(lost, httpx.TimeoutException):
+                    raise self._late() from lost
+                if tries > self._options.retries or pause >= left:
                     times = "once" if tries == 1 else f"{tries} times"
                     raise Unreachable(
                         f"No answer from {self._options.url}, tried {times}: {lost or type(lost).__name__}."

@@ -14,11 +14,14 @@ import pytest
 from harness.paths import ROOT
 
 
+LEFT_OVERS = shutil.ignore_patterns("__pycache__", "build", "*.egg-info")
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """From a copy of the distribution; pip leaves its build folder beside it."""
     folder = tmp_path_factory.mktemp("wheel")
-    source = shutil.copytree(ROOT / "client", folder / "client", ignore=shutil.ignore_patterns("__pycache__"))
+    source = shutil.copytree(ROOT / "client", folder / "client", ignore=LEFT_OVERS)
     pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check"]
     offline = ["--no-deps", "--no-build-isolation", "--no-index"]
     subprocess.run([*pip, *offline, "--wheel-dir", folder, source], check=True)
