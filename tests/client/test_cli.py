@@ -244,9 +244,11 @@ class TestStatuses:
         self, vae: Vae, faulty: FaultyServer, monkeypatch: pytest.MonkeyPatch, fault: str, status: int
     ) -> None:
         monkeypatch.setattr(conversation, "FIRST_PAUSE", 0.0)
-        faulty.faults = [fault] * 5
-        ran = vae("sample", "--url", faulty.url, *(["--timeout", "0.2"] if fault == faults.HANG else []))
-        assert (ran.status, ran.out) == (status, b"")
+        timeout = ["--timeout", "0.2"] if fault == faults.HANG else []
+        for command in (["sample"], ["encode", "some/a.png"]):
+            faulty.faults = [fault] * 5
+            ran = vae(*command, "--url", faulty.url, *timeout)
+            assert (ran.status, ran.out) == (status, b"")
 
     def test_a_reader_that_has_gone_is_no_traceback(self, vae: Vae, monkeypatch: pytest.MonkeyPatch) -> None:
         def gone(*_: object) -> None:

@@ -127,8 +127,9 @@ def test_one_bad_batch_ends_the_call(ask: Ask, faulty: FaultyServer) -> None:
     assert len(faulty.bodies) <= 3
 
 
-def test_all_batches_ask_for_the_same_version(ask: Ask, faulty: FaultyServer) -> None:
-    result = ask("sample", 6, model="mnist-mlp", client={"batch_size": 2})
+@pytest.mark.parametrize("model", ["mnist-mlp", None])
+def test_all_batches_ask_for_the_same_version(ask: Ask, faulty: FaultyServer, model: str | None) -> None:
+    result = ask("sample", 6, model=model, client={"batch_size": 2})
     assert result.model == "mnist-mlp@2"
     assert all(b'"model": "mnist-mlp@2"' in body for body in faulty.bodies[1:])
 

@@ -13,7 +13,6 @@ import pytest
 
 from harness.paths import ROOT
 
-
 LEFT_OVERS = shutil.ignore_patterns("__pycache__", "build", "*.egg-info")
 
 

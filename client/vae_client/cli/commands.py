@@ -175,7 +175,8 @@ def _call(
             _name_bad(items, error.skipped)
             raise
         except (InvalidInput, OSError) as error:
-            raise _named(error, items) from error
+            _name(error, items)
+            raise
 
 
 def _walk(
@@ -184,7 +185,8 @@ def _walk(
     try:
         return getattr(client, verb)(**said)
     except (InvalidInput, OSError) as error:
-        raise _named(error, items) from error
+        _name(error, items)
+        raise
 
 
 def _points(options: argparse.Namespace) -> tuple[list[Item], dict[str, Any]]:
@@ -198,13 +200,16 @@ def _points(options: argparse.Namespace) -> tuple[list[Item], dict[str, Any]]:
     return items, {**said, "pictures" if options.command == "interpolate" else "picture": [i.picture for i in items]}
 
 
-def _named(error: InvalidInput | OSError, items: Sequence[Item]) -> Exception:
-    """The error, if it is about a picture, as one that names this picture's file."""
+def _name(error: InvalidInput | OSError, items: Sequence[Item]) -> None:
+    """Raise UnreadableInput with the names of the pictures that the error is about, if it is about pictures alone."""
     if isinstance(error, OSError):
-        return UnreadableInput(f"{error.filename}: {error.strerror}") if error.filename else error
+        if error.filename:
+            raise UnreadableInput(f"{error.filename}: {error.strerror}") from error
+        return
     faults = {fault.row: fault.detail for fault in error.problem.errors if fault.pointer.startswith("/images/")}
     sentences = [f"{items[row].name}: {reason}" for row, reason in faults.items() if row is not None]
-    return UnreadableInput("\nvae: ".join(sentences)) if len(sentences) == len(error.problem.errors) > 0 else error
+    if len(sentences) == len(error.problem.errors) > 0:
+        raise UnreadableInput("\nvae: ".join(sentences)) from error
 
 
 def _kept(items: Sequence[Item], result: OfPictures) -> tuple[list[str], int]:
