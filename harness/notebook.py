@@ -37,6 +37,7 @@ def run(notebook: Path, output: Path) -> None:
             kernel_name="python3",
             resources={"metadata": {"path": str(ROOT)}},
             record_timing=False,
+            coalesce_streams=True,
             timeout=None,
         )
         client.execute()
