@@ -3,9 +3,10 @@ PYTHON ?= python3.11
 RUN := .venv/bin/python
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 RECIPE ?= mnist-mlp
+NOTEBOOK ?= client/tour.ipynb
 DATA := $(if $(DATA_DIR),--data-dir $(DATA_DIR))
 
-.PHONY: help serve gpu test browser check soak train export bench openapi test-containers clean
+.PHONY: help serve gpu test browser check soak train export bench openapi notebook test-containers clean
 .DEFAULT_GOAL := help
 
 help: ## Say what can be made
@@ -52,11 +53,14 @@ openapi: .venv/serve.stamp ## Write docs/openapi.json anew, after a change of th
 	$(RUN) -c "import json; from service import app, settings; \
 	print(json.dumps(app.create_app(settings.Settings()).openapi(), indent=2))" > docs/openapi.json
 
+notebook: .venv/dev.stamp ## Run client/tour.ipynb with a service of its own; it is written to NOTEBOOK, by default in its place
+	$(RUN) -m harness.notebook client/tour.ipynb $(NOTEBOOK)
+
 test-containers: .venv/dev.stamp ## Build the image, start it with compose, run the README's curl lines against it
 	$(RUN) -m pytest tests/containers
 
 clean: ## Remove .venv and all caches; runs/ and models/ stay
-	rm -rf .venv *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf .venv *.egg-info client/*.egg-info client/build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/bin/python:
@@ -67,7 +71,7 @@ clean: ## Remove .venv and all caches; runs/ and models/ stay
 	$(PIP) --editable .
 	@touch $@
 
-.venv/dev.stamp: pyproject.toml constraints.txt | .venv/bin/python
+.venv/dev.stamp: pyproject.toml client/pyproject.toml constraints.txt | .venv/bin/python
 	@echo "Installing what training and the tests need into .venv (once) ..."
-	$(PIP) --editable '.[training,test,bench,tracing]'
+	$(PIP) --editable '.[training,test,bench,tracing]' --editable ./client
 	@touch .venv/serve.stamp $@

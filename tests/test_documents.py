@@ -17,13 +17,14 @@ DOCUMENTS = [
     ROOT / "README.md",
     ROOT / "CHANGELOG.md",
     ROOT / "bench" / "README.md",
+    ROOT / "client" / "README.md",
     *sorted((ROOT / "docs").glob("*.md")),
 ]
 
 # Where a path in a document may begin, and first parts of what only looks like one.
-ROOMS = [ROOT, ROOT / "service", ROOT / "service" / "inference", ROOT / "training", ROOT / "tests"]
+ROOMS = [ROOT, *(ROOT / room for room in ("service", "service/inference", "training", "tests", "client"))]
 
-OTHERS = {"runs", "onnx", "image", "application"}
+OTHERS = {"runs", "onnx", "image", "application", "photos", "reconstructions"}
 
 CODE = re.compile(r"```.*?```|`[^`\n]+`", re.DOTALL)
 
@@ -87,7 +88,7 @@ def test_each_setting_exists(document: Path) -> None:
     if document.name == "CHANGELOG.md":  # which names those that are gone, too
         return
     names = {name.lower() for name in re.findall(r"VAE_([A-Z_]*[A-Z])", document.read_text())}
-    assert names <= Settings.model_fields.keys()
+    assert names <= Settings.model_fields.keys() | ({"url", "api_key"} if document.parent.name == "client" else set())
 
 
 @documents
@@ -102,6 +103,6 @@ def test_each_command_exists(document: Path) -> None:
 @documents
 def test_each_metric_exists(document: Path) -> None:
     suffix = r"(?:_total|_bucket|_count|_sum|_info)?"
-    known = re.compile("|".join(f"{family.name}{suffix}" for family in FAMILIES) + "|vae_build_info")
+    known = re.compile("|".join(f"{family.name}{suffix}" for family in FAMILIES) + "|vae_build_info|vae_client")
     names = set(re.findall(r"\bvae_[a-z_]+[a-z]", code_of(document)))
     assert [name for name in sorted(names) if not known.fullmatch(name)] == []

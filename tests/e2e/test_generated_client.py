@@ -22,10 +22,10 @@ CONFIG = {"content_type_overrides": {"image/png": "application/octet-stream"}, "
 
 
 def generate(document_url: str, folder: Path) -> None:
-    """Write the package `vae_client` into the folder. Warnings of Python are errors."""
+    """Write the package `generated_client` into the folder. Warnings of Python are errors."""
     config = folder / "config.json"
     config.write_text(json.dumps(CONFIG))
-    options = ["--meta", "none", "--config", str(config), "--output-path", str(folder / "vae_client")]
+    options = ["--meta", "none", "--config", str(config), "--output-path", str(folder / "generated_client")]
     command = [
         sys.executable,
         "-W",
@@ -45,7 +45,7 @@ def test_a_generated_client_gets_the_right_latents(serve: Callable[..., Server],
     (tmp_path / "keys").write_text("sesame\n")
     server = serve(api_keys_file=tmp_path / "keys")
     generate(f"{server.url}/openapi.json", tmp_path)
-    script = Path(__file__).with_name("generated_client.py")
+    script = Path(__file__).with_name("use_generated_client.py")
     used = subprocess.run(
         [sys.executable, "-W", "error", script, server.url, "sesame"],
         env=os.environ | {"PYTHONPATH": str(tmp_path)},

@@ -1,6 +1,6 @@
-"""Use a generated client: `python generated_client.py URL KEY` prints what it got, as JSON.
+"""Use a generated client: `python use_generated_client.py URL KEY` prints what it got, as JSON.
 
-The client is the package `vae_client`. A test generates it and puts it on the path; it is used as it was generated.
+The client is the package `generated_client`. A test generates it and puts it on the path. It is used as it is.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from vae_client import AuthenticatedClient, Client
-from vae_client.api.models import get_model, get_model_file, list_models
-from vae_client.api.openai import create_embeddings, get_openai_model, list_openai_models
-from vae_client.api.probes import livez, metrics, readyz
-from vae_client.api.verbs import decode, encode, interpolate, reconstruct, sample, score, traverse
-from vae_client.models import (
+from generated_client import AuthenticatedClient, Client
+from generated_client.api.models import get_model, get_model_file, list_models
+from generated_client.api.openai import create_embeddings, get_openai_model, list_openai_models
+from generated_client.api.probes import livez, metrics, readyz
+from generated_client.api.verbs import decode, encode, interpolate, reconstruct, sample, score, traverse
+from generated_client.models import (
     DecodeRequest,
     EmbeddingsRequest,
     ImageForm,
@@ -34,7 +34,7 @@ from vae_client.models import (
     ScoreRequest,
     TraverseRequest,
 )
-from vae_client.types import UNSET, File
+from generated_client.types import UNSET, File
 
 PNG = Path(__file__).parents[1] / "data" / "digit.png"
 

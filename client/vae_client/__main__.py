@@ -1,0 +1,5 @@
+"""`python -m vae_client` is `vae`."""
+
+from vae_client.cli.main import run
+
+run()
