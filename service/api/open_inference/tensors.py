@@ -46,6 +46,11 @@ class Tensor:
         """The bytes of what one step along the first side has; 0 for BYTES, where they differ."""
         return 0 if self.datatype == "BYTES" else _DTYPES[self.datatype].itemsize * math.prod(self.shape[1:])
 
+    @property
+    def is_copied(self) -> bool:
+        """Whether its elements are copied out of a body: those of BYTES, and numbers whose address may be odd."""
+        return self.datatype != "UINT8"
+
     def document(self) -> dict[str, object]:
         """The tensor in a model's metadata."""
         return {"name": self.name, "datatype": self.datatype, "shape": list(self.shape)}
