@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,17 +19,12 @@ from tritonclient.utils import InferenceServerException
 
 from harness.digits import digits, encoded
 from harness.paths import MODELS
-from harness.servers import Server, running
+from harness.servers import Server
 from service.inference.bundle import read_bundle
 from service.inference.engine import Engine
+from tests.e2e.conftest import KEY
 
 ENCODER = "mnist-mlp.encoder"
-
-
-@pytest.fixture(scope="module", params=[1, 2], ids=["one worker", "two workers"])
-def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with running(tmp_path_factory.mktemp("triton") / "log", workers=request.param) as server:
-        yield server
 
 
 @pytest.fixture(scope="module")
@@ -275,15 +269,13 @@ class TestRefusals:
             client.infer(ENCODER, [image_input(np.zeros((1025, 28, 28), np.uint8))])
         assert refused.value.status() == "413"
 
-    def test_without_a_key(self, serve: Callable[..., Server], tmp_path: Path) -> None:
-        (tmp_path / "keys").write_text("sesame\n")
-        server = serve(api_keys_file=tmp_path / "keys")
-        with connected(server) as client:
+    def test_without_a_key(self, locked_server: Server) -> None:
+        with connected(locked_server) as client:
             assert client.is_server_ready()
             with pytest.raises(InferenceServerException, match="An API key is needed") as refused:
                 client.infer(ENCODER, [image_input(digits()[:1])])
             assert refused.value.status() == "401"
-            headers = {"Authorization": "Bearer sesame"}
+            headers = {"Authorization": f"Bearer {KEY}"}
             assert client.infer(ENCODER, [image_input(digits()[:1])], headers=headers).as_numpy("mu").shape == (1, 20)
 
 
