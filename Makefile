@@ -5,7 +5,7 @@ PIP := $(RUN) -m pip install --quiet --disable-pip-version-check --constraint co
 RECIPE ?= mnist-mlp
 DATA := $(if $(DATA_DIR),--data-dir $(DATA_DIR))
 
-.PHONY: help serve gpu test browser check soak train export bench openapi test-containers clean
+.PHONY: help serve gpu test browser check soak train export bench openapi test-kserve test-containers clean
 .DEFAULT_GOAL := help
 
 help: ## Say what can be made
@@ -52,12 +52,20 @@ openapi: .venv/serve.stamp ## Write docs/openapi.json anew, after a change of th
 	$(RUN) -c "import json; from service import app, settings; \
 	print(json.dumps(app.create_app(settings.Settings()).openapi(), indent=2))" > docs/openapi.json
 
+test-kserve: .venv/dev.stamp .kserve/made.stamp ## Run KServe's own client against the service; it has an environment of its own (260 MB)
+	REQUIRE_KSERVE=1 $(RUN) -m pytest tests/e2e/test_kserve.py
+
 test-containers: .venv/dev.stamp ## Build the image, start it with compose, run the README's curl lines against it
 	$(RUN) -m pytest tests/containers
 
-clean: ## Remove .venv and all caches; runs/ and models/ stay
-	rm -rf .venv *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+clean: ## Remove .venv, .kserve and all caches; runs/ and models/ stay
+	rm -rf .venv .kserve *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.kserve/made.stamp: tests/e2e/kserve-requirements.txt
+	$(PYTHON) -m venv --clear .kserve
+	.kserve/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement $<
+	@touch $@
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
