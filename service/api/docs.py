@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from fastapi import APIRouter
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
@@ -44,7 +45,7 @@ class PageFile:
     digest: str
     compressed: bool
 
-    def response(self, headers: Mapping[str, str]) -> Response:
+    def response(self, headers: Headers) -> Response:
         """The answer to a request with these headers: 200, or 304 when the client has the file already."""
         as_gzip = self.compressed and takes_gzip(headers.get("accept-encoding", ""))
         tag = f'"{self.digest}-gzip"' if as_gzip else f'"{self.digest}"'

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from typing import Final
 
+from starlette.datastructures import Headers
 from starlette.responses import Response
 
 # A cache may keep the answer, and asks each time whether it is still the content of its URL.
 _REVALIDATE: Final = "no-cache"
 
 
-def has(headers: Mapping[str, str], tag: str) -> bool:
+def has(headers: Headers, tag: str) -> bool:
     """Whether the If-None-Match of a request's headers names this tag. Weak tags count as strong, and * names any."""
-    tags = {each.strip().removeprefix("W/") for each in headers.get("if-none-match", "").split(",")}
+    lines = ",".join(headers.getlist("if-none-match"))  # several are one list (RFC 9110, section 5.3)
+    tags = {each.strip().removeprefix("W/") for each in lines.split(",")}
     return tag in tags or "*" in tags
 
 
@@ -23,7 +24,7 @@ def headers_of(tag: str) -> dict[str, str]:
     return {"etag": tag, "cache-control": _REVALIDATE}
 
 
-def json_response(headers: Mapping[str, str], content: str) -> Response:
+def json_response(headers: Headers, content: str) -> Response:
     """JSON for a request with these headers: 200, or 304 when the client has it already."""
     data = content.encode()
     tag = f'"{hashlib.sha256(data).hexdigest()[:32]}"'

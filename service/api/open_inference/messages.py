@@ -49,7 +49,7 @@ _INPUT: Final[Path] = ("inputs", 0)
 # Up to this size what a request's JSON says is kept, for the next request with the same: at most a few megabytes.
 _KNOWN_BYTES: Final = 512
 
-# A value of an input in JSON, in the lists that it is flattened into and in an array.
+# A value of an input in JSON, in the two lists that it is flattened into and in an array.
 _FLATTENED_BYTES: Final = 24
 
 

@@ -10,7 +10,7 @@ import math
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -85,13 +85,16 @@ def from_bytes(tensor: Tensor, shape: Sequence[int], data: memoryview, path: Pat
 
 def from_json(tensor: Tensor, shape: Sequence[int], data: list[Any], path: Path) -> Elements:
     """The elements in a list, flat or nested; as in Triton, only their order counts. Raises InvalidInput."""
+    count = math.prod(shape)
     try:
         for _ in shape[1:]:
             if data and isinstance(data[0], list):
-                data = list(chain.from_iterable(data))
+                data = list(islice(chain.from_iterable(data), count + 1))  # memory is reserved for no more
     except TypeError as error:
         raise _fault(path, "Lists and other values side by side.", "data") from error
-    if len(data) != math.prod(shape):
+    if len(data) > count:
+        raise _fault(path, f"More values than the shape {list(shape)} has.", "data")
+    if len(data) < count:
         raise _fault(path, f"{len(data)} values do not fill the shape {list(shape)}.", "data")
     types = set(map(type, data))
     if tensor.datatype == "BYTES":

@@ -50,6 +50,8 @@ def holding(*data: Any) -> dict[str, Any]:
         ("encoder", {"inputs": [shaped(0, 28, 28)]}, "/inputs/0/shape: At least one is needed."),
         ("encoder", {"inputs": [shaped(2, 28, 28)]}, "/inputs/0/data: 784 values do not fill the shape"),
         ("encoder", {"inputs": [holding(*[0] * 783)]}, "/inputs/0/data: 783 values do not fill the shape"),
+        ("encoder", {"inputs": [holding(*[0] * 785)]}, "/inputs/0/data: More values than the shape [1, 28, 28] has."),
+        ("encoder", {"inputs": [holding([[0] * 784] * 28)]}, "/inputs/0/data: More values than the shape"),
         ("encoder", {"inputs": [holding(*[0] * 783, 256)]}, "/inputs/0/data: Not all values are in the range of UINT8"),
         ("encoder", {"inputs": [holding(*[0] * 783, -1)]}, "/inputs/0/data: Not all values are in the range of UINT8"),
         ("encoder", {"inputs": [holding(*[0] * 783, 10**30)]}, "/inputs/0/data"),
