@@ -58,13 +58,16 @@ class _Message(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True, protected_namespaces=())
 
 
+_Parameters = Annotated[dict[str, Any], Field(default_factory=dict)]  # pydantic copies a default that is an object
+
+
 class InputTensor(_Message):
     """An input of a request: `data`, or bytes after the JSON, whose number is in the parameters."""
 
     name: str
     shape: Annotated[list[int], FailFast(), Field(max_length=_MOST_TENSORS)]
     datatype: str
-    parameters: dict[str, Any] = {}
+    parameters: _Parameters
     data: list[Any] | None = None
 
 
@@ -72,14 +75,14 @@ class OutputTensor(_Message):
     """An output that a request asks for."""
 
     name: str
-    parameters: dict[str, Any] = {}
+    parameters: _Parameters
 
 
 class InferenceRequest(_Message):
     """The JSON of a request."""
 
     id: str | None = None
-    parameters: dict[str, Any] = {}
+    parameters: _Parameters
     inputs: list[InputTensor] = Field(min_length=1, max_length=_MOST_TENSORS)
     outputs: list[OutputTensor] | None = Field(None, max_length=_MOST_TENSORS)
 
