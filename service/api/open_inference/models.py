@@ -60,12 +60,12 @@ def _numbers(*names: str) -> tuple[Tensor, ...]:
 
 
 # Fields of the verbs' forms that are no parameters: the path names the model, `n` is an input, and a preview is JSON.
-_NO_PARAMETERS: Final = frozenset({"model", "n", "preview"})
+_NO_PARAMETERS: Final = frozenset({"model", COUNT, "preview"})
 
 
 def _parameters(form: type[BaseModel]) -> dict[str, str]:
     """The parameters of a verb, by the form that it takes elsewhere, with their descriptions."""
-    return {name: field.description or "" for name, field in form.model_fields.items() if name not in _NO_PARAMETERS}
+    return {name: each.description or "" for name, each in form.model_fields.items() if name not in _NO_PARAMETERS}
 
 
 _FILES: Final = Tensor(PICTURES, "BYTES", (-1,))

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from service.api.context import RequestContext
 from service.api.open_inference.models import COUNT, MSE, SCORES, ServedModel
-from service.api.open_inference.tensors import Array, Elements
+from service.api.open_inference.tensors import Array, Elements, Path
 from service.api.requests import SMALL_BYTES, ImageForm, refusal
 from service.api.schemas import ImageOptions, PictureOptions, SampleRequest, ScoreOptions
 from service.api.state import AppState
@@ -29,8 +29,6 @@ Schema = TypeVar("Schema", bound=BaseModel)
 
 # What the verbs call what is the input here. All else that they have is among the parameters.
 _INPUTS: Final = frozenset({"images", "z", COUNT})
-
-Path = tuple[str | int, ...]
 
 
 @dataclass(slots=True)
