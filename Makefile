@@ -6,7 +6,7 @@ RECIPE ?= mnist-mlp
 NOTEBOOK ?= client/tour.ipynb
 DATA := $(if $(DATA_DIR),--data-dir $(DATA_DIR))
 
-.PHONY: help serve gpu test browser check soak train export bench openapi notebook test-containers clean
+.PHONY: help serve gpu test browser check soak train export bench openapi notebook test-kserve test-containers clean
 .DEFAULT_GOAL := help
 
 help: ## Say what can be made
@@ -56,12 +56,20 @@ openapi: .venv/serve.stamp ## Write docs/openapi.json anew, after a change of th
 notebook: .venv/dev.stamp ## Run client/tour.ipynb with a service of its own; it is written to NOTEBOOK, by default in its place
 	$(RUN) -m harness.notebook client/tour.ipynb $(NOTEBOOK)
 
+test-kserve: .venv/dev.stamp .kserve/made.stamp ## Run KServe's own client against the service; it has an environment of its own (260 MB)
+	REQUIRE_KSERVE=1 $(RUN) -m pytest tests/e2e/test_kserve.py
+
 test-containers: .venv/dev.stamp ## Build the image, start it with compose, run the README's curl lines against it
 	$(RUN) -m pytest tests/containers
 
-clean: ## Remove .venv and all caches; runs/ and models/ stay
-	rm -rf .venv *.egg-info client/*.egg-info client/build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+clean: ## Remove .venv, .kserve and all caches; runs/ and models/ stay
+	rm -rf .venv .kserve *.egg-info client/*.egg-info client/build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.kserve/made.stamp: tests/e2e/kserve-requirements.txt
+	$(PYTHON) -m venv --clear .kserve
+	.kserve/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement $<
+	@touch $@
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

@@ -22,7 +22,7 @@ import uvloop
 from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from bench.stages import AGAIN, TOGETHER, Exchange
+from bench.stages import AGAIN, ENCODE, TOGETHER, Exchange
 from harness.paths import MODELS
 from service.api import requests
 from service.api.answers import Answer
@@ -111,9 +111,7 @@ async def measure() -> dict[str, list[float]]:
     app: FastAPI = create_app(Settings(models_dir=MODELS))
     found: dict[str, list[float]] = {name: [] for name in ROWS}
     async with app.router.lifespan_context(app) as state:
-        exchanges = {
-            name: Exchange(app, dict(state or {}), "/encode", protocol) for name, (protocol, _) in ROWS.items()
-        }
+        exchanges = {name: Exchange(app, dict(state or {}), ENCODE, protocol) for name, (protocol, _) in ROWS.items()}
         end = time.perf_counter() + SECONDS
         while time.perf_counter() < end:
             for name, (_, patched) in ROWS.items():

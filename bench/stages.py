@@ -23,6 +23,8 @@ from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from bench.serving import traffic
+from bench.serving.traffic import Request
 from harness.paths import DIGIT, MODELS
 from service.api.answers import images_answer, latents_answer
 from service.api.request_head import JSON, RequestOptions
@@ -43,6 +45,13 @@ SECONDS: Final = 15  # long enough for some rounds that no other process disturb
 PICTURE: Final = DIGIT.read_bytes()
 TEXT: Final = base64.b64encode(PICTURE).decode()
 BODY: Final = orjson.dumps({"images": [TEXT]})
+ENCODE: Final = Request("/encode", BODY)
+REQUESTS: Final = {
+    "/encode": ENCODE,
+    "/reconstruct": Request("/reconstruct", BODY),
+    "/encode, npy to npy": traffic.SINGLE["/encode npy to npy"],
+    "/v2/models/mnist-mlp.encoder/infer, binary": traffic.graph_request(binary=True),
+}
 
 
 def main() -> None:
@@ -58,9 +67,9 @@ async def measure() -> dict[str, list[float]]:
     stages = works()
     app = create_app(Settings(models_dir=MODELS))
     async with app.router.lifespan_context(app) as state:
-        exchanges = {path: Exchange(app, dict(state or {}), path) for path in ("/encode", "/reconstruct")}
+        exchanges = {name: Exchange(app, dict(state or {}), request) for name, request in REQUESTS.items()}
         found: dict[str, list[float]] = {name: [] for name in stages}
-        found |= {f"**{path}, the whole exchange**": [] for path in exchanges}
+        found |= {f"**{name}, the whole exchange**": [] for name in exchanges}
         end = time.perf_counter() + SECONDS
         while time.perf_counter() < end:
             for name, (work, images) in stages.items():
@@ -68,12 +77,12 @@ async def measure() -> dict[str, list[float]]:
                 for _ in range(AGAIN):
                     work()
                 found[name].append((time.perf_counter() - began) / AGAIN / images * 1e6)
-            for path, exchange in exchanges.items():
+            for name, exchange in exchanges.items():
                 began = time.perf_counter()
                 for _ in range(AGAIN):
                     await exchange.once()
                 each = (time.perf_counter() - began) / AGAIN / TOGETHER * 1e6
-                found[f"**{path}, the whole exchange**"].append(each)
+                found[f"**{name}, the whole exchange**"].append(each)
     return found
 
 
@@ -105,10 +114,9 @@ class Exchange:
     """A request on each of 32 connections, and their answers."""
 
     def __init__(
-        self, app: FastAPI, lifespan: dict[str, Any], path: str, protocol: type[HttpToolsProtocol] = Protocol
+        self, app: FastAPI, lifespan: dict[str, Any], request: Request, protocol: type[HttpToolsProtocol] = Protocol
     ) -> None:
-        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {JSON}\r\nContent-Length: {len(BODY)}\r\n\r\n"
-        self._data = head.encode() + BODY
+        self._data = request.head(8000) + request.body
         state = ServerState()
         state.default_headers = [(b"date", b"Sun, 22 Nov 2026 12:00:00 GMT")]
         config = uvicorn.Config(app, lifespan="off", log_config=None, access_log=False, proxy_headers=False)

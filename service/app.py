@@ -22,6 +22,7 @@ from service.api.dispatch import verb_of
 from service.api.keys import Keys, check_file
 from service.api.middleware import ApiKeyMiddleware, CompressionMiddleware, RequestIdMiddleware
 from service.api.open_inference import routes as open_inference_routes
+from service.api.open_inference.statistics import Statistics
 from service.api.state import AppState
 from service.cpus import available_cpus
 from service.inference import models_folder, watcher
@@ -65,15 +66,16 @@ def check(settings: Settings) -> None:
 def create_app(settings: Settings, directory: Path | None = None, log_writer: LogWriter | None = None) -> FastAPI:
     """Open, verify and warm up the models, and build the application that serves them.
 
-    `directory` is where several workers share their metrics. `log_writer` writes the log; without one, requests are not
-    logged. The models are opened here and not when the server starts, so that every problem is one exception, raised
-    before connections are accepted. Raises CannotStart when the models folder or the file of API keys lacks what the
-    settings name, BundleRefused when the default model cannot be served, ProviderUnavailable, TracingUnavailable, and
-    OSError when there is no space in `directory`.
+    `directory` is where several workers share their metrics and statistics. `log_writer` writes the log; without one,
+    requests are not logged. The models are opened here and not when the server starts, so that every problem is one
+    exception, raised before connections are accepted. Raises CannotStart when the models folder or the file of API keys
+    lacks what the settings name, BundleRefused when the default model cannot be served, ProviderUnavailable,
+    TracingUnavailable, and OSError when there is no space in `directory`.
     """
     limits.give_memory_back()
     keys = Keys(settings.api_keys_file)
     metrics = Metrics(directory, agree_seconds=max(5.0, 5 * settings.watch_seconds))
+    statistics = Statistics(directory)
     threads = settings.threads or available_cpus()
     registry_options = RegistryOptions(settings.provider, threads, settings.batch, settings.models, metrics.batch)
     registry = open_registry(settings.models_dir, default=settings.default_model, options=registry_options)
@@ -116,7 +118,7 @@ def create_app(settings: Settings, directory: Path | None = None, log_writer: Lo
         # Few threads: decoding one picture may take a hundred megabytes of memory.
         codec = ThreadPoolExecutor(min(4, available_cpus()), "codec")
         with lifecycle.drain_on_signals(health.drain, settings.drain_pause_seconds):
-            state = AppState(settings, registry, admission, keys, codec, health, metrics, observer)
+            state = AppState(settings, registry, admission, keys, codec, health, metrics, observer, statistics)
             yield {"app_state": state}
         for companion in companions:
             companion.cancel()

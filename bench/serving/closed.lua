@@ -1,10 +1,14 @@
 -- wrk's side of closed.py: one POST again and again, and the result as a line of JSON.
---   wrk ... -s closed.lua URL -- CONTENT_TYPE ACCEPT BODY_FILE
--- With "lines" after it, each line of BODY_FILE is the body of a POST of its own, and they take turns.
+--   wrk ... -s closed.lua URL -- CONTENT_TYPE ACCEPT BODY_FILE FORM [NAME VALUE]...
+-- If FORM is "lines", each line of BODY_FILE is the body of a POST of its own, and they take turns. Names and values are
+-- those of more headers.
 function init(args)
   wrk.method = "POST"
   wrk.headers["Content-Type"] = args[1]
   wrk.headers["Accept"] = args[2]
+  for index = 5, #args, 2 do
+    wrk.headers[args[index]] = args[index + 1]
+  end
   if args[4] == "lines" then
     local requests, sent = {}, 0
     for line in io.lines(args[3]) do

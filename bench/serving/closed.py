@@ -59,7 +59,8 @@ def closed(
     target = f"http://127.0.0.1:{server.port}{request.path}"
     command = [wrk(), "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s", "-s", str(SCRIPT), target, "--"]
     command += [request.content_type, request.accept]
-    command += [_body_file(b"\n".join(request.others)), "lines"] if request.others else [_body_file(request.body)]
+    command += [_body_file(b"\n".join(request.others)), "lines"] if request.others else [_body_file(request.body), ""]
+    command += [part for header in request.headers for part in header]
     used, children, busy, began = server.cpu_seconds(), _children_cpu_seconds(), _busy_seconds(), time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:

@@ -118,7 +118,10 @@ def post(port: int, request: Request) -> tuple[int, bytes]:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     try:
         connection.request(
-            "POST", request.path, request.body, {"content-type": request.content_type, "accept": request.accept}
+            "POST",
+            request.path,
+            request.body,
+            {"content-type": request.content_type, "accept": request.accept, **dict(request.headers)},
         )
         response = connection.getresponse()
         return response.status, response.read()
@@ -129,19 +132,26 @@ def post(port: int, request: Request) -> tuple[int, bytes]:
 def check(server: Server, mu: npt.NDArray[np.float32]) -> None:
     """Raise Unfit unless the answer holds `mu`, which the engine gave for the same digit."""
     try:
-        found = np.asarray(_mu(json.loads(server.answer)), np.float32).reshape(-1)
+        document, end = json.JSONDecoder().raw_decode(server.answer.decode("latin-1"))
+        found = np.asarray(_mu(document, server.answer[end:]), np.float32).reshape(-1)
     except (ValueError, LookupError, TypeError) as error:
         raise Unfit(f"Its answer cannot be read: {server.answer[:100]!r}") from error
     if found.shape != mu.shape or not np.allclose(found, mu, rtol=1e-4, atol=1e-4):
         raise Unfit("Its answer is not the encoder's.")
 
 
-def _mu(answer: Any) -> Any:
-    """`mu` in the JSON of any program: in an object, in a list of one object, or among the protocol's outputs."""
+def _mu(answer: Any, tail: bytes) -> Any:
+    """`mu` in the answer of any program: in an object, in a list of one object, or among the protocol's outputs.
+
+    Outputs that are bytes are in the tail, one after the other.
+    """
     if isinstance(answer, list):
-        return _mu(answer[0])
-    if "outputs" in answer:
-        return next(output["data"] for output in answer["outputs"] if output["name"] == "mu")
+        return _mu(answer[0], tail)
+    for output in answer.get("outputs", ()):
+        size = output.get("parameters", {}).get("binary_data_size", 0)
+        if output["name"] == "mu":
+            return np.frombuffer(tail[:size], "<f4") if size else output["data"]
+        tail = tail[size:]
     return answer["mu"]
 
 

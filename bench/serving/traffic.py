@@ -13,7 +13,8 @@ from typing import Final
 
 import numpy as np
 
-from harness.digits import digits, encoded
+from bench.serving.peers import GRAPH
+from harness.digits import decoded, digits, encoded
 from harness.paths import DIGIT
 
 JSON: Final = "application/json"
@@ -24,7 +25,10 @@ BOUNDARY: Final = "vae-bench-boundary"
 
 @dataclass(frozen=True)
 class Request:
-    """One POST, sent again and again; if there are `others`, bodies without line breaks, all of them in turns."""
+    """One POST, sent again and again; if there are `others`, bodies without line breaks, all of them in turns.
+
+    `headers` are those it has besides, as names and values.
+    """
 
     path: str
     body: bytes
@@ -32,12 +36,15 @@ class Request:
     accept: str = JSON
     images: int = 1
     others: tuple[bytes, ...] = ()
+    headers: tuple[tuple[str, str], ...] = ()
 
     def head(self, port: int) -> bytes:
         """The request as it goes over the wire, up to its body."""
         return (
             f"POST {self.path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: {self.content_type}\r\n"
-            f"Accept: {self.accept}\r\nContent-Length: {len(self.body)}\r\n\r\n"
+            f"Accept: {self.accept}\r\nContent-Length: {len(self.body)}\r\n"
+            + "".join(f"{name}: {value}\r\n" for name, value in self.headers)
+            + "\r\n"
         ).encode()
 
 
@@ -88,6 +95,21 @@ def inference_protocol_body() -> bytes:
     text = base64.b64encode(pictures(1)[0]).decode()
     tensor = {"name": "image", "shape": [1, 1], "datatype": "BYTES", "data": [text]}
     return json.dumps({"inputs": [tensor]}).encode()
+
+
+def graph_request(*, binary: bool) -> Request:
+    """The pixels of one digit for the encoder itself, over the Open Inference Protocol: as numbers, or as bytes.
+
+    Outputs come in the form of the input. Every server of the protocol gets these bytes.
+    """
+    path, pixels = f"/v2/models/{GRAPH}/infer", decoded(pictures(1)[0])[None]
+    tensor: dict[str, object] = {"name": "image", "shape": list(pixels.shape), "datatype": "UINT8"}
+    if not binary:
+        return Request(path, json.dumps({"inputs": [tensor | {"data": pixels.reshape(-1).tolist()}]}).encode())
+    tensor["parameters"] = {"binary_data_size": pixels.nbytes}
+    text = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode()
+    headers = (("Inference-Header-Content-Length", str(len(text))),)
+    return Request(path, text + pixels.tobytes(), "application/octet-stream", "*/*", headers=headers)
 
 
 ENCODE: Final = Request("/encode", json_body(1))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from fastapi import APIRouter
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
@@ -42,7 +43,7 @@ class PageFile:
     digest: str
     compressed: bool
 
-    def response(self, headers: Mapping[str, str]) -> Response:
+    def response(self, headers: Headers) -> Response:
         """The answer to a request with these headers: 200, or 304 when the client has the file already."""
         client = accepted(headers.get("accept-encoding", "").encode("latin-1"))
         as_gzip = self.compressed and "gzip" in client.codings and client.best is not None

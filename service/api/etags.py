@@ -6,9 +6,9 @@ Compressed content has a tag of its own (section 8.8.3), which is made from that
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from typing import Final
 
+from starlette.datastructures import Headers
 from starlette.responses import Response
 
 from service.api.compression import accepted
@@ -17,13 +17,14 @@ from service.api.compression import accepted
 _REVALIDATE: Final = "no-cache"
 
 
-def held(headers: Mapping[str, str], tag: str) -> str | None:
+def held(headers: Headers, tag: str) -> str | None:
     """The tag by which the If-None-Match of a request's headers names content with this tag, or None.
 
     It may be that of the content as it is or in any coding that the client takes: which of them is sent is up to the
     service. Weak tags count as strong, and * names any.
     """
-    tags = {each.strip().removeprefix("W/") for each in headers.get("if-none-match", "").split(",")}
+    lines = ",".join(headers.getlist("if-none-match"))  # several are one list (RFC 9110, section 5.3)
+    tags = {each.strip().removeprefix("W/") for each in lines.split(",")}
     codings = accepted(headers.get("accept-encoding", "").encode("latin-1")).codings
     own = (tag, *(coded(tag, coding) for coding in codings))
     return next((each for each in own if each in tags), tag if "*" in tags else None)
@@ -39,7 +40,7 @@ def headers_of(tag: str) -> dict[str, str]:
     return {"etag": tag, "cache-control": _REVALIDATE}
 
 
-def json_response(headers: Mapping[str, str], content: str) -> Response:
+def json_response(headers: Headers, content: str) -> Response:
     """JSON for a request with these headers: 200, or 304 when the client has it already."""
     data = content.encode()
     tag = f'"{hashlib.sha256(data).hexdigest()[:32]}"'

@@ -19,17 +19,18 @@ def _pictures(value: object) -> list[str]:
     items = value if isinstance(value, list) else [value]
     if len(items) > _MOST_ITEMS:
         raise PydanticCustomError("too_long", "There are more than {most} pictures", {"most": _MOST_ITEMS})
-    return [_picture(item) for item in items]
+    return [_picture(item, index) for index, item in enumerate(items)]
 
 
-def _picture(item: object) -> str:
+def _picture(item: object, index: int) -> str:
     """One picture: a text, or an object with it as the chat API, or the responses API, has images."""
     if isinstance(item, dict) and item.get("type") in ("image_url", "input_image"):
         item = item.get("image_url")
         if isinstance(item, dict):
             item = item.get("url")
     if not isinstance(item, str):
-        raise PydanticCustomError("picture", "Not a picture: a data: URI, or an object of the type image_url with one")
+        sentence = "Item {index} is not a picture: a data: URI, or an object of the type image_url with one"
+        raise PydanticCustomError("picture", sentence, {"index": index})
     return item
 
 

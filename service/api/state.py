@@ -39,8 +39,8 @@ class AppState:
     health: Health
     metrics: Metrics
     observer: Observer
+    statistics: Statistics
     head_cache: HeadCache = field(default_factory=HeadCache)
-    statistics: Statistics = field(default_factory=Statistics)
 
     async def run_in_thread(self, request: RequestContext, work: Callable[..., Done], *arguments: object) -> Done:
         """Run work that can take milliseconds in a thread, so that other requests and the probes do not wait for it.

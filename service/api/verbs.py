@@ -208,11 +208,7 @@ async def _score(state: AppState, body: Body, request: RequestContext) -> Answer
     fields = await _seen(state, body, request, form, images) if form.found or form.options.preview else {}
     autoencoder, k, seed = form.model.autoencoder, form.options.k, form.options.seed
     if k is not None:
-        draws = len(images) * k
-        if draws > state.settings.max_batch:
-            sentence = f"{draws} draws; at most {state.settings.max_batch} are allowed, of all images together."
-            raise LimitExceeded(sentence, ("k",))
-        request.was_read(autoencoder.id, draws, autoencoder.cost)
+        request.was_read(autoencoder.id, draws(len(images), k, state.settings.max_batch), autoencoder.cost)
     result = await autoencoder.score(images, request, k=k, seed=seed)
     arrays = {name: getattr(result, name) for name in ("distortion", "rate", "elbo", "typicality")}
     if result.log_likelihood is not None:
@@ -325,6 +321,14 @@ async def images_of(state: AppState, request: RequestContext, form: ImageForm[An
     if images is None:
         images = await state.run_in_thread(request, decode_images, form, state.settings, request.reservation)
     return images
+
+
+def draws(images: int, k: int | None, max_batch: int) -> int:
+    """How many images to score so many are worth, with `k` draws of each or none. Raises LimitExceeded."""
+    count = images * (k or 1)
+    if k is not None and count > max_batch:
+        raise LimitExceeded(f"{count} draws; at most {max_batch} are allowed, of all images together.", ("k",))
+    return count
 
 
 async def _seen(

@@ -219,12 +219,15 @@ def images_from_npy(
     return _stack(_each(enumerate(array), fitted, faults), faults, found)
 
 
-def check_batch(count: int, max_batch: int, name: str) -> None:
-    """Raise InvalidInput when a batch is empty, LimitExceeded when it has more than `max_batch` items."""
+def check_batch(count: int, max_batch: int, *path: str | int) -> None:
+    """Raise InvalidInput when a batch is empty, LimitExceeded when it has more than `max_batch` items.
+
+    `path` leads to the batch, or to what says its size, from the root of the request.
+    """
     if count == 0:
-        raise InvalidInput([Fault((name,), "At least one is needed.")])
+        raise InvalidInput([Fault(path, "At least one is needed.")])
     if count > max_batch:
-        raise LimitExceeded(f"{count} items in one request; at most {max_batch} are allowed.", (name,))
+        raise LimitExceeded(f"{count} items in one request; at most {max_batch} are allowed.", path)
 
 
 def npy_bytes(array: npt.NDArray[np.generic]) -> bytes:

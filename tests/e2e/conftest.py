@@ -1,4 +1,4 @@
-"""Real servers: `python -m service`, each in a process of its own."""
+"""Real servers: `python -m service`, each in processes of its own. Those with default settings are shared by tests."""
 
 from __future__ import annotations
 
@@ -9,6 +9,26 @@ from pathlib import Path
 import pytest
 
 from harness.servers import Server, running
+
+KEY = "sesame"
+
+with_workers = pytest.fixture(scope="session", params=[1, 2], ids=["one worker", "two workers"])
+
+
+@with_workers
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server with one worker, and one with two."""
+    with running(tmp_path_factory.mktemp("server") / "log", workers=request.param) as server:
+        yield server
+
+
+@with_workers
+def locked_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The same, with the API key `KEY`."""
+    folder = tmp_path_factory.mktemp("locked-server")
+    (folder / "keys").write_text(f"{KEY}\n")
+    with running(folder / "log", workers=request.param, api_keys_file=folder / "keys") as server:
+        yield server
 
 
 @pytest.fixture

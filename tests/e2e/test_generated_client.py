@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from harness.servers import Server
 from service.images.codec import images_from_pictures
 from service.inference.bundle import read_bundle
 from service.inference.engine import Engine
+from tests.e2e.conftest import KEY
 
 # The generator knows no picture types. The first option has it send a PNG as the bytes that it is.
 CONFIG = {"content_type_overrides": {"image/png": "application/octet-stream"}, "post_hooks": []}
@@ -41,13 +41,11 @@ def generate(document_url: str, folder: Path) -> None:
     assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
-def test_a_generated_client_gets_the_right_latents(serve: Callable[..., Server], tmp_path: Path) -> None:
-    (tmp_path / "keys").write_text("sesame\n")
-    server = serve(api_keys_file=tmp_path / "keys")
-    generate(f"{server.url}/openapi.json", tmp_path)
+def test_a_generated_client_gets_the_right_latents(locked_server: Server, tmp_path: Path) -> None:
+    generate(f"{locked_server.url}/openapi.json", tmp_path)
     script = Path(__file__).with_name("use_generated_client.py")
     used = subprocess.run(
-        [sys.executable, "-W", "error", script, server.url, "sesame"],
+        [sys.executable, "-W", "error", script, locked_server.url, KEY],
         env=os.environ | {"PYTHONPATH": str(tmp_path)},
         capture_output=True,
         text=True,

@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -27,10 +26,10 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
-def test_the_curl_lines(serve: Callable[..., Server], folder: Path) -> None:
-    port, printed = serve().port, list[str]()
+def test_the_curl_lines(server: Server, folder: Path) -> None:
+    printed = list[str]()
     for line in "".join(blocks(DOCUMENT)).splitlines():
-        command = ["bash", "-c", line.replace("localhost:8000", f"localhost:{port}")]
+        command = ["bash", "-c", line.replace("localhost:8000", f"localhost:{server.port}")]
         printed.append(subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout)
     assert (folder / "latents.bin").read_bytes().startswith(b'{"model_name":"mnist-mlp.encode"')
     sampled, encoded, metadata = (json.loads(text) for text in printed[1:])
@@ -39,9 +38,9 @@ def test_the_curl_lines(serve: Callable[..., Server], folder: Path) -> None:
     assert metadata["inputs"][0]["name"] == "image"
 
 
-def test_the_program(serve: Callable[..., Server], folder: Path) -> None:
+def test_the_program(server: Server, folder: Path) -> None:
     (program,) = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
-    program = program.replace("localhost:8000", f"127.0.0.1:{serve().port}")
+    program = program.replace("localhost:8000", f"127.0.0.1:{server.port}")
     program += "print(mu.shape, digit.shape, sevens.shape)\nclient.close()\n"
     ended = subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, text=True)
     assert (ended.stdout, ended.returncode) == ("(2, 20) (1, 28, 28) (16, 28, 28)\n", 0), ended.stderr

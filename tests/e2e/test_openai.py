@@ -9,8 +9,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
-from pathlib import Path
 
 import httpx2 as httpx
 import numpy as np
@@ -20,33 +18,28 @@ import pytest
 from harness.digits import base64_png, digits
 from harness.paths import ROOT
 from harness.servers import Server
+from tests.e2e.conftest import KEY
 from tests.readme import blocks, python_blocks
 
 DOCUMENT = ROOT / "docs" / "embeddings.md"
 URIS = [f"data:image/png;base64,{base64_png(digit)}" for digit in digits()[:4]]
 
 
-@pytest.fixture(params=[1, 2], ids=["one worker", "two workers"])
-def server(serve: Callable[..., Server], request: pytest.FixtureRequest, tmp_path: Path) -> Server:
-    (tmp_path / "keys").write_text("sesame\n")
-    return serve(api_keys_file=tmp_path / "keys", workers=request.param)
-
-
-def connect(server: Server, key: str = "sesame") -> openai.OpenAI:
+def connect(server: Server, key: str = KEY) -> openai.OpenAI:
     return openai.OpenAI(base_url=f"{server.url}/v1", api_key=key, max_retries=0)
 
 
 def latents(server: Server) -> list[list[float]]:
     """What `/encode` says of the same pictures."""
     body = {"images": URIS}
-    mu: list[list[float]] = httpx.post(f"{server.url}/encode", json=body, headers={"x-api-key": "sesame"}).json()["mu"]
+    mu: list[list[float]] = httpx.post(f"{server.url}/encode", json=body, headers={"x-api-key": KEY}).json()["mu"]
     return mu
 
 
-def test_its_client_gets_the_right_embeddings(server: Server) -> None:
+def test_its_client_gets_the_right_embeddings(locked_server: Server) -> None:
     """By itself it asks for base64, and decodes that."""
-    expected = np.array(latents(server), np.float32)
-    with connect(server) as client:
+    expected = np.array(latents(locked_server), np.float32)
+    with connect(locked_server) as client:
         by_itself = client.embeddings.create(model="mnist-mlp", input=URIS)
         as_numbers = client.embeddings.create(model="mnist-mlp", input=URIS, encoding_format="float")
         as_text = client.embeddings.create(model="mnist-mlp", input=URIS, encoding_format="base64")
@@ -57,24 +50,24 @@ def test_its_client_gets_the_right_embeddings(server: Server) -> None:
     np.testing.assert_array_equal([np.frombuffer(text, "<f4") for text in texts], expected)
 
 
-def test_its_asynchronous_client_too(server: Server) -> None:
+def test_its_asynchronous_client_too(locked_server: Server) -> None:
     async def ask() -> list[list[float]]:
-        async with openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key="sesame") as client:
+        async with openai.AsyncOpenAI(base_url=f"{locked_server.url}/v1", api_key=KEY) as client:
             answers = await asyncio.gather(*(client.embeddings.create(model="mnist-mlp@2", input=uri) for uri in URIS))
             return [answer.data[0].embedding for answer in answers]
 
-    np.testing.assert_allclose(asyncio.run(ask()), latents(server), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(asyncio.run(ask()), latents(locked_server), rtol=1e-4, atol=1e-5)
 
 
-def test_its_client_lists_the_models(server: Server) -> None:
-    with connect(server) as client:
+def test_its_client_lists_the_models(locked_server: Server) -> None:
+    with connect(locked_server) as client:
         names = [model.id for model in client.models.list()]
         assert "mnist-mlp@2" in names
         assert client.models.retrieve("mnist-mlp").id == "mnist-mlp@2"
 
 
-def test_its_client_raises_its_own_errors(server: Server) -> None:
-    with connect(server) as client, connect(server, "wrong") as stranger:
+def test_its_client_raises_its_own_errors(locked_server: Server) -> None:
+    with connect(locked_server) as client, connect(locked_server, "wrong") as stranger:
         with pytest.raises(openai.AuthenticationError, match="not one of this service's"):
             stranger.models.list()
         with pytest.raises(openai.NotFoundError) as unknown:
@@ -89,11 +82,10 @@ def test_its_client_raises_its_own_errors(server: Server) -> None:
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
-def test_the_lines_of_the_document_work_as_printed(serve: Callable[..., Server], tmp_path: Path) -> None:
-    port = serve().port
+def test_the_lines_of_the_document_work_as_printed(server: Server) -> None:
 
     def run(*command: str) -> str:
-        line = [part.replace("localhost:8000", f"localhost:{port}") for part in command]
+        line = [part.replace("localhost:8000", f"localhost:{server.port}") for part in command]
         ran = subprocess.run(line, cwd=ROOT, env=os.environ, capture_output=True, text=True)
         assert ran.returncode == 0, ran.stderr
         return ran.stdout

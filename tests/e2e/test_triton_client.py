@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,23 +19,23 @@ from tritonclient.utils import InferenceServerException
 
 from harness.digits import digits, encoded
 from harness.paths import MODELS
-from harness.servers import Server, running
+from harness.servers import Server
 from service.inference.bundle import read_bundle
 from service.inference.engine import Engine
+from tests.e2e.conftest import KEY
 
 ENCODER = "mnist-mlp.encoder"
 
 
-@pytest.fixture(scope="module", params=[1, 2], ids=["one worker", "two workers"])
-def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with running(tmp_path_factory.mktemp("triton") / "log", workers=request.param) as server:
-        yield server
-
-
 @pytest.fixture(scope="module")
 def client(server: Server) -> Iterator[Any]:
-    with contextlib.closing(triton.InferenceServerClient(f"127.0.0.1:{server.port}", concurrency=8)) as client:
+    with connected(server, concurrency=8) as client:
         yield client
+
+
+def connected(server: Server, **options: Any) -> contextlib.closing[Any]:
+    """A client with connections of its own."""
+    return contextlib.closing(triton.InferenceServerClient(f"127.0.0.1:{server.port}", **options))
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +75,20 @@ class TestQuestions:
         (found,) = client.get_inference_statistics(ENCODER, "2")["model_stats"]
         assert (found["name"], found["version"]) == (ENCODER, "2")
         assert len(client.get_inference_statistics()["model_stats"]) > 5
+
+    def test_statistics_are_the_same_whichever_worker_answers(self, server: Server, client: Any) -> None:
+        (before,) = client.get_inference_statistics(ENCODER, "1")["model_stats"]
+        for count in range(1, 9):
+            with connected(server) as another:
+                another.infer(ENCODER, [image_input(digits()[:count])], model_version="1")
+        found = []
+        for _ in range(8):
+            with connected(server) as another:
+                found += another.get_inference_statistics(ENCODER, "1")["model_stats"]
+        assert found == [found[0]] * 8
+        assert found[0]["execution_count"] - before["execution_count"] == 8
+        assert found[0]["inference_count"] - before["inference_count"] == sum(range(1, 9))
+        assert found[0]["last_inference"] >= before["last_inference"]
 
     def test_the_repository_is_listed_and_does_not_change(self, client: Any) -> None:
         index = client.get_model_repository_index()
@@ -142,6 +155,10 @@ class TestInference:
         reconstructed = client.infer("mnist-mlp.reconstruct", [files], parameters={"preprocess": "none"})
         assert reconstructed.as_numpy("image").shape == (2, 28, 28)
         assert (reconstructed.as_numpy("mse") < 0.1).all()
+        drawn = client.infer("mnist-mlp.encode", [files], parameters={"sample": True, "seed": 3})
+        assert drawn.as_numpy("z").shape == (2, 20)
+        assert drawn.get_response()["parameters"] == {"seed": 3}
+        assert (client.infer("mnist-mlp.score", [files]).as_numpy("typicality") > 0.01).all()
 
     def test_samples_with_parameters(self, client: Any) -> None:
         n = triton.InferInput("n", [1], "INT64")
@@ -164,7 +181,7 @@ class TestInference:
         client = triton.InferenceServerClient
         body, length = client.generate_request_body([image_input(digits()[:1])])
         assert length is not None
-        with contextlib.closing(triton.InferenceServerClient(f"127.0.0.1:{server.port}")) as raw:
+        with connected(server) as raw:
             answer = raw._post(
                 f"v2/models/{ENCODER}/infer", body, {"Inference-Header-Content-Length": str(length)}, None
             )
@@ -252,15 +269,13 @@ class TestRefusals:
             client.infer(ENCODER, [image_input(np.zeros((1025, 28, 28), np.uint8))])
         assert refused.value.status() == "413"
 
-    def test_without_a_key(self, serve: Callable[..., Server], tmp_path: Path) -> None:
-        (tmp_path / "keys").write_text("sesame\n")
-        server = serve(api_keys_file=tmp_path / "keys")
-        with contextlib.closing(triton.InferenceServerClient(f"127.0.0.1:{server.port}")) as client:
+    def test_without_a_key(self, locked_server: Server) -> None:
+        with connected(locked_server) as client:
             assert client.is_server_ready()
             with pytest.raises(InferenceServerException, match="An API key is needed") as refused:
                 client.infer(ENCODER, [image_input(digits()[:1])])
             assert refused.value.status() == "401"
-            headers = {"Authorization": "Bearer sesame"}
+            headers = {"Authorization": f"Bearer {KEY}"}
             assert client.infer(ENCODER, [image_input(digits()[:1])], headers=headers).as_numpy("mu").shape == (1, 20)
 
 

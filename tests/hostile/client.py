@@ -59,14 +59,15 @@ class Reader:
             self.rest = body
             return True
         headers = {each[1].decode(): each[2].decode() for each in fields if each is not None}
-        if len(headers) < len(fields) or not re.fullmatch(r"\d{1,9}", headers.get("content-length", "")):
+        said = headers.get("content-length", "0" if status[1] == b"304" else "")  # which has no content
+        if len(headers) < len(fields) or not re.fullmatch(r"\d{1,9}", said):
             self.fault = f"no length, or a field twice, in {head[:200]!r}"
             return False
         number = len(self.answers)
         bare = number < len(self.wants) and self.wants[number].bare
-        length = 0 if bare else int(headers["content-length"])
+        length = 0 if bare else int(said)
         if bare and int(status[1]) in self.wants[number].refused:
-            length = min(len(body), int(headers["content-length"]))  # what is no request may have no method either
+            length = min(len(body), int(said))  # what is no request may have no method either
         if len(body) < length:
             return False
         self.answers.append(Answer(int(status[1]), headers, body[:length], self._interim))

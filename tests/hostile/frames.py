@@ -6,7 +6,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Final
 
-from tests.hostile.questions import HIDDEN, MOST_HEAD, PAGES, QUESTIONS, Question
+from tests.hostile.questions import CHANGING, HIDDEN, METHODS, MOST_HEAD, PAGES, QUESTIONS, TAGGED, Question
 
 _ACCEPTS: Final = (
     [b"*/*"],
@@ -229,16 +229,20 @@ def good(draw: Random, identity: bytes) -> bytes:
     return page(draw, identity) if draw.random() < 0.4 else verb(draw, identity)
 
 
+_POSTS: Final = ("/encode", "/v1/embeddings", "/v2/models/mnist-mlp.encoder/infer", "/v2/repository/index")
+_NOBODY: Final = ("/models/nobody", "/models/nobody/files/a", "/v1/models/nobody", "/v2/models/nobody.encoder")
+
+
 def page(draw: Random, identity: bytes, *extra: bytes) -> bytes:
     """A request for a page, or for one that is not there."""
-    path = draw.choice(
-        (*PAGES, "/livez", "/livez", "/nowhere", "/encode", "/models/nobody", "/encode/", "/%00", "/metrics")
-    )
+    path = draw.choice((*PAGES, *CHANGING, "/livez", "/livez", "/nowhere", "/encode/", "/%00", *_POSTS, *_NOBODY))
     method = draw.choice((b"GET",) * 8 + (b"HEAD", b"OPTIONS", b"DELETE", b"PUT", b"POST"))
-    if path == "/encode" and method == b"POST":
+    if METHODS.get(path) == "POST" and method == b"POST":
         method = b"PUT"
     query = draw.choice((b"", b"", b"", b"?", b"?a=b&c", b"?/?:@%20"))
     fields = lines(draw, identity) + list(extra)
+    if path in TAGGED and draw.random() < 0.2:
+        fields.append(line_of(draw, b"If-None-Match", draw.choice((b"*", b'"x", *', b'"x"'))))
     version = b"1.0" if draw.random() < 0.05 else b"1.1"
     body = b""
     if draw.random() < 0.2:
@@ -265,6 +269,7 @@ def verb(draw: Random, identity: bytes) -> bytes:
     if draw.random() < 0.3:
         return plain(question)
     fields = [*lines(draw, identity), line_of(draw, b"Content-Type", question.media_type)]
+    fields += [line_of(draw, name, value) for name, value in question.fields]
     version = b"1.0" if draw.random() < 0.05 else b"1.1"
     if draw.random() < 0.2:
         fields += [line_of(draw, b"Accept", value) for value in draw.choice(_ACCEPTS)]
@@ -283,9 +288,11 @@ def verb(draw: Random, identity: bytes) -> bytes:
 
 def plain(question: Question) -> bytes:
     """A POST with the head that most clients send, always the same."""
-    return b"POST %b HTTP/1.1\r\nHost: localhost\r\nContent-Type: %b\r\nContent-Length: %d\r\n\r\n%b" % (
+    fields = b"".join(b"%b: %b\r\n" % field for field in question.fields)
+    return b"POST %b HTTP/1.1\r\nHost: localhost\r\nContent-Type: %b\r\n%bContent-Length: %d\r\n\r\n%b" % (
         question.path.encode(),
         question.media_type,
+        fields,
         len(question.body),
         question.body,
     )

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 from urllib.parse import unquote
 
-from tests.hostile.questions import JSON, METHODS, MOST_BODY, MOST_HEAD, STATUSES, TAKES, Truth
+from tests.hostile import protocol
+from tests.hostile.questions import JSON, METHODS, MOST_BODY, MOST_HEAD, STATUSES, TAGGED, TAKES, Truth
 
 _VALUE: Final = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 _LINE: Final = re.compile(rb"([^ ]+) +([^ ]+) +HTTP/(\d)\.(\d)")  # several spaces: section 3 allows to read them as one
@@ -323,26 +324,45 @@ def expected(head: Head, body: bytes | None, truth: Truth) -> tuple[Statuses, by
     """
     if head.vague:
         return frozenset({200, 400, 404, 405, 406, 413, 415, 422}), None
-    method = METHODS.get(head.path)
+    method = METHODS.get(head.path) or protocol.method_of(head.path)
+    if method is None and re.fullmatch(r"(/v1)?/models/[^/]+|/models/[^/]+/files/[^/]+", head.path):
+        method = "GET"
     if method is None:
-        known = re.fullmatch(r"/models/[^/]+(/files/[^/]+)?", head.path)
-        if known is None or head.method in (b"GET", b"HEAD"):
-            return frozenset({404}), None
-        return frozenset({200 if head.method == b"OPTIONS" else 405}), None
+        return frozenset({404}), None
     if head.method == b"OPTIONS":
         return frozenset({200}), b""
     if method == "GET" and head.method in (b"GET", b"HEAD"):
-        return frozenset({200}), None if head.method == b"HEAD" else truth.page(head.path)
+        return _expected_of_page(head, truth)
     if head.method != method.encode():
         return frozenset({405}), None
-    return _expected_of_verb(head, body, truth)
+    return (_expected_of_verb if head.path in TAKES else _expected_of_protocol)(head, body, truth)
+
+
+def _expected_of_page(head: Head, truth: Truth) -> tuple[Statuses, bytes | None]:
+    if head.path not in METHODS:  # of a model that there need not be
+        return frozenset({404, 200} if head.path.startswith("/v2/") else {404}), None
+    tags = [tag.strip() for value in head.values(b"if-none-match") for tag in value.split(b",")]
+    if tags and head.path in TAGGED:
+        return frozenset({304} if b"*" in tags else {200} if tags == [b'"x"'] else {200, 304}), None
+    return frozenset({200}), None if head.method == b"HEAD" else truth.page(head.path)
+
+
+def _expected_of_protocol(head: Head, body: bytes | None, truth: Truth) -> tuple[Statuses, bytes | None]:
+    lengths = head.values(b"content-length")
+    if head.path.endswith("/infer") and (len(body or b"") > MOST_BODY or (lengths and int(lengths[0]) > MOST_BODY)):
+        return frozenset({413}), None
+    values = [head.values(name) for name in protocol.FIELDS]
+    key = head.path, tuple(b"".join(value) for value in values), body or b""
+    if body is None or key not in STATUSES or any(len(value) > 1 for value in values):
+        return protocol.may_be_answered(head.path, head.values, whole=body is not None), None
+    return frozenset({STATUSES[key]}), truth.answer(key) if STATUSES[key] == 200 else None
 
 
 def _expected_of_verb(head: Head, body: bytes | None, truth: Truth) -> tuple[Statuses, bytes | None]:
     accepts = [re.sub(rb";q=0\.[1-9]$", b"", part) for part in head.tokens(b"accept")]
     media_types = head.values(b"content-type")
     media_type = media_types[-1].partition(b";")[0].strip().lower() if media_types else b""
-    key = (head.path, media_type, body or b"")
+    key = (head.path, (media_type,), body or b"")
     statuses = set()
     exact = True
     if not set(accepts) <= _SIMPLE or not (not accepts or {b"*/*", JSON} & set(accepts)):
@@ -366,5 +386,5 @@ def _expected_of_verb(head: Head, body: bytes | None, truth: Truth) -> tuple[Sta
         return frozenset(statuses | {400 if head.path.startswith("/v1/") else 422}), None
     if exact and not head.query and key in STATUSES:
         status = STATUSES[key]
-        return frozenset({status}), truth.verb(*key) if status == 200 else None
+        return frozenset({status}), truth.answer(key) if status == 200 else None
     return frozenset(statuses | {200, 400, 404, 413, 415, 422}), None

@@ -8,12 +8,15 @@ from collections.abc import Callable
 import pytest
 
 from harness.servers import Server
-from tests.hostile.questions import GOOD, HIDDEN, SETTINGS, Truth
+from tests.hostile import protocol
+from tests.hostile.frames import plain
+from tests.hostile.questions import GOOD, HIDDEN, QUESTIONS, SETTINGS, Truth
 from tests.hostile.reference import Verdict, judge
 from tests.hostile.runner import run
 
 LIVEZ = b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n"
 POST = b"POST /nowhere HTTP/1.1\r\nHost: a\r\n"
+INFER = plain(next(each for each in QUESTIONS if each.path == protocol.INFER))
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
 
 
@@ -47,6 +50,12 @@ def said(verdict: Verdict) -> list[list[int]]:
         (POST + b"Content-Length: %d\r\n\r\n" % len(HIDDEN) + HIDDEN + LIVEZ, [[404], [200]], False),
         (CHUNKED + b"3\r\nabc\r\n0\r\nX: y\r\n\r\n" + LIVEZ, [[404], [200]], False),
         (POST + b"Connection: Upgrade\r\nUpgrade: x\r\nContent-Length: 3\r\n\r\nabc" + LIVEZ, [[404], [200]], False),
+        (INFER + INFER.replace(b"784", b"783") + GOOD, [[200], [200, 400, 404, 413, 415], [200]], False),
+        (INFER.replace(b"POST", b"OPTIONS") + INFER.replace(b"POST", b"PUT"), [[200], [405]], False),
+        (LIVEZ.replace(b"/livez", b"/v2/models/mnist-mlp.encoder"), [[200]], False),
+        (LIVEZ.replace(b"/livez", b"/v2/models/x/config"), [[200, 404]], False),
+        (LIVEZ.replace(b"/livez", b"/v1/models/nobody"), [[404]], False),
+        (LIVEZ.replace(b"/livez", b"/models")[:-2] + b"If-None-Match: *\r\n\r\n", [[304]], False),
         (LIVEZ.replace(b"1.1", b"1.0") + LIVEZ, [[200]], True),
         (LIVEZ[:-2] + b"Connection: close\r\n\r\n" + LIVEZ, [[200]], True),
         (LIVEZ.replace(b"Host: a\r\n", b"") + LIVEZ, [[400]], True),

@@ -2,7 +2,8 @@
 
     BENCH_ENCODER=encoder.onnx python -m bench.serving.peers.ml_server HTTP_PORT GRPC_PORT METRICS_PORT
 
-Speaks the Open Inference Protocol: POST /v2/models/vae/infer with BYTES. Its adaptive batching made this job slower.
+Speaks the Open Inference Protocol: POST /v2/models/vae/infer with BYTES, and /v2/models/mnist-mlp.encoder/infer with
+pixels. It has no binary tensors over REST. Its adaptive batching made this job slower.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ import sys
 
 import mlserver
 from mlserver.codecs import NumpyCodec, StringCodec
-from mlserver.types import InferenceRequest, InferenceResponse
+from mlserver.types import InferenceRequest, InferenceResponse, RequestInput
 
-from bench.serving.peers.vae import Encoder
+from bench.serving.peers import GRAPH
+from bench.serving.peers.vae import Encoder, Floats
 
 
 class Vae(mlserver.MLModel):
@@ -25,9 +27,19 @@ class Vae(mlserver.MLModel):
         return True
 
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
-        mu, logvar = self.encode(StringCodec.decode_input(payload.inputs[0]))
+        mu, logvar = self.work(payload.inputs[0])
         outputs = [NumpyCodec.encode_output("mu", mu), NumpyCodec.encode_output("logvar", logvar)]
         return InferenceResponse(model_name=self.name, outputs=outputs)
+
+    def work(self, sent: RequestInput) -> tuple[Floats, Floats]:
+        return self.encode(StringCodec.decode_input(sent))
+
+
+class Graph(Vae):
+    """The encoder itself: one UINT8 tensor of images in."""
+
+    def work(self, sent: RequestInput) -> tuple[Floats, Floats]:
+        return self.encode.run(NumpyCodec.decode_input(sent))
 
 
 async def main() -> None:
@@ -41,7 +53,8 @@ async def main() -> None:
         metrics_endpoint=None,
         debug=False,
     )
-    await mlserver.MLServer(settings).start([mlserver.ModelSettings(name="vae", implementation=Vae)])
+    models = [mlserver.ModelSettings(name=name, implementation=kind) for name, kind in (("vae", Vae), (GRAPH, Graph))]
+    await mlserver.MLServer(settings).start(models)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,10 @@ class Encoder:
 
     def __call__(self, pictures: Sequence[str | bytes]) -> tuple[Floats, Floats]:
         """Base64 PNGs of digits -> mu, logvar, float32 [N, latent_dim]."""
-        images = np.stack([pixels(picture) for picture in pictures])
+        return self.run(np.stack([pixels(picture) for picture in pictures]))
+
+    def run(self, images: npt.NDArray[np.uint8]) -> tuple[Floats, Floats]:
+        """Images, uint8 [N, H, W] -> mu, logvar, float32 [N, latent_dim]."""
         mu, logvar = self._session.run(["mu", "logvar"], {"image": images})
         return mu, logvar
 

@@ -17,13 +17,15 @@ from service.api.open_inference.work import Result
 
 JSON_LENGTH: Final = b"inference-header-content-length"
 
-# A number in JSON, and again while the text grows: a float32 has at most 16 characters with its comma.
+# A number in JSON, and again while the text grows: a float32 has at most 16 characters with its comma. A character of
+# an id is at most six bytes, as an escape.
 _NUMBER_BYTES: Final = 2 * 16
+_CHARACTER_BYTES: Final = 2 * 6
 
 
 def answer_cost(result: Result, said: Said) -> tuple[int, int]:
     """The bytes that the answer takes besides the outputs, and how many numbers it has in JSON."""
-    cost = numbers = 0
+    cost, numbers = _CHARACTER_BYTES * len(said.id or ""), 0
     for name, binary in said.outputs:
         output = result.outputs[name]
         if binary:

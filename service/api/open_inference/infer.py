@@ -14,11 +14,12 @@ from service.api.context import RequestContext
 from service.api.open_inference import models
 from service.api.open_inference.answers import JSON_LENGTH, answer_cost, inference_answer
 from service.api.open_inference.messages import read
-from service.api.open_inference.work import WORK, Sent
+from service.api.open_inference.work import WORK, Sent, place_of
 from service.api.request_head import RequestHead, RequestOptions, timeout, too_large
 from service.api.requests import SMALL_BYTES, Body
 from service.api.state import AppState
 from service.api.verbs import Verb
+from service.errors import Fault, InvalidInput, LimitExceeded
 
 TEMPLATE: Final = "/v2/models/{model}/infer"
 VERSION_TEMPLATE: Final = "/v2/models/{model}/versions/{version}/infer"
@@ -26,12 +27,12 @@ VERSION_TEMPLATE: Final = "/v2/models/{model}/versions/{version}/infer"
 # Names that no percent-encoding can hide in: the fast path has a path as it is sent. Others go through the router.
 _PATH: Final = re.compile(r"/v2/models/(?P<model>[\w.-]+)(?:/versions/(?P<version>\w+))?/infer", re.ASCII)
 
-
 # No path is longer with a name that a bundle can have.
 _LONGEST_PATH: Final = 256
 
-# Up to so many numbers in JSON an answer takes less time than a hop to a thread and back.
+# Up to so many numbers in JSON, and so many bytes, an answer takes less time than a hop to a thread and back.
 _INLINE_NUMBERS: Final = 4096
+_INLINE_BYTES: Final = 256 * 1024
 
 
 @dataclass(slots=True)
@@ -80,18 +81,23 @@ async def _infer(state: AppState, body: Body, request: RequestContext) -> Answer
     found = models.find(state.registry, options.model, options.version)
     length = len(body.data) if options.json_length is None else options.json_length
     message = body, options.json_length, found.signature, settings.max_batch, reservation
-    if max(length, len(body.data) if found.signature.takes.datatype == "BYTES" else 0) <= SMALL_BYTES:
+    if max(length, len(body.data) if found.signature.takes.is_copied else 0) <= SMALL_BYTES:
         said, elements = read(*message)
     else:
         said, elements = await state.run_in_thread(request, read, *message)
     if said.timeout is not None:
         request.deadline = min(request.deadline, request.arrived + said.timeout)
         request.check()
-    result = await WORK[found.signature.kind.name](state, request, found, Sent(elements, said.parameters))
+    try:
+        result = await WORK[found.signature.kind.name](state, request, found, Sent(elements, said.parameters))
+    except InvalidInput as error:
+        raise InvalidInput([Fault(place_of(fault.path), fault.reason) for fault in error.faults]) from error
+    except LimitExceeded as error:
+        raise LimitExceeded(str(error), place_of(error.path)) from error
     cost, numbers = answer_cost(result, said)
     if cost > SMALL_BYTES:
         reservation.hold_bytes(cost)
-    if numbers <= _INLINE_NUMBERS:
+    if numbers <= _INLINE_NUMBERS and cost <= _INLINE_BYTES:
         return inference_answer(found, said, result)
     return await state.run_in_thread(request, inference_answer, found, said, result)
 

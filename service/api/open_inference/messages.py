@@ -49,7 +49,7 @@ _INPUT: Final[Path] = ("inputs", 0)
 # Up to this size what a request's JSON says is kept, for the next request with the same: at most a few megabytes.
 _KNOWN_BYTES: Final = 512
 
-# A value of an input in JSON, in the lists that it is flattened into and in an array.
+# A value of an input in JSON, in the two lists that it is flattened into and in an array.
 _FLATTENED_BYTES: Final = 24
 
 
@@ -58,13 +58,16 @@ class _Message(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True, protected_namespaces=())
 
 
+_Parameters = Annotated[dict[str, Any], Field(default_factory=dict)]  # pydantic copies a default that is an object
+
+
 class InputTensor(_Message):
     """An input of a request: `data`, or bytes after the JSON, whose number is in the parameters."""
 
     name: str
     shape: Annotated[list[int], FailFast(), Field(max_length=_MOST_TENSORS)]
     datatype: str
-    parameters: dict[str, Any] = {}
+    parameters: _Parameters
     data: list[Any] | None = None
 
 
@@ -72,14 +75,14 @@ class OutputTensor(_Message):
     """An output that a request asks for."""
 
     name: str
-    parameters: dict[str, Any] = {}
+    parameters: _Parameters
 
 
 class InferenceRequest(_Message):
     """The JSON of a request."""
 
     id: str | None = None
-    parameters: dict[str, Any] = {}
+    parameters: _Parameters
     inputs: list[InputTensor] = Field(min_length=1, max_length=_MOST_TENSORS)
     outputs: list[OutputTensor] | None = Field(None, max_length=_MOST_TENSORS)
 
@@ -148,10 +151,10 @@ def _said_by(signature: Signature, rows: int, max_batch: int) -> Said:
     """What a request says that is nothing but so many rows. Raises InvalidInput, LimitExceeded."""
     tensor = signature.takes
     if tensor.shape[0] == -1:
-        check_batch(rows, max_batch, tensor.name)
+        check_batch(rows, max_batch, *_INPUT)
     shape = (rows, *tensor.shape[1:])
     check_shape(tensor, tensor.datatype, shape, _INPUT)
-    return Said(tuple((output.name, True) for output in signature.gives), shape=shape)
+    return Said(tuple((name, True) for name in _given(signature, {})), shape=shape)
 
 
 @lru_cache(maxsize=1024)
@@ -170,7 +173,7 @@ def _checked(form: InferenceRequest, signature: Signature, max_batch: int) -> Sa
     _refuse(asked.parameters, (*_INPUT, "parameters"))
     check_shape(tensor, asked.datatype, asked.shape, _INPUT)
     if tensor.shape[0] == -1:
-        check_batch(asked.shape[0], max_batch, tensor.name)
+        check_batch(asked.shape[0], max_batch, *_INPUT, "shape")
     size = asked.parameters.get("binary_data_size")
     if (size is None) == (asked.data is None):
         raise InvalidInput([Fault(_INPUT, "An input has either data or, in its parameters, a binary_data_size.")])
@@ -195,17 +198,18 @@ def _elements(said: Said, rest: memoryview, signature: Signature, reservation: R
         if (values := math.prod(said.shape)) > SMALL_BYTES:
             reservation.hold_bytes(_FLATTENED_BYTES * values)
         return from_json(signature.takes, said.shape, said.data, _INPUT)
-    if signature.takes.datatype == "BYTES" and len(rest) > SMALL_BYTES:
-        reservation.hold_bytes(len(rest))  # each element is copied
+    if signature.takes.is_copied and len(rest) > SMALL_BYTES:
+        reservation.hold_bytes(len(rest))
     return from_bytes(signature.takes, said.shape, rest, _INPUT)
 
 
 def _outputs(form: InferenceRequest, signature: Signature) -> tuple[tuple[str, bool], ...]:
     """The outputs asked for, or all, and whether each shall be bytes. Raises InvalidInput."""
     default = _flag(form.parameters, "binary_data_output", ("parameters",), default=False)
-    names = [tensor.name for tensor in signature.gives]
-    if form.outputs is None or not form.outputs:
-        return tuple((name, default) for name in names)
+    given = _given(signature, form.parameters)
+    if not form.outputs:
+        return tuple((name, default) for name in given)
+    names, needs = [tensor.name for tensor in signature.gives], signature.kind.needs
     outputs, faults = dict[str, bool](), list[Fault]()
     for index, output in enumerate(form.outputs):
         path: Path = ("outputs", index)
@@ -214,6 +218,8 @@ def _outputs(form: InferenceRequest, signature: Signature) -> tuple[tuple[str, b
             faults.append(
                 Fault(path, f"{signature.name} has no output {output.name[:80]!r}; it has {', '.join(names)}.")
             )
+        elif output.name not in given:
+            faults.append(Fault(path, f"{output.name} is an output only with the parameter {needs[output.name]}."))
         elif output.name in outputs:
             faults.append(Fault(path, f"The output {output.name} already exists in the request."))
         else:
@@ -223,6 +229,12 @@ def _outputs(form: InferenceRequest, signature: Signature) -> tuple[tuple[str, b
     return tuple(outputs.items())
 
 
+def _given(signature: Signature, parameters: Mapping[str, Any]) -> list[str]:
+    """The outputs that a model gives with these parameters."""
+    needs = signature.kind.needs
+    return [tensor.name for tensor in signature.gives if tensor.name not in needs or parameters.get(needs[tensor.name])]
+
+
 def _parameters(sent: dict[str, Any], signature: Signature) -> dict[str, Any]:
     """The parameters that are for the model. Raises InvalidInput for those that mean nothing."""
     own = {name: value for name, value in sent.items() if name in signature.kind.parameters}
@@ -230,7 +242,7 @@ def _parameters(sent: dict[str, Any], signature: Signature) -> dict[str, Any]:
         name for name in sent if name not in own and name not in _RESERVED and not name.startswith(_RESERVED_PREFIX)
     ]
     if unknown:
-        known = ", ".join(sorted(signature.kind.parameters | {"timeout"}))
+        known = ", ".join(sorted({*signature.kind.parameters, "timeout"}))
         raise InvalidInput(
             [Fault(("parameters",), f"{signature.name} has no parameter {unknown[0][:80]!r}; it has {known}.")]
         )

@@ -94,7 +94,7 @@ async def model_statistics(request: Request) -> JSONResponse:
     state, found = _state(request), _found(request)
     if "version" in request.path_params:
         return _statistics(state, [found])
-    return _statistics(state, [each for each in models.served(state.registry) if each.name == found.name])
+    return _statistics(state, models.versions(state.registry, found))
 
 
 @router.post(TEMPLATE.removeprefix("/v2"))
@@ -161,5 +161,4 @@ def _found(request: Request) -> ServedModel:
 
 
 def _statistics(state: AppState, asked: list[ServedModel]) -> JSONResponse:
-    documents = [state.statistics.document(each.name, each.version) for each in asked]
-    return JSONResponse({"model_stats": documents})
+    return JSONResponse({"model_stats": state.statistics.documents([(each.name, each.version) for each in asked])})

@@ -10,7 +10,7 @@ import math
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -46,6 +46,11 @@ class Tensor:
         """The bytes of what one step along the first side has; 0 for BYTES, where they differ."""
         return 0 if self.datatype == "BYTES" else _DTYPES[self.datatype].itemsize * math.prod(self.shape[1:])
 
+    @property
+    def is_copied(self) -> bool:
+        """Whether its elements are copied out of a body: those of BYTES, and numbers whose address may be odd."""
+        return self.datatype != "UINT8"
+
     def document(self) -> dict[str, object]:
         """The tensor in a model's metadata."""
         return {"name": self.name, "datatype": self.datatype, "shape": list(self.shape)}
@@ -80,13 +85,16 @@ def from_bytes(tensor: Tensor, shape: Sequence[int], data: memoryview, path: Pat
 
 def from_json(tensor: Tensor, shape: Sequence[int], data: list[Any], path: Path) -> Elements:
     """The elements in a list, flat or nested; as in Triton, only their order counts. Raises InvalidInput."""
+    count = math.prod(shape)
     try:
         for _ in shape[1:]:
             if data and isinstance(data[0], list):
-                data = list(chain.from_iterable(data))
+                data = list(islice(chain.from_iterable(data), count + 1))  # memory is reserved for no more
     except TypeError as error:
         raise _fault(path, "Lists and other values side by side.", "data") from error
-    if len(data) != math.prod(shape):
+    if len(data) > count:
+        raise _fault(path, f"More values than the shape {list(shape)} has.", "data")
+    if len(data) < count:
         raise _fault(path, f"{len(data)} values do not fill the shape {list(shape)}.", "data")
     types = set(map(type, data))
     if tensor.datatype == "BYTES":
@@ -98,7 +106,7 @@ def from_json(tensor: Tensor, shape: Sequence[int], data: list[Any], path: Path)
         raise _fault(path, f"Not all values are {numbers}.", "data")
     try:
         with np.errstate(over="ignore"):  # a number too large for float32 becomes infinite, which models refuse
-            return np.array(data, _DTYPES[tensor.datatype]).reshape(shape)
+            return np.fromiter(data, _DTYPES[tensor.datatype], count).reshape(shape)  # twice as fast as np.array
     except OverflowError as error:
         raise _fault(path, f"Not all values are in the range of {tensor.datatype}.", "data") from error
 

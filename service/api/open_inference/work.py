@@ -14,22 +14,21 @@ import numpy.typing as npt
 from pydantic import BaseModel, ValidationError
 
 from service.api.context import RequestContext
-from service.api.open_inference.models import MSE, ServedModel
-from service.api.open_inference.tensors import Array, Elements
+from service.api.open_inference.models import COUNT, MSE, SCORES, ServedModel
+from service.api.open_inference.tensors import Array, Elements, Path
 from service.api.requests import SMALL_BYTES, ImageForm, refusal
-from service.api.schemas import ImageOptions, SampleRequest
+from service.api.schemas import ImageOptions, PictureOptions, SampleRequest, ScoreOptions
 from service.api.state import AppState
-from service.api.verbs import images_of
+from service.api.verbs import draws, images_of
 from service.contract import IMAGE, LOGVAR, MU, X_HAT, Z
-from service.errors import Fault, InvalidInput
 from service.images.codec import check_batch
 from service.images.preprocess import Images
-from service.inference.autoencoder import Autoencoder
+from service.inference.autoencoder import Autoencoder, Posterior
 
 Schema = TypeVar("Schema", bound=BaseModel)
 
-# Where in a request the fields of a verb's form are that are not among its parameters.
-_PLACES: Final[Mapping[tuple[str | int, ...], tuple[str | int, ...]]] = {("n",): ("inputs", 0, "data")}
+# What the verbs call what is the input here. All else that they have is among the parameters.
+_INPUTS: Final = frozenset({"images", "z", COUNT})
 
 
 @dataclass(slots=True)
@@ -61,22 +60,33 @@ async def _decoder(_: AppState, request: RequestContext, found: ServedModel, sen
 
 
 async def _encode(state: AppState, request: RequestContext, found: ServedModel, sent: Sent) -> Result:
-    images = await _decoded(state, request, found, sent)
-    posterior = await _admitted(request, found, len(images)).encode(images, request)
-    return Result({MU: posterior.mu, LOGVAR: posterior.logvar})
+    options = _validated(ImageOptions, sent.parameters)
+    images = await _decoded(state, request, found, sent, options)
+    autoencoder = _admitted(request, found, len(images))
+    return _drawn(await autoencoder.encode(images, request, sample=options.sample, seed=options.seed))
 
 
 async def _reconstruct(state: AppState, request: RequestContext, found: ServedModel, sent: Sent) -> Result:
-    images = await _decoded(state, request, found, sent)
-    result = await _admitted(request, found, len(images)).reconstruct(images, request)
-    posterior = result.posterior
-    return Result({IMAGE: result.images, MU: posterior.mu, LOGVAR: posterior.logvar, MSE: result.mse})
+    options = _validated(ImageOptions, sent.parameters)
+    images = await _decoded(state, request, found, sent, options)
+    autoencoder = _admitted(request, found, len(images))
+    result = await autoencoder.reconstruct(images, request, sample=options.sample, seed=options.seed)
+    return _drawn(result.posterior, {IMAGE: result.images, MSE: result.mse})
+
+
+async def _score(state: AppState, request: RequestContext, found: ServedModel, sent: Sent) -> Result:
+    options = _validated(ScoreOptions, sent.parameters)
+    images = await _decoded(state, request, found, sent, options)
+    autoencoder = _admitted(request, found, draws(len(images), options.k, state.settings.max_batch))
+    result = await autoencoder.score(images, request, k=options.k, seed=options.seed)
+    outputs = {name: array for name in SCORES if (array := getattr(result, name)) is not None}
+    return Result(outputs, {} if result.seed is None else {"seed": result.seed})
 
 
 async def _sample(state: AppState, request: RequestContext, found: ServedModel, sent: Sent) -> Result:
     (n,) = cast("npt.NDArray[np.int64]", sent.elements).tolist()
     form = _validated(SampleRequest, {"n": n, **sent.parameters})
-    check_batch(form.n, state.settings.max_batch, "n")
+    check_batch(form.n, state.settings.max_batch, COUNT)
     result = await _admitted(request, found, form.n).sample(
         form.n, request, seed=form.seed, temperature=form.temperature, prior=form.prior, label=form.label
     )
@@ -89,6 +99,7 @@ WORK: Final[Mapping[str, Callable[[AppState, RequestContext, ServedModel, Sent],
     "decoder": _decoder,
     "encode": _encode,
     "reconstruct": _reconstruct,
+    "score": _score,
     "sample": _sample,
 }
 
@@ -100,17 +111,22 @@ def _admitted(request: RequestContext, found: ServedModel, count: int) -> Autoen
     return autoencoder
 
 
-async def _decoded(state: AppState, request: RequestContext, found: ServedModel, sent: Sent) -> Images:
+def _drawn(posterior: Posterior, more: Mapping[str, Array] | None = None) -> Result:
+    """The result of a verb with a posterior, and with a draw from it if one was asked for."""
+    outputs = {MU: posterior.mu, LOGVAR: posterior.logvar, **(more or {})}
+    if posterior.z is None:
+        return Result(outputs)
+    return Result({**outputs, Z: posterior.z}, {"seed": posterior.seed})
+
+
+async def _decoded(
+    state: AppState, request: RequestContext, found: ServedModel, sent: Sent, options: PictureOptions
+) -> Images:
     """The images of picture files, as the verbs read them."""
     files = cast("list[bytes | str]", sent.elements)
-    options = _validated(ImageOptions, sent.parameters)
     request.reservation.check_images(len(files))
     form = ImageForm(found.model, options, files, npy=False)
-    try:
-        return await images_of(state, request, form, quick=sum(map(len, files)) <= SMALL_BYTES)
-    except InvalidInput as error:
-        faults = [Fault(("inputs", 0, "data", *fault.path[1:]), fault.reason) for fault in error.faults]
-        raise InvalidInput(faults) from error
+    return await images_of(state, request, form, quick=sum(map(len, files)) <= SMALL_BYTES)
 
 
 def _validated(schema: type[Schema], values: Mapping[str, Any]) -> Schema:
@@ -118,10 +134,11 @@ def _validated(schema: type[Schema], values: Mapping[str, Any]) -> Schema:
     try:
         return schema.model_validate(values, strict=True)
     except ValidationError as error:
-        refused = refusal(error)
-        if isinstance(refused, InvalidInput):
-            faults = [
-                Fault(_PLACES.get(fault.path, ("parameters", *fault.path)), fault.reason) for fault in refused.faults
-            ]
-            refused = InvalidInput(faults)
-        raise refused from error
+        raise refusal(error) from error
+
+
+def place_of(path: Path) -> Path:
+    """Where in a request of the protocol a fault is that a verb has found at `path`. Each input is the only one."""
+    if not path:
+        return path
+    return ("inputs", 0, "data", *path[1:]) if path[0] in _INPUTS else ("parameters", *path)

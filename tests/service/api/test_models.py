@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx2 as httpx
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
@@ -85,6 +86,8 @@ class TestTags:
             again = client.get(path, headers={"if-none-match": names})
             assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", tag)
         assert client.get(path, headers={"if-none-match": "*"}).status_code == 304
+        lines = [("if-none-match", '"another"'), ("if-none-match", tag)]
+        assert client.get(path, headers=httpx.Headers(lines)).status_code == 304
 
     def test_who_has_something_else_gets_it(self, client: TestClient, path: str) -> None:
         for names in ('"another"', "", "nonsense", client.get(path).headers["etag"].strip('"')):

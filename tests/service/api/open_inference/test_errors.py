@@ -12,7 +12,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from harness.connection import Connection
-from harness.digits import digits
+from harness.digits import base64_png, digits
+from service.api.open_inference.work import place_of
 from tests.service.api.in_bytes import answer as next_answer
 from tests.service.api.in_bytes import post
 from tests.service.api.open_inference.asking import LENGTH, error, files, images, infer, tensor
@@ -23,6 +24,7 @@ BINARY = images(ONE, binary=True)
 N = {"name": "n", "datatype": "INT64", "shape": [1], "data": [3]}
 Z = {"name": "z", "datatype": "FP32", "shape": [1, 20], "data": [0.0] * 20}
 PICTURES = {"name": "pictures", "datatype": "BYTES", "shape": [1]}
+DIGIT = PICTURES | {"data": [base64_png(digits()[0])]}
 
 
 def shaped(*shape: Any) -> dict[str, Any]:
@@ -45,9 +47,11 @@ def holding(*data: Any) -> dict[str, Any]:
         ("encoder", {"inputs": [shaped(1, 784)]}, "/inputs/0/shape: image has the shape [-1, 28, 28]"),
         ("encoder", {"inputs": [shaped(-1, 28, 28)]}, "/inputs/0/shape: image has the shape [-1, 28, 28]"),
         ("encoder", {"inputs": [shaped(1.5, 28, 28)]}, "/inputs/0/shape/0"),
-        ("encoder", {"inputs": [shaped(0, 28, 28)]}, "/image: At least one is needed."),
+        ("encoder", {"inputs": [shaped(0, 28, 28)]}, "/inputs/0/shape: At least one is needed."),
         ("encoder", {"inputs": [shaped(2, 28, 28)]}, "/inputs/0/data: 784 values do not fill the shape"),
         ("encoder", {"inputs": [holding(*[0] * 783)]}, "/inputs/0/data: 783 values do not fill the shape"),
+        ("encoder", {"inputs": [holding(*[0] * 785)]}, "/inputs/0/data: More values than the shape [1, 28, 28] has."),
+        ("encoder", {"inputs": [holding([[0] * 784] * 28)]}, "/inputs/0/data: More values than the shape"),
         ("encoder", {"inputs": [holding(*[0] * 783, 256)]}, "/inputs/0/data: Not all values are in the range of UINT8"),
         ("encoder", {"inputs": [holding(*[0] * 783, -1)]}, "/inputs/0/data: Not all values are in the range of UINT8"),
         ("encoder", {"inputs": [holding(*[0] * 783, 10**30)]}, "/inputs/0/data"),
@@ -87,7 +91,7 @@ def holding(*data: Any) -> dict[str, Any]:
         ("encoder", {"inputs": [GOOD], "parameters": {"timeout": 1.5}}, "Not a number of microseconds."),
         ("encoder", {"inputs": [GOOD], "parameters": {"timeout": True}}, "Not a number of microseconds."),
         ("encoder", {"inputs": [GOOD], "id": 7}, "/id: Input should be a valid string"),
-        ("decoder", {"inputs": [Z | {"data": [*[0.0] * 19, 1e39]}]}, "/z/0: Not all values are between"),
+        ("decoder", {"inputs": [Z | {"data": [*[0.0] * 19, 1e39]}]}, "/inputs/0/data/0: Not all values are between"),
         ("decoder", {"inputs": [Z | {"data": [*[0.0] * 19, 10**400]}]}, "/inputs/0/data"),
         ("decoder", {"inputs": [Z | {"data": [*[0.0] * 19, "1"]}]}, "/inputs/0/data: Not all values are numbers."),
         ("encode", {"inputs": [PICTURES | {"data": [7]}]}, "/inputs/0/data: Not all values are strings"),
@@ -107,6 +111,26 @@ def holding(*data: Any) -> dict[str, Any]:
         ("sample", {"inputs": [N | {"data": [2**63]}]}, "/inputs/0/data: Not all values are in the range of INT64."),
         ("sample", {"inputs": [N], "parameters": {"seed": "1"}}, "/parameters/seed"),
         ("sample", {"inputs": [N], "parameters": {"temperature": -1}}, "/parameters/temperature"),
+        ("encode", {"inputs": [DIGIT], "parameters": {"sample": 1}}, "/parameters/sample"),
+        ("encode", {"inputs": [DIGIT], "parameters": {"sample": None}}, "/parameters/sample"),
+        ("encode", {"inputs": [DIGIT], "parameters": {"sample": True, "seed": -1}}, "/parameters/seed"),
+        ("encode", {"inputs": [DIGIT], "parameters": {"preview": True}}, "it has preprocess, sample, seed, timeout."),
+        (
+            "encode",
+            {"inputs": [DIGIT], "outputs": [{"name": "z"}]},
+            "/outputs/0: z is an output only with the parameter",
+        ),
+        (
+            "reconstruct",
+            {"inputs": [DIGIT], "outputs": [{"name": "z"}], "parameters": {"sample": False}},
+            "/outputs/0: z is an output only with the parameter sample.",
+        ),
+        (
+            "score",
+            {"inputs": [DIGIT], "outputs": [{"name": "log_likelihood"}]},
+            "/outputs/0: log_likelihood is an output only with the parameter k.",
+        ),
+        ("score", {"inputs": [DIGIT], "parameters": {"k": 0}}, "/parameters/k"),
     ],
 )
 def test_a_request_that_asks_for_the_impossible_is_400(
@@ -123,6 +147,22 @@ def test_a_body_that_is_not_json_is_400(client: TestClient, body: bytes) -> None
     answer = client.post("/v2/models/mnist-mlp.encoder/infer", content=body)
     assert answer.status_code == 400
     error(answer)
+
+
+@pytest.mark.parametrize(
+    ("found", "told"),
+    [
+        (("images", 3), ("inputs", 0, "data", 3)),
+        (("z", 2), ("inputs", 0, "data", 2)),
+        (("n",), ("inputs", 0, "data")),
+        (("temperature",), ("parameters", "temperature")),
+        ((), ()),
+    ],
+)
+def test_what_a_verb_finds_is_told_with_its_place_in_the_protocol(
+    found: tuple[str | int, ...], told: tuple[str | int, ...]
+) -> None:
+    assert place_of(found) == told
 
 
 class TestBytes:
@@ -193,13 +233,13 @@ class TestBytes:
         z = np.full((1, 20), np.nan, np.float32)
         answer = infer(client, "mnist-mlp.decoder", tensor("z", "FP32", z, binary=True), tail=z.tobytes())
         assert answer.status_code == 400
-        assert "/z/0: Not all values are between" in error(answer)
+        assert "/inputs/0/data/0: Not all values are between" in error(answer)
 
 
 class TestOtherStatuses:
     """Errors that are not of the tensors."""
 
-    @pytest.mark.parametrize("name", ["nobody.encoder", "mnist-mlp", "mnist-mlp.score", "%22%25%27.encoder", "a%2Fb"])
+    @pytest.mark.parametrize("name", ["nobody.encoder", "mnist-mlp", "mnist-mlp.decode", "%22%25%27.encoder", "a%2Fb"])
     def test_an_unknown_model_is_404(self, client: TestClient, name: str) -> None:
         answer = infer(client, name, GOOD)
         assert answer.status_code == 404
@@ -225,6 +265,7 @@ class TestOtherStatuses:
             infer(client, "mnist-mlp.encoder", shaped(1025, 28, 28)),
             infer(client, "mnist-mlp.encoder", shaped(10**30, 28, 28)),
             infer(client, "mnist-mlp.sample", N | {"data": [1025]}),
+            infer(client, "mnist-mlp.score", DIGIT, parameters={"k": 1025}),
             client.post("/v2/models/mnist-mlp.encoder/infer", content=bytes(1025 * 784), headers={LENGTH: "0"}),
         ):
             assert answer.status_code == 413

@@ -14,6 +14,12 @@ from service.images.codec import npy_bytes
 from tests.service.api.open_inference.asking import LENGTH, Array, files, images, infer, outputs, tensor
 
 N = {"name": "n", "datatype": "INT64", "shape": [1], "data": [3]}
+PICTURES: dict[str, Any] = {
+    "name": "pictures",
+    "datatype": "BYTES",
+    "shape": [2],
+    "data": [base64_png(image) for image in digits()[:2]],
+}
 
 
 def latents(client: TestClient, count: int) -> npt.NDArray[np.float32]:
@@ -154,15 +160,57 @@ class TestEncode:
         assert (found["digit"] != found["resize"]).any()
 
 
-def test_reconstruct_gives_what_the_verb_gives(client: TestClient) -> None:
-    pictures = [base64_png(image) for image in digits()[:2]]
-    head = {"name": "pictures", "datatype": "BYTES", "shape": [2], "data": pictures}
-    found = outputs(infer(client, "mnist-mlp.reconstruct", head))
-    said = client.post("/reconstruct", json={"images": pictures}).json()
-    raw = client.post("/reconstruct", json={"images": pictures}, headers={"Accept": "application/octet-stream"})
-    np.testing.assert_array_equal(found["image"].ravel(), np.frombuffer(raw.content, np.uint8))
-    for name in ("mu", "logvar", "mse"):
-        np.testing.assert_array_equal(found[name], np.array(said[name], np.float32))
+class TestVerbs:
+    """Models that are verbs answer as these do, whatever their options."""
+
+    @pytest.mark.parametrize("options", [{}, {"sample": True, "seed": 3}, {"sample": False, "preprocess": "digit"}])
+    def test_encode(self, client: TestClient, options: dict[str, Any]) -> None:
+        answer = infer(client, "mnist-mlp.encode", PICTURES, parameters=options)
+        said = client.post("/encode", json={"images": PICTURES["data"], **options}).json()
+        self.same(outputs(answer), said, "mu", "logvar", *(["z"] if options.get("sample") else []))
+        assert answer.json().get("parameters") == ({"seed": 3} if "z" in said else None)
+
+    @pytest.mark.parametrize("options", [{}, {"sample": True, "seed": 3}, {"preprocess": "resize"}])
+    def test_reconstruct(self, client: TestClient, options: dict[str, Any]) -> None:
+        body = {"images": PICTURES["data"], **options}
+        answer = infer(client, "mnist-mlp.reconstruct", PICTURES, parameters=options)
+        found, said = outputs(answer), client.post("/reconstruct", json=body).json()
+        raw = client.post("/reconstruct", json=body, headers={"Accept": "application/octet-stream"})
+        np.testing.assert_array_equal(found.pop("image").ravel(), np.frombuffer(raw.content, np.uint8))
+        self.same(found, said, "mu", "logvar", "mse", *(["z"] if options.get("sample") else []))
+        assert answer.json().get("parameters") == ({"seed": 3} if "z" in said else None)
+
+    @pytest.mark.parametrize("options", [{}, {"k": 5, "seed": 3}])
+    def test_score(self, client: TestClient, options: dict[str, Any]) -> None:
+        answer = infer(client, "mnist-mlp.score", PICTURES, parameters=options)
+        said = client.post("/score", json={"images": PICTURES["data"], **options}).json()
+        names = ["distortion", "rate", "elbo", "typicality", *(["log_likelihood"] if options else [])]
+        self.same(outputs(answer), said, *names)
+        assert answer.json().get("parameters") == ({"seed": 3} if options else None)
+
+    def test_a_draw_without_a_seed_can_be_made_again(self, client: TestClient) -> None:
+        sent: dict[str, Any] = {"sample": True}
+        first = infer(client, "mnist-mlp.encode", PICTURES, parameters=sent).json()
+        again = infer(client, "mnist-mlp.encode", PICTURES, parameters={**sent, **first["parameters"]}).json()
+        assert again == first
+
+    def test_an_output_that_needs_a_parameter_may_come_alone(self, client: TestClient) -> None:
+        asked = [{"name": "z", "parameters": {"binary_data": True}}]
+        answer = infer(client, "mnist-mlp.encode", PICTURES, outputs=asked, parameters={"sample": True, "seed": 3})
+        assert list(outputs(answer)) == ["z"]
+
+    def test_a_body_that_is_one_picture_gives_what_needs_no_parameter(self, client: TestClient) -> None:
+        for kind, names in (("encode", ["mu", "logvar"]), ("reconstruct", ["image", "mu", "logvar", "mse"])):
+            answer = client.post(
+                f"/v2/models/mnist-mlp.{kind}/infer", content=encoded(digits()[0]), headers={LENGTH: "0"}
+            )
+            assert list(outputs(answer)) == names
+
+    @staticmethod
+    def same(found: dict[str, Array], said: dict[str, Any], *names: str) -> None:
+        assert set(found) == set(names)
+        for name in names:
+            np.testing.assert_array_equal(found[name], np.array(said[name], np.float32))
 
 
 class TestSample:

@@ -13,6 +13,9 @@ from service.api.open_inference.models import KINDS
 from tests.service.api.open_inference.asking import error, images, infer
 
 LATENTS = [{"name": name, "datatype": "FP32", "shape": [-1, 20]} for name in ("mu", "logvar")]
+Z = {"name": "z", "datatype": "FP32", "shape": [-1, 20]}
+WITHOUT_SCORE = len(KINDS) - 1  # the tiny bundles have no statistics
+FILES = [{"name": "pictures", "datatype": "BYTES", "shape": [-1]}]
 PICTURES = [{"name": "image", "datatype": "UINT8", "shape": [-1, 28, 28]}]
 
 
@@ -49,19 +52,15 @@ class TestMetadata:
             ("encoder", PICTURES, LATENTS),
             (
                 "decoder",
-                [{"name": "z", "datatype": "FP32", "shape": [-1, 20]}],
+                [Z],
                 [*PICTURES, {"name": "x_hat", "datatype": "FP32", "shape": [-1, 28, 28]}],
             ),
-            ("encode", [{"name": "pictures", "datatype": "BYTES", "shape": [-1]}], LATENTS),
-            (
-                "reconstruct",
-                [{"name": "pictures", "datatype": "BYTES", "shape": [-1]}],
-                [*PICTURES, *LATENTS, {"name": "mse", "datatype": "FP32", "shape": [-1]}],
-            ),
+            ("encode", FILES, [*LATENTS, Z]),
+            ("reconstruct", FILES, [*PICTURES, *LATENTS, Z, {"name": "mse", "datatype": "FP32", "shape": [-1]}]),
             (
                 "sample",
                 [{"name": "n", "datatype": "INT64", "shape": [1]}],
-                [*PICTURES, {"name": "z", "datatype": "FP32", "shape": [-1, 20]}],
+                [*PICTURES, Z],
             ),
         ],
     )
@@ -71,6 +70,39 @@ class TestMetadata:
         assert (document["inputs"], document["outputs"]) == (takes, gives)
         assert client.get(f"/v2/models/mnist-mlp.{kind}/versions/1").json() == document
         assert client.get(f"/v2/models/mnist-mlp.{kind}/ready").json() == {"name": f"mnist-mlp.{kind}", "ready": True}
+
+    def test_there_is_a_score_of_versions_with_statistics_alone(self, client: TestClient) -> None:
+        document = client.get("/v2/models/mnist-mlp.score").json()
+        assert (document["versions"], document["inputs"]) == (["2"], FILES)
+        names = ["distortion", "rate", "elbo", "typicality", "log_likelihood"]
+        assert document["outputs"] == [{"name": name, "datatype": "FP32", "shape": [-1]} for name in names]
+        answer = client.get("/v2/models/mnist-mlp.score/versions/1")
+        assert (answer.status_code, error(answer)) == (
+            404,
+            "There is no model 'mnist-mlp.score' of mnist-mlp@1: its bundle has no statistics.",
+        )
+
+    @pytest.mark.parametrize(
+        ("kind", "form"),
+        [
+            ("encode", "ImageRequest"),
+            ("reconstruct", "ImageRequest"),
+            ("score", "ScoreRequest"),
+            ("sample", "SampleRequest"),
+        ],
+    )
+    def test_parameters_are_the_options_of_the_verb(self, client: TestClient, kind: str, form: str) -> None:
+        fields = client.get("/openapi.json").json()["components"]["schemas"][form]["properties"]
+        expected = set(fields) - {"images", "model", "n", "preview"}
+        properties = client.get(f"/v2/models/mnist-mlp.{kind}").json()["properties"]
+        assert set(properties) == expected
+        assert all(properties.values())
+        parameters = client.get(f"/v2/models/mnist-mlp.{kind}/config").json()["parameters"]
+        assert parameters == {name: {"string_value": meaning} for name, meaning in properties.items()}
+
+    def test_graphs_have_no_parameters(self, client: TestClient) -> None:
+        for kind in ("encoder", "decoder"):
+            assert client.get(f"/v2/models/mnist-mlp.{kind}").json()["properties"] == {}
 
     def test_a_configuration_has_the_shapes_of_one_image(self, client: TestClient) -> None:
         document = client.get("/v2/models/mnist-mlp.encoder/versions/2/config").json()
@@ -86,7 +118,15 @@ class TestMetadata:
 
     @pytest.mark.parametrize(
         "name",
-        ["nobody.encoder", "mnist-mlp", "mnist-mlp.score", "mnist-mlp@2.encoder", "a%20b", "%22.encoder", "%25.encode"],
+        [
+            "nobody.encoder",
+            "mnist-mlp",
+            "mnist-mlp.decode",
+            "mnist-mlp@2.encoder",
+            "a%20b",
+            "%22.encoder",
+            "%25.encode",
+        ],
     )
     @pytest.mark.parametrize("rest", ["", "/ready", "/config", "/stats", "/versions/1", "/versions/1/ready"])
     def test_an_unknown_model_is_404(self, client: TestClient, name: str, rest: str) -> None:
@@ -123,7 +163,7 @@ class TestStatistics:
     def test_of_all_models_and_of_all_versions_of_one(self, start: Callable[..., TestClient]) -> None:
         client = start()
         every = client.get("/v2/models/stats").json()["model_stats"]
-        assert len(every) == 3 * len(KINDS)
+        assert len(every) == 3 * WITHOUT_SCORE
         versions = client.get("/v2/models/tiny.encode/stats").json()["model_stats"]
         assert [(each["name"], each["version"]) for each in versions] == [("tiny.encode", "1"), ("tiny.encode", "2")]
 
@@ -145,7 +185,7 @@ class TestRepository:
         assert all(each["reason"] for each in index if each["state"] == "UNAVAILABLE")
         ready = client.post("/v2/repository/index", json={"ready": True}).json()
         assert {each["state"] for each in ready} == {"READY"}
-        assert len(ready) == 2 * len(KINDS)
+        assert len(ready) == 2 * WITHOUT_SCORE
 
     @pytest.mark.parametrize("body", [b"[]", b"{", b'{"ready": 1}', b" " * 5000])
     def test_a_bad_question_for_the_index_is_refused(self, client: TestClient, body: bytes) -> None:

@@ -113,6 +113,12 @@ def test_nothing_stays_reserved(start: Callable[..., TestClient]) -> None:
     assert (admission.images, admission.bytes) == (0, 0)
 
 
+def test_an_answer_with_a_long_id_is_counted(start: Callable[..., TestClient]) -> None:
+    client = start(memory_bytes=1_000_000)
+    assert infer(client, "tiny.sample", N, id="a" * 10_000).json()["id"] == "a" * 10_000
+    assert infer(client, "tiny.sample", N, id="a" * 90_000).status_code == 413
+
+
 def test_memory_for_the_numbers_of_an_answer_is_reserved_first(start: Callable[..., TestClient]) -> None:
     client = start(memory_bytes=200_000)
     n = N | {"data": [1000]}
