@@ -25,13 +25,15 @@ FAST_PATH_BYTES: Final = 64 * 1024
 def is_common(method: bytes, version: str, head: RequestHead, state: AppState) -> bool:
     """Whether a request with this head is of the common kind, which the fast path takes: for a verb."""
     from_page = b"origin" in head.headers and state.settings.cors_origins
+    verb = verb_of(head.path)
     return (
         method == b"POST"
         and version == "1.1"
         and not from_page
         and head.length is not None
         and head.length <= FAST_PATH_BYTES
-        and verb_of(head.path) is not None
+        and verb is not None
+        and not verb.is_streamed(head)
     )
 
 

@@ -55,6 +55,8 @@ from service.api.requests import (
 )
 from service.api.schemas import ImageOptions, ImageRequest, ScoreOptions, ScoreRequest
 from service.api.state import AppState
+from service.api.stream_groups import Compute, encode_rows, reconstruct_rows
+from service.api.streams import answer_stream, is_stream
 from service.contract import Contract
 from service.errors import LimitExceeded, Overloaded, VaeError
 from service.images.codec import check_batch
@@ -80,11 +82,20 @@ _INLINE_NUMBERS: Final = 4096
 class Verb:
     """A POST route: negotiate, read, work, answer. The one table of errors answers whatever goes wrong."""
 
-    def __init__(self, work: Work, takes: tuple[str, ...], gives: tuple[str, ...], template: str = "") -> None:
+    def __init__(
+        self,
+        work: Work,
+        takes: tuple[str, ...],
+        gives: tuple[str, ...],
+        template: str = "",
+        compute: Compute | None = None,
+    ) -> None:
+        """`compute` is for streams, where the route takes them."""
         self._work = work
         self._takes = takes
         self._gives = gives
         self._template = template
+        self._compute = compute
 
     def route_of(self, path: str) -> str:
         """The route's template for a request to `path`, which metrics and logs name."""
@@ -112,6 +123,10 @@ class Verb:
             request.reservation.release()
         return self._finish(state, head, request, answer)
 
+    def is_streamed(self, head: RequestHead) -> bool:
+        """Whether a request with this head is a stream, which is answered through ASGI."""
+        return self._compute is not None and is_stream(head, self._gives)
+
     def refuse(self, state: AppState, head: RequestHead, request: RequestContext, error: VaeError) -> Answer:
         """The answer to a request that is not even begun."""
         return self._finish(state, head, request, _refuse(error, request))
@@ -138,6 +153,11 @@ class Verb:
         if request is None:
             request = RequestContext(request_id_of(head.headers))
         request.begin_verb(self.route_of(head.path), state.admission, head.length or 0)
+        if self._compute is not None and is_stream(head, self._gives):
+            error = await answer_stream(state, head, request, self._compute, scope, receive, send)
+            if error is not None:
+                await _send(send, self._finish(state, head, request, _refuse(error, request)))
+            return
         watch: asyncio.Task[None] | None = None
 
         async def read(max_bytes: int) -> bytes:
@@ -153,8 +173,12 @@ class Verb:
         finally:
             if watch is not None:
                 watch.cancel()
-        await send({"type": "http.response.start", "status": answer.status, "headers": answer.all_headers()})
-        await send({"type": "http.response.body", "body": answer.content})
+        await _send(send, answer)
+
+
+async def _send(send: Send, answer: Answer) -> None:
+    await send({"type": "http.response.start", "status": answer.status, "headers": answer.all_headers()})
+    await send({"type": "http.response.body", "body": answer.content})
 
 
 def _refuse(error: Exception, request: RequestContext) -> Answer:
@@ -268,8 +292,8 @@ async def _embed(state: AppState, body: Body, request: RequestContext) -> Answer
     return answer
 
 
-encode = Verb(_encode, IMAGE_BODIES, LATENT_TYPES)
-reconstruct = Verb(_reconstruct, IMAGE_BODIES, IMAGE_TYPES)
+encode = Verb(_encode, IMAGE_BODIES, LATENT_TYPES, compute=encode_rows)
+reconstruct = Verb(_reconstruct, IMAGE_BODIES, IMAGE_TYPES, compute=reconstruct_rows)
 score = Verb(_score, IMAGE_BODIES, LATENT_TYPES)
 sample = Verb(_sample, (JSON,), IMAGE_TYPES)
 decode = Verb(_decode, LATENT_BODIES, IMAGE_TYPES)
