@@ -17,7 +17,7 @@ import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import cycle, islice
 from pathlib import Path
@@ -26,24 +26,18 @@ from typing import Final
 from bench.machine import machine
 from harness.digits import digits, encoded
 from harness.servers import Server, running
+from harness.streams import FORM, FORM_END, Stream, part
 
 BATCH: Final = 256
 IMAGES: Final = 100 * BATCH
 ROUNDS: Final = 5
 ASKED: Final = 1000  # single digits, for a latency
-PATHS: Final = ("/encode", "/reconstruct")
 FILES: Final = [encoded(digit) for digit in islice(cycle(digits()), BATCH)]
 TEXTS: Final = [base64.b64encode(file).decode() for file in FILES]
-BOUNDARY: Final = b"b"
 
 LINES: Final = b"".join(json.dumps({"image": text}).encode() + b"\n" for text in TEXTS)
-PARTS: Final = b"".join(
-    b'--b\r\nContent-Disposition: form-data; name="images"; filename="digit"\r\n\r\n%b\r\n' % file for file in FILES
-)
+PARTS: Final = b"".join(part(file, "digit.png") for file in FILES)
 JSON: Final = json.dumps({"images": TEXTS}).encode()
-
-NDJSON_HEAD: Final = {"Content-Type": "application/x-ndjson"}
-FORM_HEAD: Final = {"Content-Type": "multipart/form-data; boundary=b", "Accept": "application/x-ndjson"}
 
 
 def main() -> None:
@@ -52,14 +46,10 @@ def main() -> None:
         print(machine())
         print("\n| images/s | a stream | batches, 1 connection | batches, 4 connections | of the better |")
         print("|---|---|---|---|---|")
-        for path in PATHS:
-            row(server, f"{path} NDJSON", lambda: stream(server.port, path, LINES, b"", NDJSON_HEAD), path, JSON)
-        row(
-            server,
-            "/encode multipart",
-            lambda: stream(server.port, "/encode", PARTS, b"--b--\r\n", FORM_HEAD),
-            *("/encode", PARTS + b"--b--\r\n", "multipart/form-data; boundary=b"),
-        )
+        for path in ("/encode", "/reconstruct"):
+            row(server, f"{path} NDJSON", path, [LINES] * (IMAGES // BATCH), {}, JSON, "application/json")
+        parts = [PARTS] * (IMAGES // BATCH) + [FORM_END]
+        row(server, "/encode multipart", "/encode", parts, FORM, PARTS + FORM_END, FORM["Content-Type"])
         print("\n| one digit, ms | p50 | p99 | slowest |\n|---|---|---|---|")
         for name, load in LOADS.items():
             with loaded(server, load):
@@ -69,19 +59,17 @@ def main() -> None:
 
 
 def row(
-    server: Server, name: str, streamed: Callable[[], None], path: str, body: bytes, kind: str = "application/json"
+    server: Server, name: str, path: str, pieces: Sequence[bytes], headers: Mapping[str, str], body: bytes, kind: str
 ) -> None:
-    """Measure a stream and batches in turns, and print the medians of their rates and of the ratio."""
-    rates: dict[str, list[float]] = {"stream": [], "one": [], "four": [], "ratio": []}
+    """Measure a stream of `pieces`, and batches of `body`, in turns; print the medians of rates and of their ratio."""
+    streams, ones, fours, ratios = [], [], [], []
     for _ in range(ROUNDS):
-        rates["stream"].append(rate(streamed))
-        rates["one"].append(rate(lambda: batches(server.port, path, body, kind, 1)))
-        rates["four"].append(rate(lambda: batches(server.port, path, body, kind, 4)))
-        rates["ratio"].append(rates["stream"][-1] / max(rates["one"][-1], rates["four"][-1]))
-    middle = {each: statistics.median(values) for each, values in rates.items()}
-    print(
-        f"| {name} | {middle['stream']:,.0f} | {middle['one']:,.0f} | {middle['four']:,.0f} | {middle['ratio']:.2f} |"
-    )
+        streams.append(rate(lambda: stream(server.port, path, pieces, headers)))
+        ones.append(rate(lambda: batches(server.port, path, body, kind, 1)))
+        fours.append(rate(lambda: batches(server.port, path, body, kind, 4)))
+        ratios.append(streams[-1] / max(ones[-1], fours[-1]))
+    rates = " | ".join(f"{statistics.median(found):,.0f}" for found in (streams, ones, fours))
+    print(f"| {name} | {rates} | {statistics.median(ratios):.2f} |")
 
 
 def rate(work: Callable[[], None]) -> float:
@@ -91,29 +79,14 @@ def rate(work: Callable[[], None]) -> float:
     return IMAGES / (time.perf_counter() - began)
 
 
-def stream(port: int, path: str, piece: bytes, last: bytes, head: dict[str, str], images: int = IMAGES) -> None:
-    """Send one stream of so many images, a chunk for each `piece` of `BATCH`, and read its answer meanwhile."""
-    connection = http.client.HTTPConnection("127.0.0.1", port)
-    connection.putrequest("POST", path)
-    for name, value in (head | {"Transfer-Encoding": "chunked"}).items():
-        connection.putheader(name, value)
-    connection.endheaders()
-
-    def send() -> None:
-        for _ in range(images // BATCH):
-            connection.send(b"%x\r\n%b\r\n" % (len(piece), piece))
-        connection.send((b"%x\r\n%b\r\n" % (len(last), last) if last else b"") + b"0\r\n\r\n")
-
-    sending = threading.Thread(target=send)
-    sending.start()
-    lines = 0
-    with connection.getresponse() as answer:
-        while data := answer.read1(2**18):
-            lines += data.count(b"\n")
-    sending.join()
-    connection.close()
-    if (answer.status, lines) != (200, images):
-        raise RuntimeError(f"{answer.status} with {lines} lines for {images} images")
+def stream(port: int, path: str, pieces: Sequence[bytes], headers: Mapping[str, str]) -> None:
+    """Send one stream, and read its answer meanwhile."""
+    with Stream(port, path, headers) as connection:
+        sending = connection.send_all(pieces)
+        lines = sum(piece.count(b"\n") for piece in connection.pieces())
+        sending.join()
+    if lines != IMAGES:
+        raise RuntimeError(f"{lines} lines for {IMAGES} images")
 
 
 def batches(port: int, path: str, body: bytes, kind: str, connections: int) -> None:
@@ -139,7 +112,7 @@ def batches(port: int, path: str, body: bytes, kind: str, connections: int) -> N
 def streams_forever(port: int) -> None:
     """One stream after the other."""
     while True:
-        stream(port, "/encode", LINES, b"", NDJSON_HEAD)
+        stream(port, "/encode", [LINES] * (IMAGES // BATCH), {})
 
 
 def batches_forever(port: int) -> None:

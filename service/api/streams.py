@@ -174,21 +174,32 @@ class _Stream:
 
     async def end(self, failure: Exception | None) -> None:
         """Send the end of the answer; after a failure a line with the error, and cut the connection."""
-        request, status = self._request, 200
-        if failure is None:
-            if not self.begun:
-                await self._begin()
-            await self._send_message({"type": "http.response.body", "body": b""})
-        else:
-            request.rejection = getattr(failure, "rejection", "")
-            status, error = self._form.problem(failure)
-            await self._send(orjson.dumps({"error": error}, option=orjson.OPT_APPEND_NEWLINE))
-            if self._link is not None:
-                self._link.cut()
+        request = self._request
+        try:
+            status = await self._finish(failure)
+        except asyncio.CancelledError:  # the server ends, and the client does not read
+            status = 503
+            self._cut()
         request.reservation = Reservation()  # its images came and went; what telemetry reads is how many they were
         request.reservation.hold_images(self._images)
         request.was_answered(status, self._bytes_out)
         request.write = max(0.0, request.write)
+
+    async def _finish(self, failure: Exception | None) -> int:
+        if failure is None:
+            if not self.begun:
+                await self._begin()
+            await self._send_message({"type": "http.response.body", "body": b""})
+            return 200
+        self._request.rejection = getattr(failure, "rejection", "")
+        status, error = self._form.problem(failure)
+        await self._send(orjson.dumps({"error": error}, option=orjson.OPT_APPEND_NEWLINE))
+        self._cut()
+        return status
+
+    def _cut(self) -> None:
+        if self._link is not None:
+            self._link.cut()
 
     async def _read(self, receive: Receive) -> None:
         """Receive the body and begin its groups. Then look whether the client goes."""

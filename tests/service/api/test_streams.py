@@ -293,6 +293,15 @@ class TestConnections:
         assert list(json.loads(answer.text.splitlines()[-1])) == ["error"]
 
 
+def test_a_page_of_another_origin_may_send_a_stream(start: Callable[..., TestClient]) -> None:
+    client = start(cors_origins="https://page.example")
+    body = line(base64_png(np.zeros((6, 4), np.uint8)))
+    answer = client.post("/encode", content=body, headers=HEADERS | {"origin": "https://page.example"})
+    assert "mu" in answer.json()
+    assert answer.headers["access-control-allow-origin"] == "https://page.example"
+    assert len(answer.headers.get_list("x-request-id")) == 1
+
+
 def test_a_stream_is_one_request_and_its_images_count(start_server: Callable[..., int]) -> None:
     port = start_server()
     with Stream(port) as stream:
