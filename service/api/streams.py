@@ -32,11 +32,11 @@ from service.inference.autoencoder import Noise, new_seed
 from service.inference.engine import Floats
 
 # The most images and bytes of a group; one item may have more bytes.
-_GROUP_IMAGES: Final = 128
+_GROUP_IMAGES: Final = 256
 _GROUP_BYTES: Final = 2**20
 
 # How many groups of one stream are read, computed, written or sent at a time: while one is, the next ones are prepared.
-_GROUPS: Final = 4
+_GROUPS: Final = 3
 
 # All groups that are computed hold at most these parts of VAE_QUEUE and of VAE_MEMORY_BYTES.
 _QUEUE_SHARE: Final = 2
