@@ -44,9 +44,7 @@ def main() -> None:
     """Measure and print."""
     with tempfile.TemporaryDirectory() as folder, running(Path(folder) / "log") as server:
         print(machine())
-        print(
-            "\n| images/s | a stream | batches, 1 connection | batches, 4 connections | of the better | by processor time |"
-        )
+        print("\n| images/s | a stream | batches, 1 conn. | batches, 4 conn. | of the better | by processor time |")
         print("|---|---|---|---|---|---|")
         for path in ("/encode", "/reconstruct"):
             row(server, f"{path} NDJSON", path, [LINES] * (IMAGES // BATCH), {}, JSON, "application/json")
