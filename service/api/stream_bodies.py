@@ -7,13 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.exceptions import HTTPException
 
 from service.errors import Fault, InvalidInput, LimitExceeded
+
+# An item as an object, without its data.
+ITEM_BYTES: Final = 256
+
+# Up to so many lines, or bytes of a form, a piece of a body is cut into items at once.
+_QUICK_LINES: Final = 1024
+_QUICK_BYTES: Final = 16 * 1024
 
 
 @dataclass(slots=True)
@@ -29,16 +36,23 @@ class Item:
     name: str | None = None
     error: LimitExceeded | None = None
 
+    @property
+    def size(self) -> int:
+        """The bytes that it takes in memory."""
+        return ITEM_BYTES + len(self.data)
+
 
 class Items(Protocol):
     """A body that arrives. `failure` is set when it broke its own format; the items before that are good."""
 
     failure: Exception | None
-    slow: bool  # to feed it takes longer than to copy the bytes
 
     @property
     def held(self) -> int:
         """How many bytes of an item that has begun are kept."""
+
+    def is_quick(self, data: bytes) -> bool:
+        """Whether to feed this piece takes little longer than to copy it."""
 
     def feed(self, data: bytes) -> list[Item]:
         """Take the next piece of the body. The items that end in it."""
@@ -51,7 +65,6 @@ class Lines:
     """Newline-delimited JSON: an item is a line. Empty lines are counted, and are no items."""
 
     failure: Exception | None = None
-    slow = False
 
     def __init__(self, most: int) -> None:
         """A line may have `most` bytes."""
@@ -63,6 +76,9 @@ class Lines:
     @property
     def held(self) -> int:  # noqa: D102  # those of Items, as all below
         return len(self._begun)
+
+    def is_quick(self, data: bytes) -> bool:  # noqa: D102
+        return data.count(b"\n") <= _QUICK_LINES
 
     def feed(self, data: bytes) -> list[Item]:  # noqa: D102
         first, *others = data.split(b"\n")
@@ -99,8 +115,6 @@ class Lines:
 class Parts:
     """A multipart form (RFC 7578): an item is a part with the name `images`. Any other part is a failure."""
 
-    slow = True
-
     def __init__(self, parameters: Mapping[bytes, bytes], most: int) -> None:
         """`parameters` are those of the Content-Type. A part may have `most` bytes. Raises HTTPException (400)."""
         self.failure: Exception | None = None
@@ -133,6 +147,9 @@ class Parts:
     @property
     def held(self) -> int:  # noqa: D102
         return len(self._begun)
+
+    def is_quick(self, data: bytes) -> bool:  # noqa: D102
+        return len(data) <= _QUICK_BYTES
 
     def feed(self, data: bytes) -> list[Item]:  # noqa: D102
         if self.failure is None:

@@ -5,8 +5,9 @@ Each image fails for itself: what is wrong with it is in its own line, as a requ
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -31,6 +32,9 @@ from service.settings import Settings
 
 # What can be wrong with one image. Other errors end the stream.
 _OF_ONE: Final = (InvalidInput, LimitExceeded, HTTPException)
+
+# Seconds for which pictures are decoded before other requests have their turn; one picture may take longer.
+_SLICE: Final = 0.02
 
 # The fields of the lines, each with a value for every image: arrays [N, ...]; `image` has images, which become PNGs.
 Columns = Mapping[str, npt.NDArray[Any]]
@@ -57,12 +61,15 @@ async def reconstruct_rows(
 class ReadGroup:
     """A group that was read. `lines` has the beginning of the answer to each item, and its problem, if there is one.
 
-    `images`, uint8 [N, *image_shape], are those of the items in `good`, in the same order.
+    `images`, uint8 [N, *image_shape], are those of the items in `good`, in the same order. `waiting` has the pictures
+    that are still to be decoded, the next one last, and `decoded` the images of those before.
     """
 
     lines: list[dict[str, Any]]
     good: list[int]
     images: Images | None = None
+    waiting: list[tuple[int, bytes | str]] = field(default_factory=list)
+    decoded: list[Images] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +91,13 @@ class StreamForm:
         return None if pictures and read.images is None else read
 
     def read(self, items: list[Item], job: RequestContext) -> ReadGroup:
-        """Read the items and decode their pictures. Raises Overloaded, ClientGone and DeadlineExceeded."""
+        """Read the items, and decode their pictures or have them wait. Raises Overloaded."""
         read, pictures = self._parse(items, job)
         if pictures:
             read.images = quick_images(ImageForm(self.model, self.options, pictures, npy=False), self.settings)
             if read.images is None:
-                self._decode(read, pictures, job)
+                read.waiting = list(zip(read.good, pictures, strict=True))[::-1]
+                read.good = []
         return read
 
     def _parse(self, items: list[Item], job: RequestContext) -> tuple[ReadGroup, list[bytes | str]]:
@@ -108,23 +116,28 @@ class StreamForm:
                 good.append(index)
         return ReadGroup(lines, good), pictures
 
-    def _decode(self, read: ReadGroup, pictures: list[bytes | str], job: RequestContext) -> None:
-        """Decode pictures one by one: limits are those of one image, so the same image always has the same answer."""
-        decoded: list[Images] = []
-        kept: list[int] = []
-        for index, picture in zip(read.good, pictures, strict=True):
-            job.check()
+    def decode(self, read: ReadGroup, job: RequestContext) -> None:
+        """Decode pictures that wait, one by one, for about `_SLICE` seconds. Raises Overloaded for one that stays.
+
+        Limits are those of one picture, so that the same picture always has the same answer.
+        """
+        end = time.perf_counter() + _SLICE
+        while True:
+            index, picture = read.waiting[-1]
             form = ImageForm(self.model, self.options, [picture], npy=False)
             try:
-                decoded.append(decode_images(form, self.settings, job.reservation))
+                read.decoded.append(decode_images(form, self.settings, job.reservation))
             except _OF_ONE as error:
                 read.lines[index]["error"] = self.problem(error)[1]
             else:
-                kept.append(index)
+                read.good.append(index)
                 if form.found and form.found[0] is not None:
                     read.lines[index]["found"] = form.found[0]
-        read.good = kept
-        read.images = np.concatenate(decoded) if decoded else None
+            read.waiting.pop()
+            if not read.waiting or time.perf_counter() >= end:
+                break
+        if read.decoded and not read.waiting:
+            read.images = np.concatenate(read.decoded)
 
     def _picture(self, item: Item, line: dict[str, Any], reservation: Reservation) -> bytes | str:
         """The picture of an item; its `id` is added to its line. Raises one of _OF_ONE."""

@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+import numpy as np
 import orjson
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
@@ -24,7 +25,7 @@ from service.api.request_head import MULTIPART, NDJSON, STREAMS, RequestHead, me
 from service.api.requests import SMALL_BYTES, read_options
 from service.api.schemas import ImageOptions
 from service.api.state import STREAM_GROUPS, AppState
-from service.api.stream_bodies import Item, Items, Lines, Parts
+from service.api.stream_bodies import ITEM_BYTES, Item, Items, Lines, Parts
 from service.api.stream_groups import Compute, Computed, ReadGroup, StreamForm
 from service.errors import ClientGone, Overloaded
 from service.inference.admission import Reservation
@@ -34,6 +35,9 @@ from service.inference.engine import Floats
 # The most images and bytes of a group; one item may have more bytes.
 _GROUP_IMAGES: Final = 256
 _GROUP_BYTES: Final = 2**20
+
+# So much of a body is cut into items at a time: it may be nothing but line ends.
+_PIECE_BYTES: Final = 2**16
 
 # How many groups of one stream are read, computed, written or sent at a time: while one is, the next ones are prepared.
 _GROUPS: Final = 3
@@ -141,7 +145,10 @@ class _Stream:
         self._send_message = send
         self._link: Link | None = scope["state"].get("link")
         in_queue = settings.queue // (_QUEUE_SHARE * STREAM_GROUPS)
-        in_memory = settings.memory_bytes // (_MEMORY_SHARE * STREAM_GROUPS * model.autoencoder.cost)
+        self._cost = model.autoencoder.cost
+        if options.preview:
+            self._cost += preview_cost(np.empty((1, *model.autoencoder.contract.image_shape), np.uint8))
+        in_memory = settings.memory_bytes // (_MEMORY_SHARE * STREAM_GROUPS * self._cost)
         self._most = max(1, min(_GROUP_IMAGES, settings.max_batch, in_queue, in_memory))
         self._room = asyncio.Semaphore(_GROUPS)
         self._groups: asyncio.Queue[_Group | Exception | None] = asyncio.Queue()
@@ -223,33 +230,51 @@ class _Stream:
 
     async def _take(self, data: bytes, *, last: bool) -> None:
         """Take a piece of the body, and begin the groups that end in it. Waits for room for them."""
+        self._request.bytes_in += len(data)
+        items: list[Item] = []
+        for start in range(0, len(data), _PIECE_BYTES):
+            items += await self._cut_items(data[start : start + _PIECE_BYTES])
+            while len(items) >= self._most:
+                await self._begin_groups(items[: self._most])
+                del items[: self._most]
+        del data
+        if last:
+            held = self._body.held
+            items += (ended := self._body.end())
+            self._request.reservation.count_bytes(sum(item.size for item in ended) - held)
+        await self._begin_groups(items)
+        if self._body.failure is not None:
+            raise self._body.failure
+
+    async def _cut_items(self, data: bytes) -> list[Item]:
+        """The items that end in a piece of the body; memory is reserved for them and for what has begun."""
         request, body = self._request, self._body
-        request.bytes_in += len(data)
         request.deadline = time.perf_counter() + self._form.said.timeout
+        most = len(data) + ITEM_BYTES * (data.count(b"\n") + 1)
         while True:
             try:
-                request.reservation.hold_bytes(len(data))
+                request.reservation.hold_bytes(most)
                 break
             except Overloaded as error:
                 await _pause(request, error)
-        before = body.held + len(data)
-        if body.slow and len(data) > SMALL_BYTES:
-            items = await self._state.run_in_thread(request, body.feed, data)
-        else:
+        before = body.held
+        if body.is_quick(data):
             items = body.feed(data)
-        del data
-        items += body.end() if last else []
-        request.reservation.hold_bytes(body.held + sum(len(item.data) for item in items) - before)
+        else:
+            items = await self._state.run_in_thread(request, body.feed, data)
+        request.reservation.hold_bytes(body.held + sum(item.size for item in items) - before - most)
+        return items
+
+    async def _begin_groups(self, items: list[Item]) -> None:
+        """Begin a group of at most `_most` items, or more groups if these are long."""
         first = size = 0
         for index, item in enumerate(items):
-            if index - first == self._most or (size and size + len(item.data) > _GROUP_BYTES):
+            if size and size + item.size > _GROUP_BYTES:
                 await self._begin_group(items[first:index])
                 first, size = index, 0
-            size += len(item.data)
+            size += item.size
         if items:
             await self._begin_group(items[first:])
-        if body.failure is not None:
-            raise body.failure
 
     async def _begin_group(self, items: list[Item]) -> None:
         await self._room.acquire()
@@ -278,8 +303,10 @@ class _Stream:
         state, context = self._state, group.context
         async with state.streams:
             context.deadline = time.perf_counter() + self._form.said.timeout
-            size = sum(len(item.data) for item in group.items)
+            size = sum(item.size for item in group.items)
             read = await self._read_group(group, size)
+            await self._decode(read, context)
+            context.read = time.perf_counter() - context.arrived
             group.items.clear()
             self._request.reservation.hold_bytes(-size)
             computed: Computed = []
@@ -298,25 +325,31 @@ class _Stream:
     async def _read_group(self, group: _Group, size: int) -> ReadGroup:
         """Read a group of `size` bytes when there is room. Raises Overloaded if there is none until its deadline."""
         state, context, form = self._state, group.context, self._form
-        autoencoder = form.model.autoencoder
         quick = group.count <= _INLINE_IMAGES and size <= SMALL_BYTES
         while True:
             context.check()
             context.arrived = time.perf_counter()
             context.reservation = Reservation(state.admission)
             try:
-                context.was_read(autoencoder.id, group.count, autoencoder.cost)
+                context.was_read(form.model.autoencoder.id, group.count, self._cost)
                 read = form.read_quickly(group.items, context) if quick else None
                 if read is None:
                     read = await state.run_in_thread(context, form.read, group.items, context)
-                if form.options.preview and read.images is not None:
-                    context.reservation.hold_bytes(preview_cost(read.images))
             except Overloaded as error:
                 context.reservation.release()
                 await _pause(context, error)
             else:
-                context.read = time.perf_counter() - context.arrived
                 return read
+
+    async def _decode(self, read: ReadGroup, context: RequestContext) -> None:
+        """Decode the pictures that wait, a few at a time: others get their turn, and the deadline begins anew."""
+        while read.waiting:
+            try:
+                await self._state.run_in_thread(context, self._form.decode, read, context)
+            except Overloaded as error:
+                await _pause(context, error)
+            else:
+                context.deadline = time.perf_counter() + self._form.said.timeout
 
     async def _begin(self) -> None:
         """Send the head of the answer."""

@@ -99,6 +99,19 @@ class TestMemory:
         assert "mu" in last
         assert server.memory("VmHWM") - before < 48 * MIB
 
+    def test_lines_of_nothing_take_nothing(self, server: Server) -> None:
+        server.forget_peak()
+        before = server.memory()
+        with Stream(server.port) as stream:
+            stream.send_all([b"\n" * MIB] * 8 + [b"1\n" * 20_000, LINES[0]])
+            *bad, last = stream.lines()
+        assert [line["line"] for line in (bad[0], bad[-1], last)] == [
+            8 * MIB + number for number in (1, 20_000, 20_001)
+        ]
+        assert {line["error"]["status"] for line in bad} == {422}
+        assert "mu" in last
+        assert server.memory("VmHWM") - before < 16 * MIB
+
     def test_lines_that_have_begun_are_counted_and_freed(self, small: Server) -> None:
         large = request("/encode", GOOD.partition(b"\r\n\r\n")[2].ljust(1_000_000))
         with ExitStack() as stack:

@@ -15,6 +15,7 @@ from fastapi.testclient import TestClient
 from harness.connection import Connection, request
 from harness.digits import base64_png, digits, encoded
 from harness.streams import FORM, FORM_END, NDJSON, Stream, part
+from service.api import stream_groups
 from service.api.answer_schemas import EncodeLine, ReconstructLine
 
 TEXTS = [base64_png(digit) for digit in digits()]
@@ -77,7 +78,11 @@ class TestAnswers:
         assert columns(lines_of(client, body), "line") == [[2, 5, 6]]
         assert lines_of(client, b"") == lines_of(client, b"\n\n") == []
 
-    def test_pictures_of_any_kind_are_prepared_as_in_a_batch(self, client: TestClient) -> None:
+    @pytest.mark.parametrize("seconds", [0.0, 60.0], ids=["one at a time", "together"])
+    def test_pictures_of_any_kind_are_prepared_as_in_a_batch(
+        self, client: TestClient, monkeypatch: pytest.MonkeyPatch, seconds: float
+    ) -> None:
+        monkeypatch.setattr(stream_groups, "_SLICE", seconds)
         photo = np.full((60, 60), 230, np.uint8)
         photo[16:44, 16:44] -= digits()[3] // 2
         texts = [base64_png(photo), TEXTS[3], base64_png(photo)]
