@@ -244,7 +244,10 @@ class _Stream:
             self._request.reservation.count_bytes(sum(item.size for item in ended) - held)
         await self._begin_groups(items)
         if self._body.failure is not None:
-            raise self._body.failure
+            try:
+                raise self._body.failure
+            finally:
+                self._body.failure = None  # it refers to this frame
 
     async def _cut_items(self, data: bytes) -> list[Item]:
         """The items that end in a piece of the body; memory is reserved for them and for what has begun."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import http.client
 import json
 import re
-from collections.abc import Callable, Iterator
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -14,9 +17,11 @@ from fastapi.testclient import TestClient
 
 from harness.connection import Connection, request
 from harness.digits import base64_png, digits, encoded
+from harness.servers import wait_for
 from harness.streams import FORM, FORM_END, NDJSON, Stream, part
 from service.api import stream_groups
 from service.api.answer_schemas import EncodeLine, ReconstructLine
+from service.api.stream_groups import StreamForm
 
 TEXTS = [base64_png(digit) for digit in digits()]
 MANY = (TEXTS * 2)[:300]  # more than a group
@@ -259,6 +264,23 @@ class TestConnections:
                 answer = connection.ask(request("/encode", line(TEXTS[0]).replace(b'"image"', b'"images"')))
                 assert answer.status == 422
 
+    def test_a_client_that_sends_no_more_gets_all_of_its_answer(self, port: int) -> None:
+        with Stream(port) as stream:
+            stream.send(*map(line, MANY))
+            stream.end()
+            stream.socket.shutdown(socket.SHUT_WR)
+            assert len(list(stream.lines())) == 300
+
+    def test_requests_behind_a_stream_are_answered_after_it(self, port: int) -> None:
+        with Connection(port) as connection:
+            stream = Stream(connection)
+            stream.send(line(TEXTS[0]))
+            stream.end()
+            connection.send(request("/livez", None, "", b"Connection: close", method="GET"))
+            data = connection.stream.read()
+        assert data.count(b"HTTP/1.1 200 OK") == 2
+        assert data.index(b'{"line":1,') < data.index(b'{"live":true')
+
     def test_a_body_of_known_length_is_a_stream_too(self, port: int) -> None:
         with Connection(port) as connection:
             for _ in range(2):
@@ -296,6 +318,26 @@ class TestConnections:
         body = part(encoded(digits()[0])) * 200
         answer = client.post("/encode", content=body, headers=FORM)
         assert list(json.loads(answer.text.splitlines()[-1])) == ["error"]
+
+
+def test_nothing_of_a_stream_is_left_to_the_garbage_collector(port: int) -> None:
+    bodies: list[tuple[bytes, Mapping[str, str]]] = [
+        (b"".join(map(line, MANY)), {}),
+        (line("?") + b"{\n", {}),
+        (part(encoded(digits()[0])) * 3 + b"--b\r\nnonsense\r\n", FORM),
+        (b"no form", FORM),
+    ]
+    gc.collect()
+    gc.disable()
+    try:
+        for body, headers in bodies:
+            with Stream(port, headers=headers) as stream, suppress(http.client.IncompleteRead):
+                stream.send_all([body])
+                for _ in stream.pieces():
+                    pass
+        wait_for(lambda: not any(isinstance(each, StreamForm) for each in gc.get_objects()))
+    finally:
+        gc.enable()
 
 
 def test_a_page_of_another_origin_may_send_a_stream(start: Callable[..., TestClient]) -> None:
