@@ -221,3 +221,28 @@ class Problem(BaseModel):
     errors: list[ProblemItem] | MISSING = Field(
         MISSING, description="Which values are wrong, and why, if it is about values."
     )
+
+
+class EncodeLine(BaseModel):
+    """A line of the answer to a stream: what is said of one image, or the problem with it.
+
+    A last line with a problem and no `line` says why the stream ended before its end.
+    """
+
+    line: int | MISSING = Field(MISSING, ge=1, description="The number of its line, or of its part, from 1.")
+    id: str | MISSING = Field(MISSING, description="That of its line, or the file name of its part, if it has one.")
+    mu: Latent | MISSING = MISSING
+    logvar: Latent | MISSING = Field(MISSING, description="Logarithm of the variance.")
+    z: Latent | MISSING = Field(MISSING, description="A draw from the posterior; only with `sample`.")
+    found: FoundDigit | MISSING = Field(MISSING, description="Where in the picture a digit was found, if one was.")
+    preview: Png | MISSING = Field(MISSING, description="What the model saw; only with `preview`.")
+    error: Problem | MISSING = Field(MISSING, description="Why there is nothing else.")
+
+
+class ReconstructLine(EncodeLine):
+    """A line of the answer to a stream: the posterior of one image, and the image decoded from it."""
+
+    image: Png | MISSING = MISSING
+    mse: float | MISSING = Field(
+        MISSING, description="The mean squared difference to the input, over pixels in [0, 1]."
+    )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from service.api.open_inference import infer
-from service.api.verbs import VERBS, Verb
+from service.api.verb import Verb
+from service.api.verbs import VERBS
 
 
 def verb_of(path: str) -> Verb | None:

@@ -14,7 +14,7 @@ from service.api.dispatch import verb_of
 from service.api.error_handlers import error_answer
 from service.api.request_head import RequestHead
 from service.api.state import AppState
-from service.api.verbs import Verb
+from service.api.verb import Verb
 from service.inference.admission import Admission
 from service.telemetry.metrics import OTHER, UNMATCHED
 
@@ -25,13 +25,15 @@ FAST_PATH_BYTES: Final = 64 * 1024
 def is_common(method: bytes, version: str, head: RequestHead, state: AppState) -> bool:
     """Whether a request with this head is of the common kind, which the fast path takes: for a verb."""
     from_page = b"origin" in head.headers and state.settings.cors_origins
+    verb = verb_of(head.path)
     return (
         method == b"POST"
         and version == "1.1"
         and not from_page
         and head.length is not None
         and head.length <= FAST_PATH_BYTES
-        and verb_of(head.path) is not None
+        and verb is not None
+        and not verb.is_streamed(head)
     )
 
 

@@ -9,6 +9,9 @@ from typing import Any, Final
 # So many seconds after the last byte was sent, the client has it, and is no longer waited for.
 LINGER_SECONDS: Final = 1.0
 
+# After an answer that came before the end of its request's body, so much more of the body is read and dropped.
+REST_BYTES: Final = 256 * 1024
+
 
 class LingeringTransport(asyncio.Transport):
     """A transport that, when it is closed, ends what it sends but reads on, until its client ends the connection, too.

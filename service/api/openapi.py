@@ -11,12 +11,12 @@ from typing import Any, Final
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from service.api.answer_schemas import Problem
+from service.api.answer_schemas import EncodeLine, Problem, ReconstructLine
 from service.api.answers import RAW
 from service.api.compression import CODINGS
 from service.api.examples import form_examples, request_examples
 from service.api.openai_schemas import EmbeddingsRequest, OpenAIError
-from service.api.request_head import JSON, MULTIPART
+from service.api.request_head import JSON, MULTIPART, NDJSON
 from service.api.schemas import (
     NUMBERS,
     DecodeRequest,
@@ -28,6 +28,7 @@ from service.api.schemas import (
     SampleRequest,
     ScoreOptions,
     ScoreRequest,
+    StreamLine,
     TraverseOptions,
     TraverseRequest,
 )
@@ -100,6 +101,7 @@ _HEADERS: Final = {
     "X-Dims": _header("The latents that were changed, row by row. Not with JSON.", pattern="^[0-9]+(,[0-9]+)*$"),
     "X-Array-Dtype": _header(f"NumPy's name of the numbers' type. Only with {RAW}.", enum=["float32", "uint8"]),
     "X-Array-Shape": _header(f"The array's shape, with commas. Only with {RAW}.", pattern="^[0-9]+(,[0-9]+)*$"),
+    "X-Accel-Buffering": _header("A proxy passes a stream on as it comes. Only with NDJSON.", const="no"),
     "ETag": _header("The content's entity tag. A request with it in If-None-Match is answered with 304.", always=True),
     "X-Content-Type-Options": _header("A browser does not guess another media type.", always=True, const="nosniff"),
     "Content-Encoding": _header("How a long answer is compressed.", enum=CODINGS),
@@ -141,14 +143,22 @@ def problems(*statuses: int) -> dict[int | str, Document]:
 
 
 def verb_answers(
-    model: type[BaseModel], offered: tuple[str, ...], description: str, *more_headers: str
+    model: type[BaseModel],
+    offered: tuple[str, ...],
+    description: str,
+    *more_headers: str,
+    line: type[BaseModel] | None = None,
 ) -> dict[int | str, Document]:
     """The answers of a verb: `model` as JSON or one of the other media types offered, and every problem.
 
-    `more_headers` are headers of some of the other media types, beside those that every verb has.
+    `more_headers` are headers of some of the other media types, beside those that every verb has. `line` is what each
+    line of the answer to a stream has.
     """
     content = {media_type: {} if media_type == JSON else _binary(media_type) for media_type in offered}
     found = headers("X-Model", *more_headers, "X-Array-Dtype", "X-Array-Shape")
+    if line is not None:
+        content[NDJSON] = _lines(line)
+        found |= headers("X-Accel-Buffering")
     good = {"model": model, "description": description, "content": content, "headers": found}
     return {200: good} | problems(*_PROBLEMS)
 
@@ -209,9 +219,16 @@ def json_body(form: type[BaseModel]) -> Document:
     return {"requestBody": {"required": True, "content": {JSON: {"schema": _reference("schemas", form.__name__)}}}}
 
 
-def image_body(takes: tuple[str, ...], request: type[BaseModel], options: type[PictureOptions]) -> Document:
-    """The request body of a route that `takes` images in these media types, and its options in the query."""
+def image_body(
+    takes: tuple[str, ...], request: type[BaseModel], options: type[PictureOptions], *, streams: bool = False
+) -> Document:
+    """The request body of a route that `takes` images in these media types, and its options in the query.
+
+    `streams`: it also takes them line by line.
+    """
     content = {media_type: _binary(media_type) for media_type in takes}
+    if streams:
+        content[NDJSON] = _lines(StreamLine)
     content[JSON] = {"schema": _reference("schemas", request.__name__)}
     content[MULTIPART] = {"schema": _reference("schemas", _form_name(request))}
     parameters = _query(options, "JSON and multipart can give it in the body instead.")
@@ -286,6 +303,7 @@ def _complete_operation(operation: Document, examples: Document) -> None:
 def _schemas() -> Document:
     """The schemas that FastAPI does not see: of requests and of problems, with those inside them."""
     models: list[type[BaseModel]] = [*_OPTIONS, SampleRequest, DecodeRequest, EmbeddingsRequest, OpenAIError, Problem]
+    models += [StreamLine, EncodeLine, ReconstructLine]
     _, found = models_json_schema(
         [(model, "validation") for model in models], ref_template="#/components/schemas/{model}"
     )
@@ -337,6 +355,13 @@ def _options(options: type[BaseModel], *, null: bool) -> Document:
 def _binary(media_type: str) -> Document:
     """Bytes of a media type. `format` is for tools that look for it; JSON Schema's own word is the other one."""
     return {"schema": {"type": "string", "format": "binary", "contentMediaType": media_type}}
+
+
+def _lines(line: type[BaseModel]) -> Document:
+    """Newline-delimited JSON; JSON Schema has no word for the schema of a line, so that is the content's."""
+    found = _binary(NDJSON)
+    found["schema"]["contentSchema"] = _reference("schemas", line.__name__)
+    return found
 
 
 def _reference(kind: str, name: str) -> dict[str, str]:

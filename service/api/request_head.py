@@ -19,13 +19,15 @@ from service.errors import LimitExceeded
 JSON: Final = "application/json"
 MULTIPART: Final = "multipart/form-data"
 NPY: Final = "application/x-npy"
+NDJSON: Final = "application/x-ndjson"
 PICTURES: Final = ("image/png", "image/jpeg", "image/webp", "image/gif", "image/bmp", "image/tiff")
 IMAGE_BODIES: Final = (JSON, MULTIPART, *PICTURES, NPY)
 SEVERAL_BODIES: Final = (JSON, MULTIPART, NPY)  # those that can hold more than one picture
 LATENT_BODIES: Final = (JSON, NPY)
+STREAMS: Final = (NDJSON, MULTIPART)
 
 # Names that clients give to a media type, and its own.
-_ALIASES: Final = {"image/jpg": "image/jpeg"}
+_ALIASES: Final = {"image/jpg": "image/jpeg", "application/ndjson": NDJSON, "application/jsonl": NDJSON}
 
 # The most bytes of a header or a query that is parsed. Caches keep parsed ones, so this also bounds their memory.
 LONGEST_TEXT: Final = 8 * 1024
@@ -115,7 +117,7 @@ def content_length(headers: Mapping[bytes, bytes]) -> int | None:
 
 
 def read_head(
-    head: RequestHead, takes: tuple[str, ...], answer_type: str, max_bytes: int, most_seconds: float
+    head: RequestHead, takes: tuple[str, ...], answer_type: str, max_bytes: float, most_seconds: float
 ) -> RequestOptions:
     """What the head of a request asks for. `takes` are the media types of bodies that the route accepts.
 
@@ -123,7 +125,7 @@ def read_head(
     LimitExceeded when the body is longer than `max_bytes`.
     """
     seconds = min(timeout(head.headers.get(b"x-request-timeout-ms")), most_seconds)
-    media_type, parameters = _media_type(head.headers.get(b"content-type", b""))
+    media_type, parameters = media_type_of(head)
     if media_type not in takes:
         raise HTTPException(415, f"The body must be {_either(takes)}, by its Content-Type.")
     if head.length is not None and head.length > max_bytes:
@@ -143,9 +145,19 @@ def timeout(header: bytes | None) -> float:
     return int(header) / 1e3
 
 
-def too_large(max_bytes: int) -> LimitExceeded:
+def media_type_of(head: RequestHead) -> tuple[str, Mapping[bytes, bytes]]:
+    """The media type of the body and its parameters. Raises HTTPException (400) when the header is too long."""
+    return _media_type(head.headers.get(b"content-type", b""))
+
+
+def too_large(max_bytes: float) -> LimitExceeded:
     """The error for a body of more than `max_bytes`."""
     return LimitExceeded(f"The body is larger than {max_bytes} bytes.")
+
+
+def head_too_long(most: int) -> HTTPException:
+    """The error for a head, or trailers, of more than `most` bytes."""
+    return HTTPException(431, f"The request's head is longer than {most} bytes.")
 
 
 @lru_cache(maxsize=256)

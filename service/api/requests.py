@@ -230,7 +230,7 @@ def read_latents(
 
     Raises InvalidInput, LimitExceeded, Overloaded, Unknown, HTTPException (400).
     """
-    query = _read_options(body.options.query, LatentOptions) if body.options.query else None
+    query = read_options(body.options.query, LatentOptions) if body.options.query else None
     if body.options.media_type == NPY:
         z = codec.parse_latents(body.data)
         codec.check_batch(len(z), settings.max_batch, "z")
@@ -269,7 +269,7 @@ def options_and_pictures(
 
     JSON is read as a `request`, which has the same options and `images`.
     """
-    query = _read_options(body.options.query, options) if body.options.query else None
+    query = read_options(body.options.query, options) if body.options.query else None
     said: Options
     pictures: Sequence[bytes | str]
     if body.options.media_type == JSON:
@@ -283,7 +283,7 @@ def options_and_pictures(
         fields, pictures = read_multipart(data, body.options.parameters, partial(_check_parts, max_batch, options))
         if large:
             reservation.hold_bytes(-2 * len(data))  # the body goes, its parts stay
-        said = _read_options(fields, options)
+        said = read_options(fields, options)
     else:
         data, body.data = body.data, b""
         return query or _default_options(options), [data]
@@ -311,7 +311,7 @@ def _check_parts(max_batch: int, options: type[Options], fields: list[tuple[str,
     """Raise if a multipart body has too many pictures (LimitExceeded) or too many fields (InvalidInput)."""
     codec.check_batch(max(1, pictures), max_batch, "images")
     if len(fields) > len(options.model_fields):
-        _read_options(fields, options)  # raises: with more fields than options, one is repeated or unknown
+        read_options(fields, options)  # raises: with more fields than options, one is repeated or unknown
 
 
 @cache
@@ -319,7 +319,8 @@ def _default_options(options: type[AnyOptions]) -> AnyOptions:
     return options.model_validate({})
 
 
-def _read_options(items: list[tuple[str, str]], options: type[AnyOptions]) -> AnyOptions:
+def read_options(items: list[tuple[str, str]], options: type[AnyOptions]) -> AnyOptions:
+    """The options in the text of a query or a form. Raises InvalidInput."""
     if not items:
         default: AnyOptions = _default_options(options)
         return default

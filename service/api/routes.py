@@ -9,8 +9,10 @@ from service.api import openapi, verbs
 from service.api.answer_schemas import (
     DecodeAnswer,
     EncodeAnswer,
+    EncodeLine,
     InterpolateAnswer,
     ReconstructAnswer,
+    ReconstructLine,
     SampleAnswer,
     ScoreAnswer,
     TraverseAnswer,
@@ -55,13 +57,18 @@ class VerbResponse(Response):
     responses=openapi.verb_answers(
         EncodeAnswer,
         LATENT_TYPES,
-        "The posteriors. As an array: mu, logvar and, with `sample`, z, in that order.",
+        "The posteriors. As an array: mu, logvar and, with `sample`, z, in that order. As NDJSON: a line an image.",
         "X-Seed",
+        line=EncodeLine,
     ),
-    openapi_extra=openapi.image_body(IMAGE_BODIES, ImageRequest, ImageOptions),
+    openapi_extra=openapi.image_body(IMAGE_BODIES, ImageRequest, ImageOptions, streams=True),
 )
 async def encode() -> Response:
-    """Encode each image to the mean and the log-variance of its posterior."""
+    """Encode each image to the mean and the log-variance of its posterior.
+
+    A body of NDJSON, or a multipart form with `Accept: application/x-ndjson`, may be of any length; it is answered line
+    by line.
+    """
     return VerbResponse(verbs.encode)
 
 
@@ -71,12 +78,19 @@ async def encode() -> Response:
     summary="Images to latents and back",
     response_class=Response,
     responses=openapi.verb_answers(
-        ReconstructAnswer, IMAGE_TYPES, "The reconstructions. As one PNG: several in a grid.", "X-Seed"
+        ReconstructAnswer,
+        IMAGE_TYPES,
+        "The reconstructions. As one PNG: several in a grid. As NDJSON: a line an image.",
+        "X-Seed",
+        line=ReconstructLine,
     ),
-    openapi_extra=openapi.image_body(IMAGE_BODIES, ImageRequest, ImageOptions),
+    openapi_extra=openapi.image_body(IMAGE_BODIES, ImageRequest, ImageOptions, streams=True),
 )
 async def reconstruct() -> Response:
-    """Encode each image and decode it again, from its mean or, with `sample`, from a draw."""
+    """Encode each image and decode it again, from its mean or, with `sample`, from a draw.
+
+    Streams are taken as by `/encode`.
+    """
     return VerbResponse(verbs.reconstruct)
 
 

@@ -115,6 +115,13 @@ class ImageOptions(PictureOptions):
     seed: Seed
 
 
+class StreamLine(_Request):
+    """A line of a stream: one picture."""
+
+    image: str = Field(description="A PNG, JPEG, WebP, GIF, BMP or TIFF file in base64, bare or as a data: URI.")
+    id: str | None = Field(None, max_length=256, description="Any text; the line of the answer has it, too.")
+
+
 class ScoreOptions(PictureOptions):
     """The options of a request to score images."""
 

@@ -24,6 +24,9 @@ from service.telemetry.observer import Observer
 
 Done = TypeVar("Done")
 
+# How many groups of all streams together are worked on at a time. The others wait in their order.
+STREAM_GROUPS: Final = 8
+
 _LATE: Final = "late"  # the message of a cancellation by the deadline; the server's have another
 
 
@@ -41,6 +44,7 @@ class AppState:
     observer: Observer
     statistics: Statistics
     head_cache: HeadCache = field(default_factory=HeadCache)
+    streams: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(STREAM_GROUPS))
 
     async def run_in_thread(self, request: RequestContext, work: Callable[..., Done], *arguments: object) -> Done:
         """Run work that can take milliseconds in a thread, so that other requests and the probes do not wait for it.

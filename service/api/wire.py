@@ -13,6 +13,7 @@ docs/architecture.md lists what this module uses of uvicorn beyond its public na
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections import deque
 from typing import Final, cast
 
@@ -24,15 +25,12 @@ from service.api.answers import Answer
 from service.api.fast_path import FastPathRequest, is_common, refusal_answer
 from service.api.flow import Flow, when_reset
 from service.api.framing import Framing
-from service.api.linger import LINGER_SECONDS, LingeringTransport
+from service.api.linger import LINGER_SECONDS, REST_BYTES, LingeringTransport
 from service.api.middleware import PROBES
-from service.api.request_head import RequestHead, check_head, make_head
+from service.api.request_head import RequestHead, check_head, head_too_long, make_head
 from service.api.state import AppState
 from service.api.watch import Reason, Turn, Watch
 from service.errors import VaeError
-
-# After an answer that came before the end of its request's body, so much more of the body is read and dropped.
-REST_BYTES: Final = 256 * 1024
 
 # So many connections beyond VAE_MAX_CONNECTIONS are read, for one of them may carry a probe.
 PROBE_CONNECTIONS: Final = 16
@@ -46,6 +44,7 @@ class Protocol(HttpToolsProtocol):
 
     flow: Flow
     url = b""
+    busy = False  # a stream has answers that are not sent: the connection does not wait for its client
     _arriving: FastPathRequest | None = None
     _offers_upgrade = False  # the request in the parser does
     _unparsed = b""  # what was read while too many requests were unanswered
@@ -131,7 +130,7 @@ class Protocol(HttpToolsProtocol):
             if framing.head_bytes <= most:
                 self._feed(data[start:end])
             if framing.excess() > most:
-                self._refuse(self._too_long())
+                self._refuse(head_too_long(most))
             elif self._framing.in_body and self.cycle.response_complete:
                 self._drop(end - start)
             start = end
@@ -183,8 +182,8 @@ class Protocol(HttpToolsProtocol):
             super().on_header(name, value.rstrip(b" \t"))
         elif name.lower() in _OF_A_CONNECTION:
             raise HTTPException(400, "A trailer says nothing about the connection.")
-        elif self._framing.trailer(len(name) + len(value)) > self._state.settings.max_header_bytes:
-            raise self._too_long()
+        elif self._framing.trailer(len(name) + len(value)) > (most := self._state.settings.max_header_bytes):
+            raise head_too_long(most)
 
     def on_headers_complete(self) -> None:
         """Choose the request's path."""
@@ -206,6 +205,7 @@ class Protocol(HttpToolsProtocol):
         url, pairs = self.url, self.headers
         expect = expects and self._version == "1.1"  # RFC 9110, section 10.1.1
         super().on_message_begin()
+        self.scope["state"]["link"] = weakref.proxy(self)  # for streams
         self.url, self.expect_100_continue = url, expect
         self.headers += pairs  # the list that is in the scope already
         super().on_headers_complete()  # raises for a target that is no URL
@@ -261,6 +261,11 @@ class Protocol(HttpToolsProtocol):
         elif not self._unparsed:
             self._end()
 
+    def cut(self) -> None:
+        """End a stream in the middle of its answer, so that its client sees that it is not whole."""
+        self._leave()
+        self.transport.close()
+
     def _resume(self) -> None:
         """Go on with what was held back."""
         if self._unparsed and not self.transport.is_closing():
@@ -306,10 +311,6 @@ class Protocol(HttpToolsProtocol):
             cycle.message_event.set()
             self.pipeline = deque(each for each in self.pipeline if each[0] is not cycle)
 
-    def _too_long(self) -> HTTPException:
-        most = self._state.settings.max_header_bytes
-        return HTTPException(431, f"The request's head is longer than {most} bytes.")
-
     def _hold_back(self, data: bytes) -> None:
         """Keep what was read until requests before it are answered, and read no more. Without memory for it, close."""
         self._unparsed += data
@@ -329,7 +330,7 @@ class Protocol(HttpToolsProtocol):
 
     def _turn(self) -> Turn:
         """Whom the connection waits for."""
-        if self._framing.in_body:
+        if self._framing.in_body and not self.busy:
             return "body"
         return "client" if self._unanswered() == 0 else "server"
 

@@ -144,12 +144,17 @@ class Autoencoder:
         known = ", ".join(self.label_names)
         raise Unknown(f"{self.id} has no label {name!r}; {f'it has {known}' if known else 'its labels have no names'}.")
 
-    async def encode(self, images: Images, job: Job, *, sample: bool = False, seed: int | None = None) -> Posterior:
+    async def encode(
+        self, images: Images, job: Job, *, sample: bool = False, seed: int | None = None, eps: Floats | None = None
+    ) -> Posterior:
         """The posterior of images, uint8 [N, *image_shape]; with `sample`, also a draw from it.
 
-        Kingma and Welling, Auto-Encoding Variational Bayes (2014), section 2.4. Raises RuntimeFailed.
+        With `eps`, float32 [N, latent_dim], the draw has that noise, and no seed. Kingma and Welling, Auto-Encoding
+        Variational Bayes (2014), section 2.4. Raises RuntimeFailed.
         """
         mu, logvar = await self._encode.submit(images, job)
+        if eps is not None:
+            return Posterior(mu, logvar, place(mu, logvar, eps))
         if not sample:
             return Posterior(mu, logvar)
         return Posterior(mu, logvar, *draw(mu, logvar, seed))
@@ -182,18 +187,19 @@ class Autoencoder:
             raise InvalidInput(walked) from error
 
     async def reconstruct(
-        self, images: Images, job: Job, *, sample: bool = False, seed: int | None = None
+        self, images: Images, job: Job, *, sample: bool = False, seed: int | None = None, eps: Floats | None = None
     ) -> Reconstruction:
         """Encode and decode images, uint8 [N, *image_shape]: decode mu, or with `sample` a draw from the posterior.
 
-        Raises RuntimeFailed, and InvalidInput for images whose latents the decoder cannot take.
+        With `eps` the draw is as in `encode`. Raises RuntimeFailed, and InvalidInput for images whose latents the
+        decoder cannot take.
         """
         try:
-            if not sample:
+            if not sample and eps is None:
                 mu, logvar, decoded, mse = await self._reconstruct.submit(images, job)
                 return Reconstruction(decoded, Posterior(mu, logvar), mse)
             mu, logvar = await self._encode.submit(images, job)
-            z, seed = draw(mu, logvar, seed)
+            z, seed = draw(mu, logvar, seed) if eps is None else (place(mu, logvar, eps), None)
             decoded, _ = await self._decode.submit(z, job)
         except InvalidInput as error:
             raise InvalidInput([Fault(("images", *fault.path[1:]), fault.reason) for fault in error.faults]) from error
@@ -271,8 +277,13 @@ def check_latents(z: Floats) -> None:
 def draw(mu: Floats, logvar: Floats, seed: int | None) -> tuple[Floats, int]:
     """One draw for each row, z = mu + exp(logvar / 2) eps, float32 [N, latent_dim], and the seed of eps."""
     seed = new_seed() if seed is None else seed
-    z = mu + np.exp(logvar / np.float32(2)) * noise(mu.shape, seed)
-    return z.astype(np.float32, copy=False), seed
+    return place(mu, logvar, noise(mu.shape, seed)), seed
+
+
+def place(mu: Floats, logvar: Floats, eps: Floats) -> Floats:
+    """The draw with the noise eps, float32 [N, latent_dim]: z = mu + exp(logvar / 2) eps."""
+    z: Floats = (mu + np.exp(logvar / np.float32(2)) * eps).astype(np.float32, copy=False)
+    return z
 
 
 def squared_error(decoded: Images, images: Images) -> Floats:
@@ -289,7 +300,18 @@ def new_seed() -> int:
 
 def noise(shape: tuple[int, ...], seed: int) -> Floats:
     """Standard normal noise, float32, from PCG64 seeded with `seed` alone."""
-    return np.random.Generator(np.random.PCG64(seed)).standard_normal(shape, np.float32)
+    return Noise(seed).draw(shape)
+
+
+class Noise:
+    """The noise of a seed, piece by piece: together the pieces are what `noise` gives at once."""
+
+    def __init__(self, seed: int) -> None:
+        self._generator = np.random.Generator(np.random.PCG64(seed))
+
+    def draw(self, shape: tuple[int, ...]) -> Floats:
+        """The next piece, float32."""
+        return self._generator.standard_normal(shape, np.float32)
 
 
 def choices(n: int, seed: int) -> npt.NDArray[np.float64]:

@@ -283,7 +283,7 @@ def test_workers_whose_supervisor_is_killed_stop_and_leave_nothing_behind(serve:
     workers = server.workers()
     environment = Path(f"/proc/{workers[0]}/environ").read_bytes().split(b"\0")
     (folder,) = [Path(os.fsdecode(line.partition(b"=")[2])) for line in environment if line.startswith(b"_VAE_METRICS")]
-    wait_for(lambda: len(list(folder.iterdir())) == 2)
+    wait_for(lambda: len(list(folder.rglob("*.cells"))) == 4)  # of metrics and of statistics
     server.process.kill()
     wait_for(lambda: not any(map(is_running, workers)))
     with socket.socket() as anew:

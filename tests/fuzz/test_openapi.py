@@ -34,7 +34,7 @@ in_process = schemathesis.openapi.from_asgi("/openapi.json", made_anew)
 over_a_socket = schemathesis.openapi.from_dict(made_anew.app.openapi())
 
 
-@schemathesis.serializer("application/x-npy", "image/bmp", "image/tiff")
+@schemathesis.serializer("application/x-npy", "application/x-ndjson", "image/bmp", "image/tiff")
 def as_it_is(_: schemathesis.SerializationContext, value: object) -> bytes:
     """What Schemathesis makes up for these media types, which it does not know."""
     return value if isinstance(value, bytes) else str(value).encode()

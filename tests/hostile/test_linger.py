@@ -9,7 +9,7 @@ import pytest
 
 from harness.connection import Connection, request
 from harness.servers import Server, wait_for
-from service.api.wire import REST_BYTES
+from service.api.linger import REST_BYTES
 
 MANY = json.dumps({"n": 256, "seed": 1}).encode()
 LAST = request("/sample", MANY, "application/json", b"Connection: close")

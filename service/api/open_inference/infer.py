@@ -18,7 +18,7 @@ from service.api.open_inference.work import WORK, Sent, place_of
 from service.api.request_head import RequestHead, RequestOptions, timeout, too_large
 from service.api.requests import SMALL_BYTES, Body
 from service.api.state import AppState
-from service.api.verbs import Verb
+from service.api.verb import Verb
 from service.errors import Fault, InvalidInput, LimitExceeded
 
 TEMPLATE: Final = "/v2/models/{model}/infer"

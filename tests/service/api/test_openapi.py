@@ -88,6 +88,10 @@ def test_bytes_are_typed_as_bytes_of_their_media_type(document: Any) -> None:
             if media_type.startswith("image/") or media_type in ("application/x-npy", "application/octet-stream"):
                 assert content["schema"] == {"type": "string", "format": "binary", "contentMediaType": media_type}
                 checked += 1
+            elif media_type == "application/x-ndjson":
+                schema = dict(content["schema"])
+                assert schema.pop("contentSchema")["$ref"].endswith("Line")
+                assert schema == {"type": "string", "format": "binary", "contentMediaType": media_type}
             elif media_type.startswith("text/") or media_type == "application/openmetrics-text":
                 assert content["schema"] == {"type": "string"}
             else:
@@ -232,7 +236,11 @@ class TestHeaders:
         body = bodies.get(route, bodies["/encode"])
         seen = set()
         for media_type in document["paths"][route]["post"]["responses"]["200"]["content"]:
-            answer = client.post(route, json=body, headers={"accept": media_type})
+            if media_type == "application/x-ndjson":
+                line = json.dumps({"image": base64_png(digits()[0])})
+                answer = client.post(f"{route}?sample=true", content=line, headers={"content-type": media_type})
+            else:
+                answer = client.post(route, json=body, headers={"accept": media_type})
             assert answer.headers["content-type"] == media_type
             seen |= self.check(document, route, "post", answer)
         answer = client.post(route, json=body, headers={"accept-encoding": "gzip, identity;q=0"})

@@ -1,0 +1,210 @@
+"""A group of a stream's items: its pictures become images, and what was computed of them lines of NDJSON.
+
+Each image fails for itself: what is wrong with it is in its own line, as a request with this one image would say it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+from starlette.exceptions import HTTPException
+
+from service.api.answers import base64_pngs
+from service.api.context import RequestContext
+from service.api.error_handlers import error_answer
+from service.api.request_head import MULTIPART, RequestOptions
+from service.api.requests import SMALL_BYTES, Body, ImageForm, decode_images, quick_images, read_form
+from service.api.schemas import ImageOptions, StreamLine
+from service.api.stream_bodies import Item
+from service.errors import Fault, InvalidInput, LimitExceeded, RuntimeFailed
+from service.images.preprocess import Images
+from service.inference.admission import Reservation
+from service.inference.autoencoder import Autoencoder, Posterior
+from service.inference.engine import Floats
+from service.inference.registry import Model
+from service.settings import Settings
+
+# What can be wrong with one image. Other errors end the stream.
+_OF_ONE: Final = (InvalidInput, LimitExceeded, HTTPException)
+
+# Seconds for which pictures are decoded before other requests have their turn; one picture may take longer.
+_SLICE: Final = 0.02
+
+# The fields of the lines, each with a value for every image: arrays [N, ...]; `image` has images, which become PNGs.
+Columns = Mapping[str, npt.NDArray[Any]]
+Compute = Callable[[Autoencoder, Images, RequestContext, Floats | None], Awaitable[Columns]]
+
+# What was computed of the images of a group: columns for some of them, or the problem of one.
+Computed = list[Columns | orjson.Fragment]
+
+
+async def encode_rows(autoencoder: Autoencoder, images: Images, job: RequestContext, eps: Floats | None) -> Columns:
+    """What a line of `/encode` says of each image, uint8 [N, *image_shape]; with noise `eps` also a draw."""
+    return _latents(await autoencoder.encode(images, job, eps=eps))
+
+
+async def reconstruct_rows(
+    autoencoder: Autoencoder, images: Images, job: RequestContext, eps: Floats | None
+) -> Columns:
+    """What a line of `/reconstruct` says of each image, uint8 [N, *image_shape]; with `eps` decoded from a draw."""
+    result = await autoencoder.reconstruct(images, job, eps=eps)
+    return {"image": result.images, **_latents(result.posterior), "mse": result.mse}
+
+
+@dataclass(slots=True)
+class ReadGroup:
+    """A group that was read. `lines` has the beginning of the answer to each item, and its problem, if there is one.
+
+    `images`, uint8 [N, *image_shape], are those of the items in `good`, in the same order. `waiting` has the pictures
+    that are still to be decoded, the next one last, and `decoded` the images of those before.
+    """
+
+    lines: list[dict[str, Any]]
+    good: list[int]
+    images: Images | None = None
+    waiting: list[tuple[int, bytes | str]] = field(default_factory=list)
+    decoded: list[Images] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamForm:
+    """What all items of a stream share: the request's head, its options, the model, and where problems point."""
+
+    said: RequestOptions
+    options: ImageOptions
+    model: Model
+    settings: Settings
+    request_id: str
+    route: str
+
+    def read_quickly(self, items: list[Item], job: RequestContext) -> ReadGroup | None:
+        """Read the items if decoding their pictures takes no more time than copying them; else None."""
+        read, pictures = self._parse(items, job)
+        if pictures:
+            read.images = quick_images(ImageForm(self.model, self.options, pictures, npy=False), self.settings)
+        return None if pictures and read.images is None else read
+
+    def read(self, items: list[Item], job: RequestContext) -> ReadGroup:
+        """Read the items, and decode their pictures or have them wait. Raises Overloaded."""
+        read, pictures = self._parse(items, job)
+        if pictures:
+            read.images = quick_images(ImageForm(self.model, self.options, pictures, npy=False), self.settings)
+            if read.images is None:
+                read.waiting = list(zip(read.good, pictures, strict=True))[::-1]
+                read.good = []
+        return read
+
+    def _parse(self, items: list[Item], job: RequestContext) -> tuple[ReadGroup, list[bytes | str]]:
+        """The group without its images, and the picture of each good item."""
+        lines: list[dict[str, Any]] = []
+        good: list[int] = []
+        pictures: list[bytes | str] = []
+        for index, item in enumerate(items):
+            line: dict[str, Any] = {"line": item.number}
+            lines.append(line)
+            try:
+                pictures.append(self._picture(item, line, job.reservation))
+            except _OF_ONE as error:
+                line["error"] = self.problem(error)[1]
+            else:
+                good.append(index)
+        return ReadGroup(lines, good), pictures
+
+    def decode(self, read: ReadGroup, job: RequestContext) -> None:
+        """Decode pictures that wait, one by one, for about `_SLICE` seconds. Raises Overloaded for one that stays.
+
+        Limits are those of one picture, so that the same picture always has the same answer.
+        """
+        end = time.perf_counter() + _SLICE
+        while True:
+            index, picture = read.waiting[-1]
+            form = ImageForm(self.model, self.options, [picture], npy=False)
+            try:
+                read.decoded.append(decode_images(form, self.settings, job.reservation))
+            except _OF_ONE as error:
+                read.lines[index]["error"] = self.problem(error)[1]
+            else:
+                read.good.append(index)
+                if form.found and form.found[0] is not None:
+                    read.lines[index]["found"] = form.found[0]
+            read.waiting.pop()
+            if not read.waiting or time.perf_counter() >= end:
+                break
+        if read.decoded and not read.waiting:
+            read.images = np.concatenate(read.decoded)
+
+    def _picture(self, item: Item, line: dict[str, Any], reservation: Reservation) -> bytes | str:
+        """The picture of an item; its `id` is added to its line. Raises one of _OF_ONE."""
+        if item.name is not None:
+            line["id"] = item.name
+        if item.error is not None:
+            raise item.error
+        if self.said.media_type == MULTIPART:
+            return item.data
+        if len(item.data) > SMALL_BYTES:
+            reservation.hold_bytes(len(item.data))  # read_form frees it, as it does with a body
+        try:
+            form = read_form(Body(item.data, self.said), StreamLine, reservation)
+        except HTTPException as error:
+            raise HTTPException(error.status_code, error.detail.replace("body", "line", 1)) from error
+        if form.id is not None:
+            line["id"] = form.id
+        return form.image
+
+    async def compute(self, compute: Compute, images: Images, eps: Floats | None, job: RequestContext) -> Computed:
+        """Compute all images together. If that fails, each half by itself, until only the guilty ones fail."""
+        try:
+            return [await compute(self.model.autoencoder, images, job, eps)]
+        except (InvalidInput, RuntimeFailed) as error:
+            if len(images) == 1:
+                return [self.problem(error)[1]]
+        half = len(images) // 2
+        first, second = (None, None) if eps is None else (eps[:half], eps[half:])
+        before = await self.compute(compute, images[:half], first, job)
+        return before + await self.compute(compute, images[half:], second, job)
+
+    def write(self, read: ReadGroup, computed: Computed) -> bytes:
+        """The lines of the answer to a group."""
+        for index, row in zip(read.good, _rows(computed), strict=True):
+            read.lines[index] |= row
+        if self.options.preview and read.images is not None:
+            for index, png in zip(read.good, base64_pngs(read.images), strict=True):
+                read.lines[index]["preview"] = png
+        option = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
+        return b"".join([orjson.dumps(line, option=option) for line in read.lines])
+
+    def problem(self, error: Exception) -> tuple[int, orjson.Fragment]:
+        """The status and the problem of an error, as the answer to a request with this one image would have them."""
+        if isinstance(error, InvalidInput):
+            error = InvalidInput([Fault(_alone(fault.path), fault.reason) for fault in error.faults])
+        elif isinstance(error, LimitExceeded):
+            error = LimitExceeded(str(error), _alone(error.path))
+        answer = error_answer(error, self.request_id, self.route)
+        return answer.status, orjson.Fragment(answer.content)
+
+
+def _latents(posterior: Posterior) -> dict[str, Floats]:
+    fields = {"mu": posterior.mu, "logvar": posterior.logvar}
+    return fields if posterior.z is None else fields | {"z": posterior.z}
+
+
+def _rows(computed: Computed) -> Iterator[dict[str, Any]]:
+    """Row by row what was computed. A problem is a row, too."""
+    for columns in computed:
+        if isinstance(columns, orjson.Fragment):
+            yield {"error": columns}
+        else:
+            named = {name: base64_pngs(array) if name == "image" else array for name, array in columns.items()}
+            for values in zip(*named.values(), strict=True):
+                yield dict(zip(named, values, strict=True))
+
+
+def _alone(path: tuple[str | int, ...]) -> tuple[str | int, ...]:
+    """The path in a line to what is at `path` in a request with several images."""
+    return ("image", *path[2:]) if path[:1] == ("images",) else path
