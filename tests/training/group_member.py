@@ -13,6 +13,7 @@ import torch
 
 from tests.training import subset
 from training import checkpoint, data, process_group, recipe, train
+from training.__main__ import end
 from training.recipe import Recipe
 
 BATCH: Final = 33  # one batch that two processes cannot halve
@@ -49,3 +50,4 @@ def main(folder: Path) -> None:
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
+    end(0)
