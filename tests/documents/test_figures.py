@@ -56,3 +56,19 @@ def test_the_commands_that_train_have_options_that_exist(name: str) -> None:
     for line in trains:
         if "--resume" not in line:  # which needs the run
             parse(shlex.split(line.replace('ARGS="', "").replace('"', "")))
+
+
+@pytest.mark.parametrize("path", sorted(MODELS.glob("*/*/model.json")), ids=lambda path: "-".join(path.parts[-3:-1]))
+def test_each_card_has_the_figures_of_its_model(path: Path) -> None:
+    """Those that the playground and /models show, too: both read model.json."""
+    card, metrics = (path.parent / contract.CARD_FILE).read_text(), Contract.from_json(path.read_bytes()).metrics
+    forms = {"nearest_": ".3f", "ssim": ".3f", "mse": ".5f", "label_accuracy": ".2%", "classifier_accuracy": ".2%"}
+    forms |= dict.fromkeys(("distortion", "rate", "total", "psnr", "nll", "frechet_", "linear_total"), ".2f")
+    shown = {
+        name: format(value, form)
+        for name, value in metrics.items()
+        for start, form in forms.items()
+        if name.startswith(start)
+    }
+    assert len(shown) >= 5
+    assert {name: text for name, text in shown.items() if text not in card} == {}
