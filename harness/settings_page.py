@@ -15,8 +15,7 @@ HEAD: Final = """\
 # Settings
 
 Settings are environment variables, read once at the start: `VAE_PORT=9000 make serve`. `python -m service --help` lists
-them, too. A service that cannot start says why and what to set, in one line of its log, and its exit status is 1. A
-variable that begins with `VAE_` and is no setting is named in a warning.
+them, too. A variable that begins with `VAE_` and is no setting is named in a warning.
 
 `make docs` makes this page from `service/settings.py`; do not edit it. [operate.md](operate.md) says which to set.
 
