@@ -64,8 +64,10 @@ def test_its_blocks_run_and_print_what_it_says(name: str, ran: Ran) -> None:
         assert is_shown(shown, printed[block.line]), f"{name}:{shown.line}: it printed {printed[block.line]}"
 
 
-def test_the_pictures_of_the_readme(ran: Ran) -> None:
+def test_the_readme_encodes_and_makes_pictures(ran: Ran) -> None:
     folder = ran("README.md").folder
+    assert np.shape(json.loads(ran("README.md").of("sh")[0])["mu"]) == (1, 20)
+    assert ran("README.md").of("python") == ["(1, 20)\n"]
     assert decoded((folder / "reconstruction.png").read_bytes()).shape == (28, 28)
     assert decoded((folder / "samples.png").read_bytes()).shape == (8 * 28, 8 * 28)
     assert decoded((folder / "sevens.png").read_bytes()).shape == (8 * 28, 8 * 28)
