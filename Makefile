@@ -6,7 +6,7 @@ RECIPE ?= mnist-mlp
 NOTEBOOK ?= client/tour.ipynb
 DATA := $(if $(DATA_DIR),--data-dir $(DATA_DIR))
 
-.PHONY: help serve gpu test browser check soak train export bench openapi notebook test-kserve test-containers clean
+.PHONY: help serve gpu test browser check soak train export bench openapi docs notebook test-kserve test-containers clean
 .DEFAULT_GOAL := help
 
 help: ## Say what can be made
@@ -52,6 +52,9 @@ bench: .venv/dev.stamp ## Measure start-up, training, and serving against its li
 openapi: .venv/serve.stamp ## Write docs/openapi.json anew, after a change of the API
 	$(RUN) -c "import json; from service import app, settings; \
 	print(json.dumps(app.create_app(settings.Settings()).openapi(), indent=2))" > docs/openapi.json
+
+docs: .venv/serve.stamp ## Write docs/settings.md anew, after a change of the settings
+	$(RUN) -m harness.settings_page > docs/settings.md
 
 notebook: .venv/dev.stamp ## Run client/tour.ipynb with a service of its own; it is written to NOTEBOOK, by default in its place
 	$(RUN) -m harness.notebook client/tour.ipynb $(NOTEBOOK)

@@ -13,7 +13,7 @@ import pytest
 from harness.paths import TESTS
 
 # What takes longest comes first, so that no process of `make test` is left with a long file at the end.
-SLOW = ("browser", "hostile", "e2e", "client", "fuzz", "training")
+SLOW = ("browser", "hostile", "e2e", "client", "documents", "fuzz", "training")
 
 
 def pytest_xdist_auto_num_workers() -> int:

@@ -106,3 +106,19 @@ def test_each_metric_exists(document: Path) -> None:
     known = re.compile("|".join(f"{family.name}{suffix}" for family in FAMILIES) + "|vae_build_info|vae_client")
     names = set(re.findall(r"\bvae_[a-z_]+[a-z]", code_of(document)))
     assert [name for name in sorted(names) if not known.fullmatch(name)] == []
+
+
+def test_the_index_lists_every_page() -> None:
+    linked = set(re.findall(r"\]\(([\w.-]+\.md)", (ROOT / "docs" / "README.md").read_text()))
+    assert linked | {"README.md"} == {path.name for path in (ROOT / "docs").glob("*.md")}
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 120
+
+
+@documents
+def test_each_reason_for_which_a_block_is_not_run_names_what_exists(document: Path) -> None:
+    for reason in re.findall(r"^<!-- not run: (.+) -->$", document.read_text(), re.MULTILINE):
+        assert {name for name in re.findall(r"test_\w+\.py", reason) if name not in TESTS} == set()
+        assert [path for path in re.findall(r"tests/\w+", reason) if not (ROOT / path).is_dir()] == []

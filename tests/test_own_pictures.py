@@ -48,7 +48,7 @@ class Place:
 
 @pytest.fixture(scope="module", params=NETWORKS)
 def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    """A directory with 300 pictures of birds (red discs and blue bars), where the README's command has trained on them.
+    """A directory with 300 pictures of birds (red discs, blue bars), where the documented command has trained on them.
 
     The network is smaller than the recipe's.
     """
@@ -58,21 +58,16 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as told:
         patch.setattr(classifier, "LEAST_STEPS", 100)
         patch.chdir(path)
-        assert main([*documented("README.md", "train"), *SMALL, *NETWORKS[request.param]]) == 0
+        assert main([*documented("train"), *SMALL, *NETWORKS[request.param]]) == 0
         yield Place(path, told.getvalue())
 
 
-def documented(document: str, command: str) -> list[str]:
+def documented(command: str) -> list[str]:
     """The options of a documented command on the folder of birds, with the place of these pictures."""
-    found = re.findall(
-        rf"^\.venv/bin/python -m training {command} (.*birds.*?)(?: +#.*)?$", (ROOT / document).read_text(), re.M
-    )
-    assert found, f"{document} has no such command"
+    document = (ROOT / "docs" / "training.md").read_text()
+    found = re.findall(rf"^\.venv/bin/python -m training {command} (.*birds.*?)(?: +#.*)?$", document, re.M)
+    assert found, f"docs/training.md has no such command: {command}"
     return [command, *shlex.split(found[0].replace("--data-dir DIR", "--data-dir mine"))]
-
-
-def test_the_documents_agree() -> None:
-    assert documented("README.md", "train") == documented("docs/models.md", "train")
 
 
 def test_the_documented_command_turns_300_pictures_into_a_bundle(place: Place) -> None:
@@ -91,7 +86,7 @@ def test_the_documented_command_turns_300_pictures_into_a_bundle(place: Place) -
 
 
 def test_the_documented_command_measures_the_bundle_again(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(documented("README.md", "evaluate")) == 0
+    assert main(documented("evaluate")) == 0
     captured = capsys.readouterr()
     assert json.loads(captured.out) == json.loads((place.bundle / "model.json").read_text())["metrics"]
     assert captured.err.endswith("The figures of models/birds/1 are what was measured.\n")

@@ -76,13 +76,6 @@ def test_the_lines_for_a_shell_work_as_printed(folder: Path, server: Server) -> 
     assert np.load(folder / "latents.npy").shape == (2, 20)
 
 
-def test_the_readme_of_the_project_has_a_block_that_works(folder: Path, server: Server) -> None:
-    (folder / "tests").symlink_to(ROOT / "tests")
-    (block,) = python_blocks(ROOT / "README.md")
-    assert run([sys.executable, "-W", "error", "-c", block], folder, server) == "(1, 20)\n"
-    assert decoded((folder / "sevens.png").read_bytes()).shape == (8 * 28, 8 * 28)
-
-
 def test_its_tables_are_those_of_the_code() -> None:
     text = DOCUMENT.read_text()
     statuses = re.findall(r"^\| (\d+) \| (.*) \|$", text, re.MULTILINE)

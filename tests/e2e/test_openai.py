@@ -1,14 +1,9 @@
-"""OpenAI's own client against real servers, and the lines of docs/embeddings.md."""
+"""OpenAI's own client against real servers."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
-import json
-import os
-import shutil
-import subprocess
-import sys
 
 import httpx2 as httpx
 import numpy as np
@@ -16,12 +11,9 @@ import openai
 import pytest
 
 from harness.digits import base64_png, digits
-from harness.paths import ROOT
 from harness.servers import Server
 from tests.e2e.conftest import KEY
-from tests.readme import blocks, python_blocks
 
-DOCUMENT = ROOT / "docs" / "embeddings.md"
 URIS = [f"data:image/png;base64,{base64_png(digit)}" for digit in digits()[:4]]
 
 
@@ -79,19 +71,3 @@ def test_its_client_raises_its_own_errors(locked_server: Server) -> None:
         assert bad.value.request_id
         with pytest.raises(openai.BadRequestError, match="an embedding of this model has 20 numbers"):
             client.embeddings.create(model="mnist-mlp", input=URIS, dimensions=8)
-
-
-@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
-def test_the_lines_of_the_document_work_as_printed(server: Server) -> None:
-
-    def run(*command: str) -> str:
-        line = [part.replace("localhost:8000", f"localhost:{server.port}") for part in command]
-        ran = subprocess.run(line, cwd=ROOT, env=os.environ, capture_output=True, text=True)
-        assert ran.returncode == 0, ran.stderr
-        return ran.stdout
-
-    curls = [json.loads(run("bash", "-ec", block)) for block in blocks(DOCUMENT)]
-    assert [len(answer["data"]) for answer in curls] == [1, 4]
-    (script,) = python_blocks(DOCUMENT)
-    assert run(sys.executable, "-W", "error", "-c", script).split() == ["mnist-mlp@2", "20", "1"]
-    assert len(curls[0]["data"][0]["embedding"]) == 20
