@@ -4,9 +4,10 @@ RUN := .venv/bin/python
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 RECIPE ?= mnist-mlp
 NOTEBOOK ?= client/tour.ipynb
+RULE := deploy/kubernetes/components/monitoring/prometheusrule.yaml
 DATA := $(if $(DATA_DIR),--data-dir $(DATA_DIR))
 
-.PHONY: help serve gpu test browser check soak train export bench openapi notebook test-containers clean
+.PHONY: help serve gpu test browser check soak train export bench openapi alerts notebook test-containers clean
 .DEFAULT_GOAL := help
 
 help: ## Say what can be made
@@ -52,6 +53,9 @@ bench: .venv/dev.stamp ## Measure start-up, training, and serving against its li
 openapi: .venv/serve.stamp ## Write docs/openapi.json anew, after a change of the API
 	$(RUN) -c "import json; from service import app, settings; \
 	print(json.dumps(app.create_app(settings.Settings()).openapi(), indent=2))" > docs/openapi.json
+
+alerts: ## Write the rules of deploy/monitoring/alerts.yml into Kubernetes' PrometheusRule, after a change of them
+	@{ sed '/^spec:/q' $(RULE); sed 's/^./  &/' deploy/monitoring/alerts.yml; } > $(RULE).new && mv $(RULE).new $(RULE)
 
 notebook: .venv/dev.stamp ## Run client/tour.ipynb with a service of its own; it is written to NOTEBOOK, by default in its place
 	$(RUN) -m harness.notebook client/tour.ipynb $(NOTEBOOK)
