@@ -7,7 +7,7 @@ NOTEBOOK ?= client/tour.ipynb
 RULE := deploy/kubernetes/components/monitoring/prometheusrule.yaml
 DATA := $(if $(DATA_DIR),--data-dir $(DATA_DIR))
 
-.PHONY: help serve gpu test browser check soak train export bench openapi alerts notebook test-containers clean
+.PHONY: help serve gpu test browser check soak train export bench openapi alerts notebook test-containers release-check clean
 .DEFAULT_GOAL := help
 
 help: ## Say what can be made
@@ -62,6 +62,9 @@ notebook: .venv/dev.stamp ## Run client/tour.ipynb with a service of its own; it
 
 test-containers: .venv/dev.stamp ## Build the image, start it with compose, run the README's curl lines against it
 	$(RUN) -m pytest tests/containers
+
+release-check: .venv/dev.stamp ## Check that this commit can be released, and write what goes out into dist/: docs/release.md
+	$(RUN) -m release
 
 clean: ## Remove .venv and all caches; runs/ and models/ stay
 	rm -rf .venv *.egg-info client/*.egg-info client/build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
