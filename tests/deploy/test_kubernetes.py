@@ -228,7 +228,6 @@ class TestMonitoring:
     def test_prometheus_finds_the_service_and_its_metrics(self, everything: list[Object]) -> None:
         service, monitor = only(everything, "Service"), only(everything, "ServiceMonitor")
         assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
-        assert monitor["spec"]["jobLabel"] in service["metadata"]["labels"]
         (endpoint,) = monitor["spec"]["endpoints"]
         assert endpoint["port"] == service["spec"]["ports"][0]["name"]
         assert endpoint["path"] == "/metrics"
@@ -238,12 +237,23 @@ class TestMonitoring:
         rules = yaml.safe_load((ROOT / "deploy" / "monitoring" / "alerts.yml").read_text())
         assert only(everything, "PrometheusRule")["spec"] == rules
 
+    def test_its_rules_name_the_job_that_prometheus_gives_the_service(self, everything: list[Object]) -> None:
+        (endpoint,) = only(everything, "ServiceMonitor")["spec"]["endpoints"]
+        (relabelling,) = endpoint["relabelings"]
+        assert relabelling == {"targetLabel": "job", "replacement": "vae"}
+        assert set(re.findall(r'job="([^"]*)"', " ".join(expressions(everything)))) <= {"vae"}
+
     def test_its_rules_ask_for_metrics_of_the_service(self, everything: list[Object]) -> None:
-        groups = only(everything, "PrometheusRule")["spec"]["groups"]
-        asked = re.findall(r"vae_\w+", json.dumps([rule["expr"] for group in groups for rule in group["rules"]]))
+        asked = re.findall(r"vae_\w+", " ".join(expressions(everything)))
         known = {f"{family.name}{end}" for family in FAMILIES for end in ("", "_total", "_bucket", "_sum", "_count")}
         assert asked
         assert {name for name in asked if name not in known} == set()
+
+
+def expressions(objects: list[Object]) -> list[str]:
+    """What the alerts ask Prometheus."""
+    groups = only(objects, "PrometheusRule")["spec"]["groups"]
+    return [str(rule["expr"]) for group in groups for rule in group["rules"]]
 
 
 def seconds_to_fail(probe: Object) -> float:
