@@ -4,9 +4,11 @@ RUN := .venv/bin/python
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 RECIPE ?= mnist-mlp
 NOTEBOOK ?= client/tour.ipynb
+RULE := deploy/kubernetes/components/monitoring/prometheusrule.yaml
 DATA := $(if $(DATA_DIR),--data-dir $(DATA_DIR))
 
-.PHONY: help serve gpu test browser check soak train export bench openapi docs notebook test-kserve test-containers clean
+.PHONY: help serve gpu test browser check soak train export bench openapi docs alerts notebook test-kserve test-containers
+.PHONY: release-check clean
 .DEFAULT_GOAL := help
 
 help: ## Say what can be made
@@ -56,6 +58,9 @@ openapi: .venv/serve.stamp ## Write docs/openapi.json anew, after a change of th
 docs: .venv/serve.stamp ## Write docs/settings.md anew, after a change of the settings
 	$(RUN) -m harness.settings_page > docs/settings.md
 
+alerts: ## Write the rules of deploy/monitoring/alerts.yml into Kubernetes' PrometheusRule, after a change of them
+	@{ sed '/^spec:/q' $(RULE); sed 's/^./  &/' deploy/monitoring/alerts.yml; } > $(RULE).new && mv $(RULE).new $(RULE)
+
 notebook: .venv/dev.stamp ## Run client/tour.ipynb with a service of its own; it is written to NOTEBOOK, by default in its place
 	$(RUN) -m harness.notebook client/tour.ipynb $(NOTEBOOK)
 
@@ -64,6 +69,9 @@ test-kserve: .venv/dev.stamp .kserve/made.stamp ## Run KServe's own client again
 
 test-containers: .venv/dev.stamp ## Build the image, start it with compose, run the README's curl lines against it
 	$(RUN) -m pytest tests/containers
+
+release-check: .venv/dev.stamp ## Check that this commit can be released, and write what goes out into dist/: docs/release.md
+	$(RUN) -m release
 
 clean: ## Remove .venv, .kserve and all caches; runs/ and models/ stay
 	rm -rf .venv .kserve *.egg-info client/*.egg-info client/build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

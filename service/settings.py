@@ -62,9 +62,7 @@ class Settings(BaseSettings):
     )
     max_body_bytes: int = Field(16 * 2**20, ge=1, description="Largest request body, in bytes.")
     compress_from_bytes: int = Field(
-        4096,
-        ge=1,
-        description="Smallest answer that is compressed, in bytes, for a client that asks for it by Accept-Encoding.",
+        4096, ge=1, description="Smallest answer that is compressed, in bytes, for a client that asks for that."
     )
     max_batch: int = Field(1024, ge=1, description="Largest number of images or latents in one request.")
     max_pixels: int = Field(

@@ -24,7 +24,7 @@ DOCUMENTS = [
 # Where a path in a document may begin, and first parts of what only looks like one.
 ROOMS = [ROOT, *(ROOT / room for room in ("service", "service/inference", "training", "tests", "client"))]
 
-OTHERS = {"runs", "onnx", "image", "application", "photos", "reconstructions"}
+OTHERS = {"dist", "runs", "onnx", "image", "application", "photos", "reconstructions"}
 
 CODE = re.compile(r"```.*?```|`[^`\n]+`", re.DOTALL)
 
