@@ -89,7 +89,7 @@ def test_a_bundle_that_gets_statistics_in_place_is_what_an_export_writes(
     folder = without_statistics(finished, tmp_path)
     assert statistics.main([str(folder), f"--data-dir={subset.DIRECTORY}", "--overwrite"]) == 0
     assert contents(folder) == contents(finished.bundle)
-    assert capsys.readouterr().out == f"{folder} has statistics.npz, measured on 200 test images.\n"
+    assert capsys.readouterr().out == f"{folder} has statistics.npz and map.json, measured on 200 test images.\n"
 
 
 def test_a_bundle_that_gets_statistics_as_a_new_version_is_whole(finished: Run, tmp_path: Path, sets: Sets) -> None:

@@ -1,0 +1,111 @@
+// Draw: a picture, what the model sees of it, its reconstruction, and what the model says of it. Live while the pen moves.
+import { latest } from "./api.js";
+import { clearBars, showBars } from "./bars.js";
+import { clear, showPng } from "./images.js";
+import { announcer, at } from "./page.js";
+import { Pen } from "./pen.js";
+import { startSources } from "./sources.js";
+
+const STRANGE = 0.01; // docs/score.md: one real image in a hundred is below
+
+/** @param {import("./main.js").App} app */
+export function startDraw(app) {
+  const pen = new Pen(at("pad"));
+  const say = announcer(at("draw-status"));
+  const verdict = at("verdict").textContent;
+  /** @type {import("./api.js").Ask} */ let ask;
+  /** @type {number[] | undefined} */ let mu;
+
+  const update = latest(async () => {
+    if (pen.empty) {
+      blank();
+      return;
+    }
+    await app.notice.guard(async () => {
+      const changed = pen.changed;
+      const options = new URLSearchParams({ model: app.model.id, preprocess: at("preprocess").value, preview: "true" });
+      ask = { path: `reconstruct?${options}`, picture: await pen.file() };
+      const answer = await app.client.json(ask);
+      if (pen.empty) return;
+      await Promise.all([showPng(at("seen"), answer.preview[0]), showPng(at("again"), answer.images[0])]);
+      showBars(at("bars"), answer.mu[0], answer.logvar[0]);
+      performance.clearMeasures("stroke");
+      performance.measure("stroke", { start: changed });
+      mu = answer.mu[0];
+      pen.found = answer.found?.[0]?.box;
+      allow(true);
+      await score(answer.preview[0]);
+    });
+  });
+
+  /** @param {string} seen a PNG in base64 */
+  async function score(seen) {
+    if (!app.model.latents.length) {
+      at("verdict").textContent = "This model has no statistics of its test set, which these numbers need.";
+      say("The reconstruction is shown.");
+      return;
+    }
+    const found = await app.client.json({ path: "score", json: { images: [seen], model: app.model.id, preprocess: "none" } });
+    if (pen.empty) return;
+    const typicality = found.typicality[0];
+    at("distortion").textContent = found.distortion[0].toFixed(1);
+    at("rate").textContent = found.rate[0].toFixed(1);
+    at("typicality").textContent = typicality.toFixed(typicality < STRANGE ? 4 : 2);
+    at("typical").value = typicality;
+    at("verdict").textContent = typicality < STRANGE
+      ? "Fewer than one test image in a hundred is less likely than this picture."
+      : `${Math.round(100 * typicality)} of 100 test images are less likely than this picture.`;
+    say(`Distortion ${found.distortion[0].toFixed(1)}, rate ${found.rate[0].toFixed(1)}, typicality ${typicality.toFixed(2)}.`);
+  }
+
+  function blank() {
+    for (const id of ["seen", "again"]) clear(at(id), app.model);
+    for (const id of ["distortion", "rate", "typicality"]) at(id).textContent = "–";
+    at("typical").value = 0;
+    at("verdict").textContent = verdict;
+    clearBars(at("bars"));
+    mu = undefined;
+    allow(false);
+    say("The pad is empty.");
+  }
+
+  /** @param {boolean} ready */
+  function allow(ready) {
+    for (const id of ["draw-bend", "draw-morph", "draw-request", "drawn-a", "drawn-b"]) at(id).disabled = !ready;
+    at("seen").setAttribute("aria-label", `What the model sees: ${ready ? "the picture in its size" : "nothing yet"}`);
+    at("again").setAttribute("aria-label", `Reconstruction: ${ready ? "the picture from its latents" : "nothing yet"}`);
+  }
+
+  pen.addEventListener("draw", () => {
+    for (const id of ["undo", "clear"]) at(id).disabled = pen.empty;
+    update(undefined);
+  });
+  pen.addEventListener("pen", () => { at("draw-status").textContent = pen.down ? "Pen down." : "Pen up."; });
+  startSources((picture) => pen.put(picture));
+  at("undo").addEventListener("click", () => pen.undo());
+  at("clear").addEventListener("click", () => {
+    pen.clear();
+    at("pad").focus();
+  });
+  at("colour").addEventListener("input", () => { pen.colour = at("colour").value; });
+  at("preprocess").addEventListener("change", () => update(undefined));
+  at("draw-bend").addEventListener("click", () => mu && app.bend(mu));
+  at("draw-morph").addEventListener("click", () => mu && app.morph(mu));
+  at("draw-request").addEventListener("click", () => app.request(ask));
+
+  return {
+    /** The latent of what is drawn. */
+    get mu() {
+      return mu;
+    },
+    model() {
+      pen.shape(app.model);
+      at("colour").value = pen.colour;
+      at("colour-field").hidden = app.model.image_shape.length < 3;
+      blank();
+    },
+    refresh() {
+      update(undefined);
+    },
+  };
+}
