@@ -21,7 +21,7 @@ PROBES: Final = frozenset({"/livez", "/readyz", "/metrics", "/v2/health/live", "
 _OPEN: Final = PROBES | {"/", "/docs", "/openapi.json"}
 _OPEN_FOLDERS: Final = ("/docs/", "/playground/")
 
-# For pages. Everything on them comes from this service. Swagger UI's style sheet holds its icons (data:), and pages show
+# For pages. Everything on them comes from this service. Swagger UI has icons in its style sheet (data:), and pages show
 # the pictures of answers (data: and blob:).
 _PAGE_HEADERS: Final = [
     (b"x-frame-options", b"DENY"),

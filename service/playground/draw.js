@@ -13,6 +13,8 @@ export function startDraw(app) {
   const pen = new Pen(at("pad"));
   const say = announcer(at("draw-status"));
   const verdict = at("verdict").textContent;
+  const results = /** @type {HTMLElement} */ (document.querySelector(".seen"));
+  let working = 0;
   /** @type {import("./api.js").Ask} */ let ask;
   /** @type {number[] | undefined} */ let mu;
 
@@ -34,19 +36,26 @@ export function startDraw(app) {
       mu = answer.mu[0];
       pen.found = answer.found?.[0]?.box;
       allow(true);
-      await score(answer.preview[0]);
+      if (app.model.latents.length) {
+        track(score(answer.preview[0]));
+      } else {
+        at("verdict").textContent = "This model has no statistics of its test set, which these numbers need.";
+        say("The reconstruction is shown.");
+      }
     });
   });
 
-  /** @param {string} seen a PNG in base64 */
-  async function score(seen) {
-    if (!app.model.latents.length) {
-      at("verdict").textContent = "This model has no statistics of its test set, which these numbers need.";
-      say("The reconstruction is shown.");
-      return;
-    }
-    const found = await app.client.json({ path: "score", json: { images: [seen], model: app.model.id, preprocess: "none" } });
-    if (pen.empty) return;
+  // The next reconstruction does not wait for it.
+  const score = latest(async (/** @type {string} a PNG in base64 */ seen) => {
+    await app.notice.guard(async () => {
+      const json = { images: [seen], model: app.model.id, preprocess: "none" };
+      const found = await app.client.json({ path: "score", json });
+      if (!pen.empty) tell(found);
+    });
+  });
+
+  /** @param {{distortion: number[], rate: number[], typicality: number[]}} found */
+  function tell(found) {
     const typicality = found.typicality[0];
     at("distortion").textContent = found.distortion[0].toFixed(1);
     at("rate").textContent = found.rate[0].toFixed(1);
@@ -69,6 +78,15 @@ export function startDraw(app) {
     say("The pad is empty.");
   }
 
+  /** Say that the results are not those of the pad yet. @param {Promise<void>} work */
+  async function track(work) {
+    working += 1;
+    results.ariaBusy = "true";
+    await work;
+    working -= 1;
+    results.ariaBusy = String(working > 0);
+  }
+
   /** @param {boolean} ready */
   function allow(ready) {
     for (const id of ["draw-bend", "draw-morph", "draw-request", "drawn-a", "drawn-b"]) at(id).disabled = !ready;
@@ -78,7 +96,7 @@ export function startDraw(app) {
 
   pen.addEventListener("draw", () => {
     for (const id of ["undo", "clear"]) at(id).disabled = pen.empty;
-    update(undefined);
+    track(update(undefined));
   });
   pen.addEventListener("pen", () => { at("draw-status").textContent = pen.down ? "Pen down." : "Pen up."; });
   startSources((picture) => pen.put(picture));
@@ -88,7 +106,7 @@ export function startDraw(app) {
     at("pad").focus();
   });
   at("colour").addEventListener("input", () => { pen.colour = at("colour").value; });
-  at("preprocess").addEventListener("change", () => update(undefined));
+  at("preprocess").addEventListener("change", () => track(update(undefined)));
   at("draw-bend").addEventListener("click", () => mu && app.bend(mu));
   at("draw-morph").addEventListener("click", () => mu && app.morph(mu));
   at("draw-request").addEventListener("click", () => app.request(ask));
@@ -105,7 +123,7 @@ export function startDraw(app) {
       blank();
     },
     refresh() {
-      update(undefined);
+      track(update(undefined));
     },
   };
 }

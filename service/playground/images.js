@@ -59,9 +59,9 @@ export function save(blob, name) {
   URL.revokeObjectURL(link.href);
 }
 
-/** @param {HTMLCanvasElement} canvas */
-export function context(canvas) {
-  return /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
+/** @param {HTMLCanvasElement} canvas @param {CanvasRenderingContext2DSettings} [settings] */
+export function context(canvas, settings) {
+  return /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d", settings));
 }
 
 /** @param {HTMLCanvasElement} canvas @param {number} width @param {number} height */

@@ -27,6 +27,7 @@ export class Pen extends EventTarget {
   constructor(canvas) {
     super();
     this.canvas = canvas;
+    context(this.#paper, { alpha: false, willReadFrequently: true }); // its file has no transparency
     canvas.addEventListener("pointerdown", (event) => this.#press(event));
     canvas.addEventListener("pointermove", (event) => this.#move(event));
     for (const name of ["pointerup", "pointercancel"]) canvas.addEventListener(name, () => { this.#down = false; });
@@ -51,29 +52,28 @@ export class Pen extends EventTarget {
     }
     this.colour = background < 128 ? "#ffffff" : "#000000";
     this.#background = background;
-    this.#box = undefined;
     this.#again();
   }
 
   undo() {
     this.#items.pop();
-    this.#change();
     this.#again();
+    this.#change();
   }
 
   clear() {
     this.#items = [];
     this.#down = false;
-    this.#change();
     this.#again();
+    this.#change();
   }
 
   /** Put a picture in place of everything. A file that the browser cannot show is sent all the same. @param {Blob} file */
   async put(file) {
     const bitmap = await createImageBitmap(file).catch(() => undefined);
     this.#items = [{ bitmap, file }];
-    this.#change();
     this.#again();
+    this.#change();
   }
 
   /** What is on the paper, as a file: a picture's own if nothing is drawn over it. @returns {Promise<Blob>} */
@@ -185,6 +185,7 @@ export class Pen extends EventTarget {
 
   /** Draw everything again. */
   #again() {
+    this.#box = undefined;
     const pen = context(this.#paper);
     pen.fillStyle = grey(this.#background);
     pen.fillRect(0, 0, this.#paper.width, this.#paper.height);
@@ -204,9 +205,13 @@ export class Pen extends EventTarget {
     pen.strokeStyle = colour;
     pen.lineWidth = STROKE * Math.min(this.#paper.width, this.#paper.height);
     pen.lineCap = pen.lineJoin = "round";
-    pen.beginPath();
-    for (const [x, y] of points.slice(from)) pen.lineTo(x, y);
-    pen.stroke();
+    // One line at a time, so that a stroke has the same pixels whether it is drawn at once or as the pen moves.
+    for (let index = from; index < points.length - 1; index += 1) {
+      pen.beginPath();
+      pen.moveTo(...points[index]);
+      pen.lineTo(...points[index + 1]);
+      pen.stroke();
+    }
   }
 
   /** Where a picture lies on the paper: whole, and in the middle. @param {ImageBitmap} bitmap */

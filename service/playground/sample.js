@@ -42,7 +42,7 @@ export function startSample(app) {
     draw(undefined);
   });
   form.addEventListener("input", () => {
-    at("temperature").textContent = Number(form.elements.temperature.value).toFixed(2);
+    at("warmth").textContent = Number(form.elements.temperature.value).toFixed(2);
     // Labels have a part of the aggregate prior each; the normal one has none.
     form.elements.label.disabled = form.elements.prior.value !== "aggregate";
     if (form.elements.label.disabled) form.elements.label.value = "";
