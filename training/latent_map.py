@@ -59,7 +59,8 @@ class LatentMap:
         centred = mu - mean
         covariance = centred.T @ centred / len(mu)
         project = _directions(centred, labels)
-        project /= np.sqrt(np.maximum((project @ covariance * project).sum(1, keepdims=True), np.finfo(float).tiny))
+        spread = np.sqrt((project @ covariance * project).sum(1, keepdims=True))
+        project /= np.where(spread > 0, spread, 1)
         lift = (covariance @ project.T @ np.linalg.pinv(project @ covariance @ project.T)).T
         count = min(len(mu), MOST_POINTS, max(1, MOST_NUMBERS // mu.shape[1]))
         chosen = np.arange(count) * len(mu) // count

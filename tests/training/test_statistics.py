@@ -33,10 +33,11 @@ def contents(folder: Path) -> dict[str, bytes]:
 def without_statistics(finished: Run, tmp_path: Path) -> Path:
     """The finished run's bundle, as an export of older code wrote it."""
     folder = Path(shutil.copytree(finished.bundle, tmp_path / "mnist-mlp" / "1"))
-    (folder / contract.STATISTICS_FILE).unlink()
     path = folder / contract.CONTRACT_FILE
     document = json.loads(path.read_text())
-    del document["files"][contract.STATISTICS_FILE]
+    for name in (contract.STATISTICS_FILE, contract.MAP_FILE):
+        (folder / name).unlink()
+        del document["files"][name]
     path.write_text(contract.Contract.from_json(json.dumps(document)).to_json())
     return folder
 
