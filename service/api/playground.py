@@ -43,9 +43,9 @@ class Playground:
         contents = {path.name: path.read_bytes() for path in sorted(FOLDER.iterdir()) if path.is_file()}
         digest = hashlib.sha256(b"".join(contents.values())).hexdigest()[:16]
         place = f"playground/{digest}"
-        # Without these the browser finds modules one after the other, each in the text of another.
+        # Else the browser finds modules one after the other, each in the text of another. What paints comes first.
         modules = [name for name in contents if name.endswith(".js") and name != "theme.js"]
-        ahead = "\n".join(f'<link rel="modulepreload" href="{place}/{name}">' for name in modules)
+        ahead = "\n".join(f'<link rel="modulepreload" fetchpriority="low" href="{place}/{name}">' for name in modules)
         html = contents.pop(_PAGE).decode().replace("{files}", place).replace("{modules}", ahead)
         files = {name: PageFile.compress(name, data) for name, data in contents.items()}
         return cls(PageFile.compress(_PAGE, html.encode()), files, digest)

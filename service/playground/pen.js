@@ -224,6 +224,12 @@ export class Pen extends EventTarget {
   #show() {
     const pen = context(this.canvas);
     pen.drawImage(this.#paper, 0, 0);
+    if (this.empty && !this.#cursor) {
+      pen.fillStyle = this.#background < 128 ? "#a6abb1" : "#585d63";
+      pen.font = "16px system-ui, sans-serif";
+      pen.textAlign = "center";
+      pen.fillText("Draw here", this.canvas.width / 2, this.canvas.height / 2);
+    }
     pen.lineWidth = 2;
     pen.strokeStyle = "#7cc4ea";
     if (this.#box) {

@@ -14,32 +14,26 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, Route, expect, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Route, expect
 
+from harness.browser import PATIENCE_MS, chromium
 from harness.paths import MODELS
-from harness.servers import PATIENCE_SECONDS, Server, running
+from harness.servers import Server, running
 from tests.bundles import write_bundle
 
-PATIENCE_MS = PATIENCE_SECONDS * 1e3  # an upper limit: nothing waits for so long unless it has failed
 NOT_INSTALLED = "Chromium is not installed. `make browser` installs it."
 
 
-@pytest.fixture(scope="package")  # while it lasts, no other test can run an event loop in this thread
-def chromium() -> Iterator[Browser]:
+@pytest.fixture(scope="package", name="chromium")
+def running_chromium() -> Iterator[Browser]:
     program = shutil.which("chromium")
     if program is None:
         if os.environ.get("REQUIRE_BROWSER") == "1":
             pytest.fail(NOT_INSTALLED)
         pytest.skip(NOT_INSTALLED)
     expect.set_options(timeout=PATIENCE_MS)
-    with sync_playwright() as playwright:
-        # Its sandbox does not work as root or in most containers. It opens nothing but our own pages.
-        camera = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
-        browser = playwright.chromium.launch(
-            executable_path=program, args=["--no-sandbox", *camera], timeout=PATIENCE_MS
-        )
+    with chromium(program) as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="package")

@@ -12,9 +12,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from harness.paths import DIGIT
-from harness.servers import Server
-
-from .playground import (
+from harness.playground import (
     brightness,
     changed,
     draw_seven,
@@ -28,6 +26,7 @@ from .playground import (
     use_model,
     visit,
 )
+from harness.servers import Server
 
 
 class TestDraw:
@@ -55,7 +54,7 @@ class TestDraw:
         page.get_by_role("button", name="Clear").click()
         scored(page)
         expect(page.locator("#typicality")).to_have_text("–")
-        assert brightness(page, "#again") == brightness(page, "#pad") == 0
+        assert brightness(page, "#again") == brightness(page, "#seen") == 0
 
     def test_a_picture_can_be_chosen_and_is_sent_as_it_is(self, page: Page, server: Server) -> None:
         visit(page, server)

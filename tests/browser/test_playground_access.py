@@ -9,9 +9,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
+from harness.playground import TABS, brightness, changed, draw_seven, go, picture, scored, settled, visit
 from harness.servers import Server
-
-from .playground import TABS, brightness, changed, draw_seven, go, picture, scored, settled, visit
 
 LEAST_TARGET = 24  # pixels: WCAG 2.2, 2.5.8
 

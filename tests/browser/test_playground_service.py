@@ -12,9 +12,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
+from harness.playground import changed, draw_seven, go, picture, settled, use_model, visit
 from harness.servers import Server
-
-from .playground import changed, draw_seven, go, picture, settled, use_model, visit
 
 
 def with_key(page: Page, server: Server, key: str = "sesame") -> None:
