@@ -24,7 +24,9 @@ export function startAbout(app) {
 /** @param {HTMLElement} place @param {Record<string, string | number>} facts */
 function list(place, facts) {
   const lines = Object.entries(facts);
-  place.replaceChildren(...lines.map(([name, value]) => (
-    make("div", {}, make("dt", {}, name.replaceAll("_", " ")), make("dd", {}, String(value)))
-  )));
+  place.replaceChildren(
+    ...lines.map(([name, value]) =>
+      make("div", {}, make("dt", {}, name.replaceAll("_", " ")), make("dd", {}, String(value))),
+    ),
+  );
 }

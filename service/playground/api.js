@@ -1,11 +1,13 @@
 // Calls to the service: requests, answers, and the three ways in which one can fail.
 
+/** @typedef {Blob | Uint8Array<ArrayBuffer>} Picture a file, or the bytes of a PNG */
+
 /**
  * What a request asks, as `send` takes it and as the dialog "Request" writes it.
  * @typedef {object} Ask
  * @property {string} path relative to the page, with its query
  * @property {object} [json] the body, or
- * @property {Blob} [picture] the body
+ * @property {Picture} [picture] the body
  * @property {string} [accept] the media type of the answer; JSON without it
  */
 
@@ -28,6 +30,16 @@
  * @property {string} provider
  * @property {string} card
  */
+
+/** The media type of a picture; the service looks at the bytes. @param {Picture} picture */
+export function typeOf(picture) {
+  return (picture instanceof Blob && picture.type) || "image/png";
+}
+
+/** The name of a label. @param {Model} model @param {number} label */
+export function nameOf(model, label) {
+  return model.label_names[model.labels.indexOf(label)] ?? String(label);
+}
 
 /** An error that the service answered: a problem of RFC 9457. */
 export class Problem extends Error {
@@ -67,7 +79,7 @@ export class Client extends EventTarget {
     /** @type {Record<string, string>} */
     const headers = { accept };
     if (json) headers["content-type"] = "application/json";
-    if (picture) headers["content-type"] = picture.type || "image/png"; // the service looks at the bytes
+    if (picture) headers["content-type"] = typeOf(picture);
     if (this.key) headers.authorization = `Bearer ${this.key}`;
     const body = json ? JSON.stringify(json) : picture;
     const begun = performance.now();
@@ -96,7 +108,10 @@ export class Client extends EventTarget {
     const bytes = new Uint8Array(await read(response.arrayBuffer()));
     const size = height * width * channels;
     return Array.from({ length: count }, (_, index) => ({
-      height, width, channels, bytes: bytes.subarray(index * size, (index + 1) * size),
+      height,
+      width,
+      channels,
+      bytes: bytes.subarray(index * size, (index + 1) * size),
     }));
   }
 }
@@ -145,7 +160,10 @@ async function problemOf(response) {
   }
 }
 
-/** What Server-Timing says, and the whole way there and back, in milliseconds. @param {Response} response @param {number} trip */
+/**
+ * What Server-Timing says, and the whole way there and back, in milliseconds.
+ * @param {Response} response @param {number} trip
+ */
 function timing(response, trip) {
   const said = response.headers.get("server-timing") ?? "";
   const part = (/** @type {string} */ name) => Number(said.match(new RegExp(`${name};dur=([0-9.]+)`))?.[1] ?? NaN);

@@ -44,7 +44,9 @@ export function startBend(app) {
 
   async function random() {
     await app.notice.guard(async () => {
-      take((await app.client.json({ path: "sample", json: { n: 1, model: app.model.id } })).z[0]);
+      const model = app.model;
+      const { z } = await app.client.json({ path: "sample", json: { n: 1, model: model.id } });
+      if (app.model === model) take(z[0]);
     });
   }
 

@@ -1,4 +1,4 @@
-// Draw: a picture, what the model sees of it, its reconstruction, and what the model says of it. Live while the pen moves.
+// Draw: a picture, what the model sees and makes of it, and what it says of it. Live while the pen moves.
 import { latest } from "./api.js";
 import { clearBars, showBars } from "./bars.js";
 import { clear, showPng } from "./images.js";
@@ -21,12 +21,13 @@ export function startDraw(app) {
   const update = latest(async () => {
     if (pen.empty) {
       blank();
+      say("The pad is empty.");
       return;
     }
     await app.notice.guard(async () => {
       const changed = pen.changed;
       const options = new URLSearchParams({ model: app.model.id, preprocess: at("preprocess").value, preview: "true" });
-      ask = { path: `reconstruct?${options}`, picture: await pen.file() };
+      ask = { path: `reconstruct?${options}`, picture: pen.file };
       const answer = await app.client.json(ask);
       if (pen.empty) return;
       await Promise.all([showPng(at("seen"), answer.preview[0]), showPng(at("again"), answer.images[0])]);
@@ -56,15 +57,17 @@ export function startDraw(app) {
 
   /** @param {{distortion: number[], rate: number[], typicality: number[]}} found */
   function tell(found) {
+    const [distortion, rate] = [found.distortion[0].toFixed(1), found.rate[0].toFixed(1)];
     const typicality = found.typicality[0];
-    at("distortion").textContent = found.distortion[0].toFixed(1);
-    at("rate").textContent = found.rate[0].toFixed(1);
+    at("distortion").textContent = distortion;
+    at("rate").textContent = rate;
     at("typicality").textContent = typicality.toFixed(typicality < STRANGE ? 4 : 2);
     at("typical").value = typicality;
-    at("verdict").textContent = typicality < STRANGE
-      ? "Fewer than one test image in a hundred is less likely than this picture."
-      : `${Math.round(100 * typicality)} of 100 test images are less likely than this picture.`;
-    say(`Distortion ${found.distortion[0].toFixed(1)}, rate ${found.rate[0].toFixed(1)}, typicality ${typicality.toFixed(2)}.`);
+    at("verdict").textContent =
+      typicality < STRANGE
+        ? "Fewer than one test image in a hundred is less likely than this picture."
+        : `${Math.round(100 * typicality)} of 100 test images are less likely than this picture.`;
+    say(`Distortion ${distortion}, rate ${rate}, typicality ${typicality.toFixed(2)}.`);
   }
 
   function blank() {
@@ -75,7 +78,6 @@ export function startDraw(app) {
     clearBars(at("bars"));
     mu = undefined;
     allow(false);
-    say("The pad is empty.");
   }
 
   /** Say that the results are not those of the pad yet. @param {Promise<void>} work */
@@ -98,14 +100,18 @@ export function startDraw(app) {
     for (const id of ["undo", "clear"]) at(id).disabled = pen.empty;
     track(update(undefined));
   });
-  pen.addEventListener("pen", () => { at("draw-status").textContent = pen.down ? "Pen down." : "Pen up."; });
+  pen.addEventListener("pen", () => {
+    at("draw-status").textContent = pen.down ? "Pen down." : "Pen up.";
+  });
   startSources((picture) => pen.put(picture));
   at("undo").addEventListener("click", () => pen.undo());
   at("clear").addEventListener("click", () => {
     pen.clear();
     at("pad").focus();
   });
-  at("colour").addEventListener("input", () => { pen.colour = at("colour").value; });
+  at("colour").addEventListener("input", () => {
+    pen.colour = at("colour").value;
+  });
   at("preprocess").addEventListener("change", () => track(update(undefined)));
   at("draw-bend").addEventListener("click", () => mu && app.bend(mu));
   at("draw-morph").addEventListener("click", () => mu && app.morph(mu));

@@ -20,10 +20,13 @@ export function show(canvas, { height, width, channels, bytes }) {
 
 /** Show a PNG. @param {HTMLCanvasElement} canvas @param {string} base64 */
 export async function showPng(canvas, base64) {
-  const picture = await createImageBitmap(pngBlob(base64));
-  resize(canvas, picture.width, picture.height);
-  context(canvas).drawImage(picture, 0, 0);
-  picture.close();
+  const image = new Image();
+  await new Promise((resolve) => {
+    image.onload = resolve; // milliseconds sooner than `createImageBitmap` or `decode`, which ask other processes
+    image.src = pngUrl(base64);
+  });
+  resize(canvas, image.width, image.height);
+  context(canvas).drawImage(image, 0, 0);
 }
 
 /** An empty canvas of a model's shape. @param {HTMLCanvasElement} canvas @param {import("./api.js").Model} model */
@@ -35,9 +38,9 @@ export function clear(canvas, model) {
   pen.fillRect(0, 0, width, height);
 }
 
-/** @param {string} base64 */
-export function pngBlob(base64) {
-  return new Blob([Uint8Array.from(atob(base64), (char) => char.charCodeAt(0))], { type: "image/png" });
+/** The bytes of a text in base64. @param {string} base64 */
+export function bytesOf(base64) {
+  return Uint8Array.from(atob(base64), (char) => char.charCodeAt(0));
 }
 
 /** @param {string} base64 */

@@ -1,7 +1,7 @@
 // The playground: one model, five things to do with it. Each tab is a module with `model`, called when another model is
 // chosen, and `refresh`, called when the tab is opened or the service is back.
 import { startAbout } from "./about.js";
-import { Client } from "./api.js";
+import { Client, latest } from "./api.js";
 import { startBend } from "./bend.js";
 import { startDraw } from "./draw.js";
 import { startKey } from "./key.js";
@@ -36,17 +36,28 @@ const app = {
   notice,
   model: /** @type {any} */ (undefined),
   request: startRequests(client),
-  bend: (z) => { tabs.bend.take(z); open("bend"); },
-  morph: (z) => { tabs.morph.take(z); open("morph"); },
+  bend: (z) => {
+    tabs.bend.take(z);
+    open("bend");
+  },
+  morph: (z) => {
+    tabs.morph.take(z);
+    open("morph");
+  },
   drawn: () => tabs.draw.mu,
 };
 
 const tabs = {
-  draw: startDraw(app), bend: startBend(app), sample: startSample(app), morph: startMorph(app), map: startMap(app),
+  draw: startDraw(app),
+  bend: startBend(app),
+  sample: startSample(app),
+  morph: startMorph(app),
+  map: startMap(app),
 };
 /** @type {keyof typeof tabs} */
 let current;
 
+at("main").inert = true; // until there is a model
 startStrip(client);
 startAbout(app);
 const open = startTabs((name) => {
@@ -58,23 +69,26 @@ function refresh() {
   if (app.model) tabs[current].refresh();
 }
 
-/** Use a model. @param {string} name */
-async function use(name) {
+/** Use a model, by its name. */
+const use = latest(async (/** @type {string} */ name) => {
   await notice.guard(async () => {
     app.model = await client.json({ path: `models/${encodeURIComponent(name)}` });
     const [height, width] = app.model.image_shape;
     at("main").style.setProperty("--shape", `${width} / ${height}`);
+    at("main").inert = false;
     for (const tab of Object.values(tabs)) tab.model();
     refresh();
   });
-}
+});
 
 /** Ask what is served, and use the default model, or the one that the address names. */
 async function load() {
   await notice.guard(async () => {
     const { default: usual, models } = await client.json({ path: "models?view=short" });
     const asked = new URLSearchParams(location.search).get("model") ?? usual;
-    at("models").replaceChildren(...models.map((/** @type {any} */ { id }) => make("option", { selected: id === asked }, id)));
+    at("models").replaceChildren(
+      ...models.map((/** @type {any} */ { id }) => make("option", { selected: id === asked }, id)),
+    );
     if (at("models").value) await use(at("models").value);
   });
 }

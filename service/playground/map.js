@@ -1,5 +1,5 @@
 // Map: test latents in a plane. Hover shows a test image from its latent, a click decodes the place, a path is played.
-import { latest } from "./api.js";
+import { latest, nameOf } from "./api.js";
 import { clear, show } from "./images.js";
 import { announcer, at, calm, make } from "./page.js";
 import { evenly, Plane } from "./plane.js";
@@ -12,7 +12,7 @@ const NEAR = 14; // pixels between the pointer and a point that it means
 const DRAG = 6; // pixels from which on a press is a path
 const KEY_STEPS = 60; // arrow keys to cross the map
 
-/** @typedef {[number, number]} Place */
+/** @typedef {import("./sky.js").Place} Place */
 
 /** @param {import("./main.js").App} app */
 export function startMap(app) {
@@ -34,6 +34,7 @@ export function startMap(app) {
   /** @type {import("./images.js").Pixels[]} */ let frames = [];
 
   const decode = latest(async (/** @type {{latent: number[], caption: string}} */ { latent, caption }) => {
+    if (latent.length !== app.model.latent_dim) return; // it is of the model of before
     await app.notice.guard(async () => {
       ask = { path: "decode", json: { z: [latent], model: app.model.id } };
       const [image] = await app.client.images(ask);
@@ -47,7 +48,10 @@ export function startMap(app) {
   const playPath = latest(async (/** @type {Place[]} */ drawn) => {
     await app.notice.guard(async () => {
       places = evenly(drawn, FRAMES);
-      ask = { path: "decode", json: { z: places.map(([x, y]) => /** @type {Plane} */ (plane).latent(x, y)), model: app.model.id } };
+      ask = {
+        path: "decode",
+        json: { z: places.map(([x, y]) => /** @type {Plane} */ (plane).latent(x, y)), model: app.model.id },
+      };
       frames = await app.client.images(ask);
       Object.assign(along, { max: FRAMES - 1, value: 0, disabled: false });
       for (const id of ["map-play", "map-bend", "map-request"]) at(id).disabled = false;
@@ -74,7 +78,7 @@ export function startMap(app) {
 
   /** Decode a test image's latent. @param {import("./plane.js").Point} point */
   function decodePoint({ z: latent, label }) {
-    decode({ latent, caption: `A test image of label ${nameOf(label)}, from its latent.` });
+    decode({ latent, caption: `A test image of label ${nameOf(app.model, label)}, from its latent.` });
   }
 
   /** Show the test image that a place is near to, if any. @param {Place} place */
@@ -91,18 +95,16 @@ export function startMap(app) {
     if (!plane) return;
     path = undefined;
     sky.draw({ cursor, along: place });
-    decode({ latent: plane.latent(...place), caption: `The place ${place.map((value) => value.toFixed(2)).join(", ")}.` });
+    decode({
+      latent: plane.latent(...place),
+      caption: `The place ${place.map((value) => value.toFixed(2)).join(", ")}.`,
+    });
   }
 
   /** @param {Place[] | undefined} drawn */
   function finish(drawn) {
     drawing = false;
     if (drawn && drawn.length > 1) playPath(drawn);
-  }
-
-  /** @param {number} label */
-  function nameOf(label) {
-    return app.model.label_names[label] ?? String(label);
   }
 
   canvas.addEventListener("pointerdown", (/** @type {PointerEvent} */ event) => {
@@ -130,7 +132,9 @@ export function startMap(app) {
     if (dragged) finish(path);
     else visit([x, y]);
   });
-  canvas.addEventListener("pointercancel", () => { pressed = path = undefined; });
+  canvas.addEventListener("pointercancel", () => {
+    pressed = path = undefined;
+  });
   canvas.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
     if (plane && key(event.key)) event.preventDefault();
   });
@@ -172,19 +176,24 @@ export function startMap(app) {
     if (asked === model.id) return;
     asked = model.id;
     if (!(FILE in model.files)) {
-      at("map-lead").textContent = `${model.id} has no map. An export writes one, and python -m training statistics adds one.`;
+      at("map-lead").textContent =
+        `${model.id} has no map. An export writes one, and python -m training statistics adds one.`;
       return;
     }
-    const map = await app.notice.guard(() => app.client.json({ path: `models/${model.id}/files/${FILE}`, accept: "*/*" }));
+    const map = await app.notice.guard(() =>
+      app.client.json({ path: `models/${model.id}/files/${FILE}`, accept: "*/*" }),
+    );
     if (!map) asked = "";
     if (!map || app.model !== model) return;
     plane = new Plane(map);
-    sky.shape(plane, model.label_names);
-    at("legend").replaceChildren(...plane.middles().map(({ label }) => {
-      const dot = make("i");
-      dot.style.background = colourOf(label);
-      return make("span", {}, dot, nameOf(label));
-    }));
+    sky.shape(plane, (label) => nameOf(model, label));
+    at("legend").replaceChildren(
+      ...plane.middles().map(({ label }) => {
+        const dot = make("i");
+        dot.style.background = colourOf(label);
+        return make("span", {}, dot, nameOf(model, label));
+      }),
+    );
     decodePoint(plane.points[0]);
   }
 
@@ -201,7 +210,7 @@ export function startMap(app) {
       at("legend").replaceChildren();
       for (const id of ["along", "map-play", "map-bend", "map-request"]) at(id).disabled = true;
       clear(at("there"), app.model);
-      sky.shape(undefined, []);
+      sky.shape(undefined, String);
     },
     refresh() {
       load();

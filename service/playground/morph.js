@@ -17,7 +17,10 @@ export function startMorph(app) {
 
   const walk = latest(async () => {
     await app.notice.guard(async () => {
-      ends = await Promise.all(ends.map((end, index) => end ?? random(index)));
+      const model = app.model;
+      const found = await Promise.all(ends.map((end, index) => end ?? random(index)));
+      if (app.model !== model) return; // the walk of the new one follows
+      ends = ends.map((end, index) => end ?? found[index]);
       const path = /** @type {any} */ (document.querySelector("[name=path]:checked")).value;
       ask = { path: "interpolate", json: { z: ends, steps: STEPS, path, model: app.model.id } };
       frames = await app.client.images(ask);
@@ -31,14 +34,15 @@ export function startMorph(app) {
   /** A latent from the prior; at first of two different labels, where there are labels. @param {number} [place] */
   async function random(place) {
     const { labels, id } = app.model;
-    const label = place === undefined || !labels.length ? {} : { label: labels[(3 + 4 * place) % labels.length], seed: 1 };
+    const label =
+      place === undefined || !labels.length ? {} : { label: labels[(3 + 4 * place) % labels.length], seed: 1 };
     return (await app.client.json({ path: "sample", json: { n: 1, ...label, model: id } })).z[0];
   }
 
   function step() {
-    const at_ = Number(scrub.value);
-    if (frames[at_]) show(at("between"), frames[at_]);
-    const percent = Math.round((100 * at_) / (STEPS - 1));
+    const place = Number(scrub.value);
+    if (frames[place]) show(at("between"), frames[place]);
+    const percent = Math.round((100 * place) / (STEPS - 1));
     scrub.setAttribute("aria-valuetext", `${percent} % of the way`);
     at("between").setAttribute("aria-label", `Between: ${percent} % of the way from the first to the second`);
   }
@@ -52,16 +56,20 @@ export function startMorph(app) {
 
   scrub.addEventListener("input", step);
   ["a", "b"].forEach((name, place) => {
-    at(`new-${name}`).addEventListener("click", () => app.notice.guard(async () => {
-      put(place, await random());
-      say(`There is a new ${place ? "second" : "first"} image.`);
-    }));
+    at(`new-${name}`).addEventListener("click", () =>
+      app.notice.guard(async () => {
+        put(place, await random());
+        say(`There is a new ${place ? "second" : "first"} image.`);
+      }),
+    );
     at(`drawn-${name}`).addEventListener("click", () => put(place, app.drawn()));
   });
   for (const radio of document.querySelectorAll("[name=path]")) radio.addEventListener("change", () => walk(undefined));
-  at("morph-bend").addEventListener("click", () => app.notice.guard(async () => {
-    if (ask) app.bend((await app.client.json(ask)).z[Number(scrub.value)]);
-  }));
+  at("morph-bend").addEventListener("click", () =>
+    app.notice.guard(async () => {
+      if (ask) app.bend((await app.client.json(ask)).z[Number(scrub.value)]);
+    }),
+  );
   at("morph-request").addEventListener("click", () => app.request({ ...ask, accept: "image/png" }));
 
   return {

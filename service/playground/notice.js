@@ -73,7 +73,10 @@ export class Notice {
       await this.#client.send({ path: "readyz" });
     } catch (error) {
       if (error instanceof Problem) {
-        this.#say(make("strong", {}, "The service is not ready yet."), make("p", {}, "The page asks again every second."));
+        this.#say(
+          make("strong", {}, "The service is not ready yet."),
+          make("p", {}, "The page asks again every second."),
+        );
       }
       setTimeout(() => this.#ask(), RETRY_MS);
       return;

@@ -22,7 +22,9 @@ export function announcer(status) {
   let timer = 0;
   return (/** @type {string} */ text) => {
     clearTimeout(timer);
-    timer = setTimeout(() => { status.textContent = text; }, 700);
+    timer = setTimeout(() => {
+      status.textContent = text;
+    }, 700);
   };
 }
 
@@ -36,7 +38,9 @@ export async function copy(text) {
 export function flash(button, text) {
   button.dataset.text ??= button.textContent ?? "";
   button.textContent = text;
-  setTimeout(() => { button.textContent = button.dataset.text ?? ""; }, 1500);
+  setTimeout(() => {
+    button.textContent = button.dataset.text ?? "";
+  }, 1500);
 }
 
 /** Whether the reader wants no motion. */

@@ -1,5 +1,5 @@
 // The drawing pad: strokes and pictures on paper, by mouse, touch, pen or keys.
-import { context, grey } from "./images.js";
+import { bytesOf, context, grey } from "./images.js";
 
 /**
  * What is on the paper, in order: strokes, and pictures with the file that they are from.
@@ -27,10 +27,11 @@ export class Pen extends EventTarget {
   constructor(canvas) {
     super();
     this.canvas = canvas;
-    context(this.#paper, { alpha: false, willReadFrequently: true }); // its file has no transparency
+    context(this.#paper, { willReadFrequently: true });
     canvas.addEventListener("pointerdown", (event) => this.#press(event));
     canvas.addEventListener("pointermove", (event) => this.#move(event));
-    for (const name of ["pointerup", "pointercancel"]) canvas.addEventListener(name, () => { this.#down = false; });
+    canvas.addEventListener("pointerup", () => this.#lift());
+    canvas.addEventListener("pointercancel", () => this.#lift());
     canvas.addEventListener("keydown", (event) => this.#key(event));
     canvas.addEventListener("blur", () => this.#leave());
   }
@@ -68,7 +69,10 @@ export class Pen extends EventTarget {
     this.#change();
   }
 
-  /** Put a picture in place of everything. A file that the browser cannot show is sent all the same. @param {Blob} file */
+  /**
+   * Put a picture in place of everything. A file that the browser cannot show is sent all the same.
+   * @param {Blob} file
+   */
   async put(file) {
     const bitmap = await createImageBitmap(file).catch(() => undefined);
     this.#items = [{ bitmap, file }];
@@ -76,14 +80,17 @@ export class Pen extends EventTarget {
     this.#change();
   }
 
-  /** What is on the paper, as a file: a picture's own if nothing is drawn over it. @returns {Promise<Blob>} */
-  async file() {
+  /** What is on the paper, as a file: a picture's own if nothing is drawn over it, else a PNG's bytes. */
+  get file() {
     const [first] = this.#items;
     if (this.#items.length === 1 && "file" in first) return first.file;
-    return new Promise((resolve) => { this.#paper.toBlob((blob) => resolve(/** @type {Blob} */ (blob))); });
+    return bytesOf(this.#paper.toDataURL().split(",")[1]); // `toBlob` would wait for an idle moment
   }
 
-  /** Show where a digit was found: left, top, right and bottom, in pixels of `file`. @param {number[] | undefined} box */
+  /**
+   * Show where a digit was found: left, top, right and bottom, in pixels of `file`.
+   * @param {number[] | undefined} box
+   */
   set found(box) {
     const [first] = this.#items;
     this.#box = box;
@@ -147,6 +154,10 @@ export class Pen extends EventTarget {
     event.preventDefault();
   }
 
+  #lift() {
+    this.#down = false;
+  }
+
   #toggle() {
     this.#cursor ??= this.#middle();
     if (this.#down) this.#down = false;
@@ -180,7 +191,10 @@ export class Pen extends EventTarget {
   /** @param {PointerEvent} event @returns {[number, number]} */
   #at(event) {
     const { left, top, width, height } = this.canvas.getBoundingClientRect();
-    return [((event.clientX - left) * this.canvas.width) / width, ((event.clientY - top) * this.canvas.height) / height];
+    return [
+      ((event.clientX - left) * this.canvas.width) / width,
+      ((event.clientY - top) * this.canvas.height) / height,
+    ];
   }
 
   /** Draw everything again. */

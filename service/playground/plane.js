@@ -1,5 +1,6 @@
 // The plane of the map: from latents to places in it, and back. Its numbers are in the bundle's map.json, which
-// training/map.py writes and service/contract.py describes.
+// training/latent_map.py writes and service/contract.py describes.
+import { bytesOf } from "./images.js";
 
 /** @typedef {{x: number, y: number, label: number, z: number[]}} Point */
 
@@ -11,7 +12,7 @@ export class Plane {
     this.mean = mean;
     this.project = project;
     this.lift = lift;
-    const bytes = new Int8Array(Uint8Array.from(atob(mu), (char) => char.charCodeAt(0)).buffer);
+    const bytes = new Int8Array(bytesOf(mu).buffer);
     /** @type {Point[]} */
     this.points = labels.map((label, index) => {
       const z = scale.map((step, latent) => bytes[index * scale.length + latent] * step);
@@ -25,10 +26,15 @@ export class Plane {
 
   /** Where a latent is in the plane. @param {number[]} z */
   place(z) {
-    return this.project.map((axis) => axis.reduce((sum, weight, latent) => sum + weight * (z[latent] - this.mean[latent]), 0));
+    return this.project.map((axis) =>
+      axis.reduce((sum, weight, latent) => sum + weight * (z[latent] - this.mean[latent]), 0),
+    );
   }
 
-  /** The latent of a place: the mean of all latents that are there, if these are normal. @param {number} x @param {number} y */
+  /**
+   * The latent of a place: the mean of all latents that are there, if these are normal.
+   * @param {number} x @param {number} y
+   */
   latent(x, y) {
     return this.mean.map((mean, latent) => mean + x * this.lift[0][latent] + y * this.lift[1][latent]);
   }
@@ -50,9 +56,9 @@ export class Plane {
     const groups = new Map();
     for (const point of this.points) groups.set(point.label, [...(groups.get(point.label) ?? []), point]);
     const mean = (/** @type {number[]} */ values) => values.reduce((sum, value) => sum + value, 0) / values.length;
-    return [...groups].sort(([a], [b]) => a - b).map(([label, points]) => (
-      { label, x: mean(points.map(({ x }) => x)), y: mean(points.map(({ y }) => y)) }
-    ));
+    return [...groups]
+      .sort(([a], [b]) => a - b)
+      .map(([label, points]) => ({ label, x: mean(points.map(({ x }) => x)), y: mean(points.map(({ y }) => y)) }));
   }
 }
 

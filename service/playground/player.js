@@ -1,4 +1,4 @@
-// A button that moves a range input there and back, until it is pressed again.
+// A button that moves a range input there and back, until it is pressed again or out of sight.
 
 const FRAMES_PER_SECOND = 24;
 
@@ -36,6 +36,10 @@ export class Player {
   }
 
   #step() {
+    if (!this.range.checkVisibility()) {
+      this.stop();
+      return;
+    }
     const place = Number(this.range.value);
     if (place >= this.frames - 1) this.#forward = false;
     if (place <= 0) this.#forward = true;

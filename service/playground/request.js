@@ -1,12 +1,13 @@
 // The dialog "Request": the request behind a picture, as a command and as a program.
+import { typeOf } from "./api.js";
 import { save } from "./images.js";
 import { at, copy, flash } from "./page.js";
 
 /** @typedef {import("./api.js").Ask} Ask */
 
-/** The names of files that hold a picture. @param {Blob} picture */
-export function fileName(picture) {
-  return `picture.${(picture.type.split("/")[1] ?? "png").replace("jpeg", "jpg")}`;
+/** The name of a file that holds a picture. @param {import("./api.js").Picture} picture */
+function fileName(picture) {
+  return `picture.${typeOf(picture).split("/")[1].replace("jpeg", "jpg")}`;
 }
 
 /** The media type of what is saved. @param {Ask} ask */
@@ -22,7 +23,7 @@ export function curl({ path, json, picture, accept }, base, keyed) {
   if (keyed) lines.push(`-H "authorization: Bearer $API_KEY"`);
   if (accept) lines.push(`-H 'accept: ${accept}'`);
   if (json) lines.push("-H 'content-type: application/json'", `--data ${quoted(JSON.stringify(json))}`);
-  if (picture) lines.push(`-H 'content-type: ${picture.type}'`, `--data-binary @${fileName(picture)}`);
+  if (picture) lines.push(`-H 'content-type: ${typeOf(picture)}'`, `--data-binary @${fileName(picture)}`);
   if (file) lines.push(`--output ${file}`);
   return lines.join(" \\\n  ");
 }
@@ -32,7 +33,7 @@ export function python({ path, json, picture, accept }, base, keyed) {
   const headers = [];
   if (keyed) headers.push(`"authorization": f"Bearer {os.environ['API_KEY']}"`);
   if (accept) headers.push(`"accept": "${accept}"`);
-  if (picture) headers.push(`"content-type": "${picture.type}"`);
+  if (picture) headers.push(`"content-type": "${typeOf(picture)}"`);
   const takes = [`    "${base}${path}",`];
   if (headers.length) takes.push(`    headers={${headers.join(", ")}},`);
   if (json) takes.push(`    json=${JSON.stringify(json)},`);
@@ -69,7 +70,7 @@ export function startRequests(client) {
 
   for (const input of dialog.querySelectorAll("input")) input.addEventListener("change", write);
   at("request-picture").addEventListener("click", () => {
-    if (shown.picture) save(shown.picture, fileName(shown.picture));
+    if (shown.picture) save(new Blob([shown.picture]), fileName(shown.picture));
   });
   at("request-copy").addEventListener("click", () => {
     copy(at("request-code").textContent).then(

@@ -1,5 +1,5 @@
 // Sample: a grid of new images by seed, temperature, prior and label.
-import { latest } from "./api.js";
+import { latest, nameOf } from "./api.js";
 import { pngUrl, save } from "./images.js";
 import { announcer, at, make } from "./page.js";
 
@@ -15,11 +15,17 @@ export function startSample(app) {
       ask = { path: "sample", json: wanted() };
       const { images, z, seed } = await app.client.json(ask);
       place.style.setProperty("--columns", String(Math.ceil(Math.sqrt(images.length))));
-      place.replaceChildren(...images.map((/** @type {string} */ image, /** @type {number} */ index) => {
-        const button = make("button", { type: "button" }, make("img", { src: pngUrl(image), alt: `Sample ${index + 1}: bend it` }));
-        button.addEventListener("click", () => app.bend(z[index]));
-        return button;
-      }));
+      place.replaceChildren(
+        ...images.map((/** @type {string} */ image, /** @type {number} */ index) => {
+          const button = make(
+            "button",
+            { type: "button" },
+            make("img", { src: pngUrl(image), alt: `Sample ${index + 1}: bend it` }),
+          );
+          button.addEventListener("click", () => app.bend(z[index]));
+          return button;
+        }),
+      );
       for (const id of ["sample-save", "sample-request"]) at(id).disabled = false;
       say(`${images.length} images of seed ${seed}.`);
     });
@@ -52,20 +58,24 @@ export function startSample(app) {
     form.elements.seed.value = Number(form.elements.seed.value) + 1;
     draw(undefined);
   });
-  at("sample-save").addEventListener("click", () => app.notice.guard(async () => {
-    const { json } = /** @type {any} */ (ask);
-    const answer = await app.client.send({ path: "sample", json, accept: "image/png" });
-    save(await answer.blob(), `${app.model.name}-seed-${json.seed}.png`);
-  }));
+  at("sample-save").addEventListener("click", () =>
+    app.notice.guard(async () => {
+      const { json } = /** @type {any} */ (ask);
+      const answer = await app.client.send({ path: "sample", json, accept: "image/png" });
+      save(await answer.blob(), `${app.model.name}-seed-${json.seed}.png`);
+    }),
+  );
   at("sample-request").addEventListener("click", () => ask && app.request({ ...ask, accept: "image/png" }));
 
   return {
     model() {
-      const { priors, labels, label_names: names } = app.model;
-      form.elements.prior.replaceChildren(...priors.map((prior) => make("option", { selected: prior === priors.at(-1) }, prior)));
+      const { priors, labels } = app.model;
+      form.elements.prior.replaceChildren(
+        ...priors.map((prior) => make("option", { selected: prior === priors.at(-1) }, prior)),
+      );
       form.elements.label.replaceChildren(
         make("option", { value: "" }, "any"),
-        ...labels.map((label, index) => make("option", { value: label }, names[index] ?? String(label))),
+        ...labels.map((label) => make("option", { value: label }, nameOf(app.model, label))),
       );
       form.elements.label.disabled = labels.length === 0;
       ask = undefined;

@@ -3,8 +3,19 @@ import { context } from "./images.js";
 
 const MARGIN = 0.06; // of each side
 const COLOURS = [
-  "#ff7a70", "#ffb454", "#f2e05c", "#9ddb5e", "#4fd6a4", "#53c6f0", "#8aa4ff", "#c58cff", "#ff8ad0", "#d7c4a8",
+  "#ff7a70",
+  "#ffb454",
+  "#f2e05c",
+  "#9ddb5e",
+  "#4fd6a4",
+  "#53c6f0",
+  "#8aa4ff",
+  "#c58cff",
+  "#ff8ad0",
+  "#d7c4a8",
 ];
+
+/** @typedef {[number, number]} Place in the plane: across, and up */
 
 /** The colour of a label. @param {number} label */
 export function colourOf(label) {
@@ -14,7 +25,7 @@ export function colourOf(label) {
 export class Sky {
   #stars = document.createElement("canvas");
   /** @type {import("./plane.js").Plane | undefined} */ #plane;
-  /** @type {string[]} */ #names = [];
+  /** @type {(label: number) => string} */ #nameOf = String;
 
   /** @param {HTMLCanvasElement} canvas */
   constructor(canvas) {
@@ -22,10 +33,13 @@ export class Sky {
     new ResizeObserver(() => this.#fit()).observe(canvas);
   }
 
-  /** @param {import("./plane.js").Plane | undefined} plane @param {string[]} names of the labels, if they have any */
-  shape(plane, names) {
+  /**
+   * @param {import("./plane.js").Plane | undefined} plane
+   * @param {(label: number) => string} nameOf gives the name of a label
+   */
+  shape(plane, nameOf) {
     this.#plane = plane;
-    this.#names = names;
+    this.#nameOf = nameOf;
     this.#fit();
   }
 
@@ -41,8 +55,12 @@ export class Sky {
     return (pixels * this.#view().across) / (this.canvas.clientWidth || 1);
   }
 
-  /** @param {{cursor?: [number, number], chosen?: import("./plane.js").Point, path?: [number, number][], along?: [number, number]}} marks */
+  /**
+   * Draw the points, and what else there is: the keys' cursor, a point that is chosen, a path, and a place along it.
+   * @param {{cursor?: Place, chosen?: import("./plane.js").Point, path?: Place[], along?: Place}} marks
+   */
   draw({ cursor, chosen, path, along } = {}) {
+    if (!this.canvas.width) return; // the map is not in sight
     const pen = context(this.canvas);
     const ratio = devicePixelRatio;
     pen.clearRect(0, 0, this.canvas.width, this.canvas.height);
@@ -59,7 +77,12 @@ export class Sky {
     if (cursor) {
       const [x, y] = this.#to(...cursor);
       pen.beginPath();
-      for (const [right, down] of [[1, 0], [-1, 0], [0, 1], [0, -1]]) {
+      for (const [right, down] of [
+        [1, 0],
+        [-1, 0],
+        [0, 1],
+        [0, -1],
+      ]) {
         pen.moveTo(x + 4 * ratio * right, y + 4 * ratio * down);
         pen.lineTo(x + 14 * ratio * right, y + 14 * ratio * down);
       }
@@ -113,9 +136,8 @@ export class Sky {
     pen.fillStyle = "#ffffff";
     pen.lineJoin = "round";
     for (const { label, x, y } of this.#plane.middles()) {
-      const name = this.#names[label] ?? String(label);
-      pen.strokeText(name, ...this.#to(x, y));
-      pen.fillText(name, ...this.#to(x, y));
+      pen.strokeText(this.#nameOf(label), ...this.#to(x, y));
+      pen.fillText(this.#nameOf(label), ...this.#to(x, y));
     }
     this.draw();
   }

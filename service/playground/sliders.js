@@ -59,7 +59,7 @@ export class Sliders extends EventTarget {
     const reach = SPREAD * (mu_std || 1);
     const ends = [mu_mean - reach, mu_mean + reach].map((end) => Math.round(end / STEP) * STEP);
     const input = make("input", { type: "range", min: ends[0], max: ends[1], step: STEP, value: mu_mean });
-    input.setAttribute("aria-label", `Latent ${index}`);
+    input.setAttribute("aria-label", `Latent z${index}`);
     const output = make("output", {}, mu_mean.toFixed(2));
     this.#z[index] = mu_mean;
     this.#rows.set(index, { input, output });
@@ -68,9 +68,16 @@ export class Sliders extends EventTarget {
       output.textContent = this.#z[index].toFixed(2);
       this.dispatchEvent(new CustomEvent("slide", { detail: { latent: index, value: this.#z[index] } }));
     });
-    input.addEventListener("change", () => this.dispatchEvent(new CustomEvent("settle", { detail: { latent: index } })));
+    input.addEventListener("change", () =>
+      this.dispatchEvent(new CustomEvent("settle", { detail: { latent: index } })),
+    );
     const title = Number.isNaN(rate) ? "" : `Says ${rate.toFixed(2)} nats of an image, on average`;
-    const row = make("label", { className: "slider", title, hidden: place >= FIRST }, make("span", {}, `z${index}`), input, output);
-    return row;
+    return make(
+      "label",
+      { className: "slider", title, hidden: place >= FIRST },
+      make("span", {}, `z${index}`),
+      input,
+      output,
+    );
   }
 }

@@ -6,10 +6,7 @@ import { at } from "./page.js";
 export function startSources(take) {
   choose(take);
   drop(take);
-  addEventListener("paste", (event) => {
-    const picture = pictureIn(event.clipboardData);
-    if (picture && !at("panel-draw").hidden) take(picture);
-  });
+  addEventListener("paste", (event) => takeFrom(event.clipboardData, take));
   camera(take);
 }
 
@@ -23,25 +20,28 @@ function choose(take) {
   });
 }
 
-/** @param {(picture: Blob) => void} take */
+/** Anywhere on the page: else the browser would leave it for the picture. @param {(picture: Blob) => void} take */
 function drop(take) {
-  const place = /** @type {HTMLElement} */ (document.querySelector(".pad"));
-  place.addEventListener("dragover", (event) => {
+  const pad = /** @type {HTMLElement} */ (document.querySelector(".pad"));
+  addEventListener("dragover", (event) => {
     event.preventDefault();
-    place.classList.add("over");
+    pad.classList.add("over");
   });
-  place.addEventListener("dragleave", () => place.classList.remove("over"));
-  place.addEventListener("drop", (event) => {
+  addEventListener("dragleave", () => pad.classList.remove("over"));
+  addEventListener("drop", (event) => {
     event.preventDefault();
-    place.classList.remove("over");
-    const picture = pictureIn(event.dataTransfer);
-    if (picture) take(picture);
+    pad.classList.remove("over");
+    takeFrom(event.dataTransfer, take);
   });
 }
 
-/** @param {DataTransfer | null} data */
-function pictureIn(data) {
-  return [...(data?.files ?? [])].find((file) => file.type.startsWith("image/") || file.type === "");
+/**
+ * Take a picture that was dropped or pasted, while the pad is open.
+ * @param {DataTransfer | null} data @param {(picture: Blob) => void} take
+ */
+function takeFrom(data, take) {
+  const picture = [...(data?.files ?? [])].find(({ type }) => type.startsWith("image/") || type === "");
+  if (picture && !at("panel-draw").hidden) take(picture);
 }
 
 /** The camera is on only while its dialog is open. @param {(picture: Blob) => void} take */

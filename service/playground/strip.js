@@ -27,7 +27,8 @@ export function startStrip(client) {
     at("per-second").textContent = String(Math.round((1000 * times.length) / WINDOW_MS));
     if (drawn) return;
     drawn = true;
-    for (const name of /** @type {const} */ (["queue", "compute", "trip"])) at(name).textContent = milliseconds(last[name]);
+    for (const name of /** @type {const} */ (["queue", "compute", "trip"]))
+      at(name).textContent = milliseconds(last[name]);
     sketch(at("spark"), trips);
   }, REFRESH_MS);
 }
@@ -45,7 +46,10 @@ function sketch(canvas, trips) {
   pen.clearRect(0, 0, canvas.width, canvas.height);
   pen.beginPath();
   trips.forEach((trip, index) => {
-    pen.lineTo(canvas.width - ((trips.length - 1 - index) * canvas.width) / SHOWN - 2, canvas.height - 2 - (trip / most) * (canvas.height - 4));
+    pen.lineTo(
+      canvas.width - ((trips.length - 1 - index) * canvas.width) / SHOWN - 2,
+      canvas.height - 2 - (trip / most) * (canvas.height - 4),
+    );
   });
   pen.strokeStyle = getComputedStyle(canvas).color;
   pen.lineWidth = 1.5;

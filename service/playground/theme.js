@@ -1,4 +1,4 @@
-// Light or dark. This script is not a module: it runs before the first paint, so that no page flashes in the other theme.
+// Light or dark. No module: it runs before the first paint, so that no page flashes in the other theme.
 "use strict";
 
 (() => {

@@ -34,7 +34,7 @@ class TestErrors:
             page.get_by_label("Read as").select_option("none")
         notice = page.locator("#notice")
         expect(notice).to_contain_text("422 Unprocessable")
-        expect(notice).to_contain_text("/images/0 The picture is 280x280 RGB, not 28x28 L")
+        expect(notice).to_contain_text("/images/0 The picture is 280x280 RGBA, not 28x28 L")
         expect(notice).to_contain_text(f"Request {answer.value.header_value('x-request-id')}")
         page.get_by_label("Read as").select_option("auto")
         expect(notice).to_be_empty()
