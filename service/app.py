@@ -17,7 +17,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import Receive, Scope, Send
 
 from service import lifecycle, limits
-from service.api import docs, error_handlers, models, openapi, probes, routes
+from service.api import docs, error_handlers, models, openapi, playground, probes, routes
 from service.api.dispatch import verb_of
 from service.api.keys import Keys, check_file
 from service.api.middleware import ApiKeyMiddleware, CompressionMiddleware, RequestIdMiddleware
@@ -160,6 +160,7 @@ def create_app(settings: Settings, directory: Path | None = None, log_writer: Lo
     app.include_router(models.router)
     app.include_router(probes.router)
     app.include_router(docs.router)
+    app.include_router(playground.router)
     app.include_router(open_inference_routes.router)
     openapi.complete(app.openapi(), registry.default)
     return app

@@ -24,6 +24,7 @@ DECODER_FILE: Final = "decoder.onnx"
 GOLDEN_FILE: Final = "golden.npz"
 PRIOR_FILE: Final = "prior.npz"  # optional
 STATISTICS_FILE: Final = "statistics.npz"  # optional
+MAP_FILE: Final = "map.json"  # optional; the service hands it out and does not read it
 CARD_FILE: Final = "README.md"
 REQUIRED_FILES: Final = (ENCODER_FILE, DECODER_FILE, GOLDEN_FILE, CARD_FILE)
 
@@ -68,6 +69,16 @@ STATISTICS_ARRAYS: Final = (
     STATISTICS_SURPRISALS,
     STATISTICS_VARIANCE,
 )
+
+# Members of `map.json`, latents of N test images in a plane: `mean`, L numbers; `project` and `lift`, two lists of L
+# each: a latent z is at project (z - mean), and a place p stands for mean + p lift; `mu`, int8 [N, L] in base64, row by
+# row, in units of `scale`, L numbers; and `labels`, N integers.
+MAP_MEAN: Final = "mean"
+MAP_PROJECT: Final = "project"
+MAP_LIFT: Final = "lift"
+MAP_SCALE: Final = "scale"
+MAP_MU: Final = "mu"
+MAP_LABELS: Final = "labels"
 
 # The objectives whose terms the service can compute.
 SQUARED_ERROR: Final = "squared-error"

@@ -107,6 +107,9 @@ class Settings(BaseSettings):
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Origins of web pages that may call the service, separated by commas, or *. Empty: none."
     )
+    playground: bool = Field(
+        True, description="false: no page at / to try the models in; browsers get the index of the routes, too."
+    )
     max_connections: int = Field(
         4096, ge=1, description="Largest number of connections of one process. Requests on more get 503."
     )

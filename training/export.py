@@ -4,9 +4,9 @@
 
 A bundle has two ONNX graphs with grey levels as input and output, which are compared with PyTorch on real test images
 before anything is written; the prior that is fitted to the codes (prior.npz); the statistics of the test set
-(statistics.npz); a few test images with the outputs PyTorch gave (golden.npz); the contract (model.json); and the card
-with its figures, which are measured on those graphs. The bundle appears whole, by one rename. The same checkpoint gives
-the same bytes.
+(statistics.npz) and a map of its latents (map.json); a few test images with the outputs PyTorch gave (golden.npz); the
+contract (model.json); and the card with its figures, which are measured on those graphs. The bundle appears whole, by
+one rename. The same checkpoint gives the same bytes.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from training.errors import ExportError, RecipeError, TrainingError, VersionTake
 from training.evaluate import evaluate
 from training.figures import FULL, QUICK, Effort
 from training.graphs import Graphs
+from training.latent_map import LatentMap
 from training.model import VAE, to_image, to_signal
 from training.objective import reparametrise
 from training.prior import Prior
@@ -165,6 +166,7 @@ def _files(measured: Measured, statistics: Statistics, run: Trained, sets: Sets)
         contract.DECODER_FILE: measured.decoder,
         contract.PRIOR_FILE: measured.prior.to_bytes(),
         contract.STATISTICS_FILE: statistics.to_bytes(),
+        contract.MAP_FILE: LatentMap.measure(measured.graphs, sets).to_bytes(),
         contract.GOLDEN_FILE: _golden(run.model, sets.test_images, sets.test_labels),
     }
     files |= card.write(measured.bundle, measured.graphs, measured.prior, sets, run.history)

@@ -2,9 +2,9 @@
 
     python -m training statistics models/mnist-mlp/2 --data-dir DIR --overwrite
 
-An export writes them. The command above adds them to a bundle that was exported before, without training: they are
-computed from the bundle's own graphs. Every other file stays as it is, and so does the commit in model.json, because it
-is that of the graphs. The result is what an export of the same weights writes.
+An export writes them. The command above adds them, and the map of the latents (map.json), to a bundle that was exported
+before, without training: they are computed from the bundle's own graphs. Every other file stays as it is, and so does
+the commit in model.json, because it is that of the graphs. The result is what an export of the same weights writes.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from training.data import Sets
 from training.density import Density
 from training.errors import ExportError, TrainingError
 from training.graphs import CHUNK, Graphs
+from training.latent_map import LatentMap
 from training.likelihood import Likelihood
 from training.model import to_signal
 from training.objective import distortion, rates
@@ -147,7 +148,7 @@ def variance(graphs: Graphs, recipe: Recipe, sets: Sets) -> float:
 
 
 def add(folder: Path, sets: Sets, steps: Steps = SILENT, *, overwrite: bool = False) -> Path:
-    """Write the bundle in models/<name>/<version> again, with statistics, and return its folder.
+    """Write the bundle in models/<name>/<version> again, with statistics and map, and return its folder.
 
     It is the next free version, whose graphs have that version in their metadata, or with `overwrite` the same one.
     Raises ExportError, in one sentence, when the files are not those of a bundle with a prior.
@@ -157,6 +158,7 @@ def add(folder: Path, sets: Sets, steps: Steps = SILENT, *, overwrite: bool = Fa
     graphs = Graphs(files[contract.ENCODER_FILE], files[contract.DECODER_FILE])
     prior = Prior.from_bytes(files[contract.PRIOR_FILE])
     files[contract.STATISTICS_FILE] = Statistics.measure(graphs, recipe, prior, sets, steps).to_bytes()
+    files[contract.MAP_FILE] = LatentMap.measure(graphs, sets).to_bytes()
     if not overwrite:
         bundle, files = _renumbered(bundle, files, versions.next_free(folder.parent))
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())}
@@ -199,7 +201,7 @@ def read(folder: Path) -> tuple[Contract, dict[str, bytes]]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The program. Returns its exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m training statistics", description="Add statistics to a bundle, or measure them again."
+        prog="python -m training statistics", description="Add statistics and a map to a bundle, or measure them again."
     )
     parser.add_argument("bundle", type=Path, help="models/<name>/<version>")
     parser.add_argument(
@@ -215,7 +217,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except TrainingError as error:
         print(error, file=sys.stderr)
         return 1
-    print(f"{folder} has {contract.STATISTICS_FILE}, measured on {len(sets.test_images):,} test images.")
+    files = f"{contract.STATISTICS_FILE} and {contract.MAP_FILE}"
+    print(f"{folder} has {files}, measured on {len(sets.test_images):,} test images.")
     return 0
 
 

@@ -39,18 +39,21 @@ def refuse_taken(folder: Path) -> None:
         )
 
 
+_MEASURED = {contract.STATISTICS_FILE, contract.MAP_FILE}
+
+
 def find_same(folder: Path, bundle: Contract, encoder: bytes, decoder: bytes) -> Path | None:
     """The version under models/<name> that is the same bundle as this one, the highest of several, or None.
 
     Bundles are the same when they have the same weights, graphs (without their metadata, which names the version and
     the commit), data set and names of labels, and the same figures within the tolerance of `training.figures`. One
-    without statistics, as older code wrote them, is another bundle.
+    without statistics or map, as older code wrote them, is another bundle.
     """
     for version in existing(folder):
         path = folder / str(version)
         try:
             other = Contract.from_json((path / contract.CONTRACT_FILE).read_bytes())
-            if contract.STATISTICS_FILE not in other.files or other.identity != bundle.identity:
+            if other.identity != bundle.identity or not other.files.keys() >= _MEASURED:
                 continue
             if figures.differing(other.metrics, bundle.metrics):
                 continue

@@ -21,21 +21,21 @@ from service.telemetry.metrics import UNMATCHED
 
 PROBES: Final = frozenset({"/livez", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"})
 
-# What opens without a key: the probes, because an orchestrator has none, and the documentation, which says how to send
-# one.
-_OPEN: Final = PROBES | {"/docs", "/openapi.json"}
-_OPEN_FOLDER: Final = "/docs/"
+# What opens without a key: the probes, because an orchestrator has none; the documentation, which says how to send one;
+# and the playground, which asks for one.
+_OPEN: Final = PROBES | {"/", "/docs", "/openapi.json"}
+_OPEN_FOLDERS: Final = ("/docs/", "/playground/")
 
 # The media types of answers beside those of the verbs that become shorter. Other files are compressed already, or
 # numbers, of which little is gained.
 _TEXTS: Final = ("text/", "application/json", "application/openmetrics-text")
 
-# For pages. Everything on them comes from this service. Swagger UI's style sheet holds its icons (data:), and it shows
-# the pictures of answers (blob:).
+# For pages. Everything on them comes from this service. Swagger UI has icons in its style sheet (data:), and pages show
+# the pictures of answers (data: and blob:).
 _PAGE_HEADERS: Final = [
-    (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
     (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-opener-policy", b"same-origin"),
     (
         b"content-security-policy",
         b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
@@ -64,7 +64,7 @@ class ApiKeyMiddleware:
 
 
 def _is_open(path: str) -> bool:
-    return path in _OPEN or path.startswith(_OPEN_FOLDER)
+    return path in _OPEN or path.startswith(_OPEN_FOLDERS)
 
 
 class CompressionMiddleware:

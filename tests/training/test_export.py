@@ -78,7 +78,8 @@ def test_the_bundle_is_what_the_contract_says(finished: Run, small: Recipe, mode
     files = contents(finished.bundle)
     del files[contract.CONTRACT_FILE]
     assert {name: hashlib.sha256(content).hexdigest() for name, content in files.items()} == bundle.files
-    assert set(bundle.files) == {*contract.REQUIRED_FILES, contract.PRIOR_FILE, contract.STATISTICS_FILE} | PICTURES
+    measured = {contract.PRIOR_FILE, contract.STATISTICS_FILE, contract.MAP_FILE}
+    assert set(bundle.files) == {*contract.REQUIRED_FILES} | measured | PICTURES
 
 
 def test_no_temporary_folder_is_left(finished: Run) -> None:

@@ -105,9 +105,10 @@ def test_the_binarised_recipe_is_as_likely_as_was_asked() -> None:
 
 
 @each_latest
-def test_it_has_statistics_and_they_are_small(bundle: Path) -> None:
-    assert contract.STATISTICS_FILE in read(bundle).files
-    assert (bundle / contract.STATISTICS_FILE).stat().st_size < 100_000
+@pytest.mark.parametrize("name", [contract.STATISTICS_FILE, contract.MAP_FILE])
+def test_it_has_statistics_and_a_map_and_they_are_small(bundle: Path, name: str) -> None:
+    assert name in read(bundle).files
+    assert (bundle / name).stat().st_size < 100_000
 
 
 @needs_full_mnist

@@ -33,10 +33,11 @@ def contents(folder: Path) -> dict[str, bytes]:
 def without_statistics(finished: Run, tmp_path: Path) -> Path:
     """The finished run's bundle, as an export of older code wrote it."""
     folder = Path(shutil.copytree(finished.bundle, tmp_path / "mnist-mlp" / "1"))
-    (folder / contract.STATISTICS_FILE).unlink()
     path = folder / contract.CONTRACT_FILE
     document = json.loads(path.read_text())
-    del document["files"][contract.STATISTICS_FILE]
+    for name in (contract.STATISTICS_FILE, contract.MAP_FILE):
+        (folder / name).unlink()
+        del document["files"][name]
     path.write_text(contract.Contract.from_json(json.dumps(document)).to_json())
     return folder
 
@@ -89,7 +90,7 @@ def test_a_bundle_that_gets_statistics_in_place_is_what_an_export_writes(
     folder = without_statistics(finished, tmp_path)
     assert statistics.main([str(folder), f"--data-dir={subset.DIRECTORY}", "--overwrite"]) == 0
     assert contents(folder) == contents(finished.bundle)
-    assert capsys.readouterr().out == f"{folder} has statistics.npz, measured on 200 test images.\n"
+    assert capsys.readouterr().out == f"{folder} has statistics.npz and map.json, measured on 200 test images.\n"
 
 
 def test_a_bundle_that_gets_statistics_as_a_new_version_is_whole(finished: Run, tmp_path: Path, sets: Sets) -> None:
