@@ -46,3 +46,14 @@ def test_panels_lie_beside_each_other_and_have_numbers_of_their_own() -> None:
         assert max(x for x, _ in cells) < 24
         taken |= cells
     assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
+
+
+def test_grafana_is_given_the_source_and_the_files_that_the_dashboard_needs() -> None:
+    source = (MONITORING / "grafana" / "datasources.yml").read_text()
+    uids = {panel["datasource"]["uid"] for panel in DASHBOARD["panels"]}
+    assert uids == set(re.findall(r"uid: (\w+)", source))
+    interval = re.findall(r"scrape_interval: (\w+)", (MONITORING / "prometheus.yml").read_text())
+    assert re.findall(r"timeInterval: (\w+)", source) == interval
+    mounted = re.findall(r"- (\./[\w./-]+):", (ROOT / "docker-compose.yml").read_text())
+    assert len(mounted) == 4
+    assert [path for path in mounted if not (ROOT / path).exists()] == []
