@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import time
@@ -81,6 +82,8 @@ def test_the_documentation_is_in_it(stack: Stack) -> None:
     assert len(urls) == 4
     for url in urls:
         assert httpx.get(f"{stack.service.url}/{url}").status_code == 200
+    published = json.loads((ROOT / "docs" / "openapi.json").read_text())
+    assert httpx.get(f"{stack.service.url}/openapi.json").json() == published
 
 
 def test_its_health_is_what_readyz_says(stack: Stack) -> None:
