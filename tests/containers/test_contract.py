@@ -1,4 +1,4 @@
-"""The tests of the API that need no settings of their own, and the documents' commands, against the container."""
+"""The tests of the API that need no settings of their own, against the container."""
 
 from __future__ import annotations
 
@@ -10,14 +10,11 @@ import pytest
 import tritonclient.http as triton
 
 from harness.servers import Server
-from tests.e2e.test_open_inference_document import folder, test_the_curl_lines, test_the_program
 from tests.e2e.test_openai import (
     test_its_asynchronous_client_too,
     test_its_client_gets_the_right_embeddings,
     test_its_client_lists_the_models,
-    test_the_lines_of_the_document_work_as_printed,
 )
-from tests.e2e.test_readme import test_the_curl_lines_work_as_printed
 from tests.e2e.test_server import test_a_real_server_answers_real_digits
 from tests.e2e.test_triton_client import TestInference, TestQuestions, engine
 
@@ -25,15 +22,10 @@ __all__ = [
     "TestInference",
     "TestQuestions",
     "engine",
-    "folder",
     "test_a_real_server_answers_real_digits",
     "test_its_asynchronous_client_too",
     "test_its_client_gets_the_right_embeddings",
     "test_its_client_lists_the_models",
-    "test_the_curl_lines",
-    "test_the_curl_lines_work_as_printed",
-    "test_the_lines_of_the_document_work_as_printed",
-    "test_the_program",
 ]
 
 

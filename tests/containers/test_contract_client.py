@@ -19,11 +19,9 @@ from tests.client.test_client import (
     test_score_says_how_typical_pictures_are,
     test_walks_come_from_pictures_or_latents,
 )
-from tests.client.test_readme import folder, test_the_lines_for_a_shell_work_as_printed
 from vae_client import Client
 
 __all__ = [
-    "folder",
     "test_a_picture_can_come_in_any_form",
     "test_a_preview_shows_what_the_model_saw_and_where",
     "test_decode_takes_one_latent_or_several",
@@ -33,7 +31,6 @@ __all__ = [
     "test_reconstruct_gives_images",
     "test_sample_draws_images_that_can_be_drawn_again",
     "test_score_says_how_typical_pictures_are",
-    "test_the_lines_for_a_shell_work_as_printed",
     "test_walks_come_from_pictures_or_latents",
 ]
 

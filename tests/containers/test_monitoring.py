@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -39,20 +41,35 @@ def has_data(prometheus: str, query: str) -> bool:
     return any(sample["value"][1] != "NaN" for sample in ask(prometheus, "query", query=query)["result"])
 
 
+def ask_everything(client: httpx.Client) -> None:
+    """Requests of every kind that the dashboard shows, good ones, bad ones and one that is too late."""
+    pictures = {"images": [base64_png(digits()[0])]}
+    for route in ("/encode", "/reconstruct", "/score"):
+        assert client.post(route, json=pictures).status_code == 200
+    assert client.post("/sample", json={"n": 16}).status_code == 200
+    assert client.post("/encode", json={"images": ["no picture"]}).status_code == 422
+    assert client.post("/sample", json={"n": 1024}, headers={"x-request-timeout-ms": "1"}).status_code == 504
+
+
 @pytest.fixture(scope="module")
-def prometheus(stack: Stack) -> str:
-    """The address of Prometheus, once it has scraped requests of every kind twice."""
-    with httpx.Client(base_url=stack.service.url, timeout=60) as client:
-        pictures = {"images": [base64_png(digits()[0])]}
-        for route in ("/encode", "/reconstruct", "/score"):
-            assert client.post(route, json=pictures).status_code == 200
-        assert client.post("/sample", json={"n": 16}).status_code == 200
-        assert client.post("/encode", json={"images": ["no picture"]}).status_code == 422
-        late = client.post("/sample", json={"n": 1024}, headers={"x-request-timeout-ms": "1"})
-        assert late.status_code == 504
-    twice = 'count_over_time(vae_rejected_total{reason="deadline"}[1m]) >= 2'
-    wait_for(lambda: has_data(stack.prometheus, twice), 60)
-    return stack.prometheus
+def prometheus(stack: Stack) -> Iterator[str]:
+    """The address of Prometheus, which has seen requests come, and sees more of them as long as it is asked."""
+    stop = threading.Event()
+
+    def traffic() -> None:
+        with httpx.Client(base_url=stack.service.url, timeout=60) as client:
+            while not stop.wait(0.2):
+                ask_everything(client)
+
+    with ThreadPoolExecutor(1) as threads:
+        asking = threads.submit(traffic)
+        try:
+            late = 'rate(vae_rejected_total{reason="deadline"}[1m]) > 0'
+            wait_for(lambda: asking.done() or has_data(stack.prometheus, late))
+            yield stack.prometheus
+        finally:
+            stop.set()
+            asking.result()
 
 
 def test_prometheus_finds_the_service(prometheus: str) -> None:
