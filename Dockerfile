@@ -31,7 +31,7 @@ RUN PYTHONPATH=/opt/build pip install --quiet --root-user-action ignore --no-ind
     --target /opt/service .
 
 FROM ${PYTHON_IMAGE} AS runtime
-RUN useradd --system --uid 10001 --user-group --no-create-home vae
+RUN groupadd --system --gid 10001 vae && useradd --system --uid 10001 --gid vae --no-create-home vae
 COPY --link --chmod=755 deploy/image/healthcheck /usr/local/bin/healthcheck
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONPATH=/opt/service \

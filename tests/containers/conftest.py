@@ -23,9 +23,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    terminalreporter.section("measured")
-    for line in config.stash[MEASURED]:
-        terminalreporter.write_line(line)
+    if config.stash[MEASURED]:
+        terminalreporter.section("measured")
+        terminalreporter.write_line("\n".join(config.stash[MEASURED]))
 
 
 @pytest.fixture(scope="session")
