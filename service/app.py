@@ -78,7 +78,7 @@ def create_app(settings: Settings, directory: Path | None = None, log_writer: Lo
     threads = settings.threads or cpus
     codec_threads = min(4, cpus)  # few: decoding one picture may take a hundred megabytes of memory
     log.info(
-        "This process may use %d CPUs, by affinity and cgroup quota. Threads for one run: %d (VAE_THREADS); "
+        "CPUs for this process, by affinity and cgroup quota: %d. Threads for one run: %d (VAE_THREADS); "
         "to read pictures: %d.",
         *(cpus, threads, codec_threads),
     )

@@ -96,4 +96,4 @@ def test_its_health_is_what_readyz_says(stack: Stack) -> None:
 def test_the_log_says_which_limits_were_chosen(stack: Stack) -> None:
     log = stack.service.log()
     assert re.search(r"Requests may hold \d+ MB \(VAE_MEMORY_BYTES\): the cgroup allows 536 MB", log)
-    assert "This process may use 1 CPUs" in log
+    assert "CPUs for this process, by affinity and cgroup quota: 1." in log
