@@ -92,10 +92,13 @@ def test_a_stop_under_load_fails_no_request_and_is_a_clean_exit(image: str, meas
             unfinished.send(sent[:1000])  # the rest comes while the service drains
             stop = subprocess.Popen(["docker", "stop", "--time", "600", container.name], stdout=subprocess.DEVNULL)
             wait_for(lambda: httpx.get(f"{container.url}/readyz").status_code == 503)
+        unhealthy = container.shell("healthcheck && echo healthy")
         run("docker", "kill", "--signal", "TERM", container.name)  # a second signal ends the pause
         last = unfinished.ask(sent[1000:])
         assert stop.wait(60) == 0
         assert container.state["ExitCode"] == 0, container.log()
+    assert '"ready":false' in unhealthy
+    assert "healthy" not in unhealthy
     assert last.status == 200
     assert set(answered) == {200}
     measured(f"stopped during {len(answered) + 1} requests, all answered with 200; exit status 0")
