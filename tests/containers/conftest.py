@@ -23,9 +23,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    if config.stash[MEASURED]:
+    lines = config.stash[MEASURED]
+    if lines:
         terminalreporter.section("measured")
-        terminalreporter.write_line("\n".join(config.stash[MEASURED]))
+    for line in lines:
+        terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")
