@@ -5,10 +5,14 @@ PIP := $(RUN) -m pip install --quiet --disable-pip-version-check --constraint co
 RECIPE ?= mnist-mlp
 NOTEBOOK ?= client/tour.ipynb
 RULE := deploy/kubernetes/components/monitoring/prometheusrule.yaml
+COMPILE := .venv/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+	--custom-compile-command 'make requirements' --constraint constraints.txt
+# onnxruntime requires these two, but only its tools import them.
+IMPORTED := --no-emit-package flatbuffers --no-emit-package protobuf
 DATA := $(if $(DATA_DIR),--data-dir $(DATA_DIR))
 
-.PHONY: help serve gpu test browser check soak train export bench openapi docs alerts notebook test-kserve test-containers
-.PHONY: release-check clean
+.PHONY: help serve gpu test browser check soak train export bench openapi docs alerts notebook image requirements promtool
+.PHONY: test-kserve test-containers release-check clean
 .DEFAULT_GOAL := help
 
 help: ## Say what can be made
@@ -67,8 +71,23 @@ notebook: .venv/dev.stamp ## Run client/tour.ipynb with a service of its own; it
 test-kserve: .venv/dev.stamp .kserve/made.stamp ## Run KServe's own client against the service; it has an environment of its own (260 MB)
 	REQUIRE_KSERVE=1 $(RUN) -m pytest tests/e2e/test_kserve.py
 
-test-containers: .venv/dev.stamp ## Build the image, start it with compose, run the README's curl lines against it
-	$(RUN) -m pytest tests/containers
+image: .venv/serve.stamp ## Build the image, with its version and commit in its labels; ARGS=vae-gpu: the one for GPUs
+	VERSION=$$($(RUN) -c "from importlib.metadata import version; print(version('vae-service'))") \
+	REVISION=$$(git describe --always --dirty --abbrev=40 --exclude '*') \
+	docker compose build $(or $(ARGS),vae)
+
+requirements: .venv/uv/bin/uv ## Write deploy/image/*.txt anew, after a change of constraints.txt
+	$(COMPILE) pyproject.toml $(IMPORTED) --output-file deploy/image/cpu.txt
+	$(COMPILE) pyproject.toml $(IMPORTED) --extra gpu --no-emit-package onnxruntime --output-file deploy/image/gpu.txt
+	echo setuptools | $(COMPILE) - --output-file deploy/image/build.txt
+
+promtool: .venv/bin/python ## Unpack Prometheus' promtool from Debian's package into .venv/bin, if there is none
+	@command -v promtool >/dev/null || [ -x .venv/bin/promtool ] || { folder=$$(mktemp -d) && cd $$folder && \
+	apt-get -qq update && apt-get -qq --option APT::Sandbox::User=root download prometheus && \
+	dpkg-deb --extract prometheus_*.deb . && mv usr/bin/promtool $(CURDIR)/.venv/bin/ && rm -r $$folder; }
+
+test-containers: .venv/dev.stamp ## Build the image and test it with compose and Prometheus on a real engine
+	$(RUN) -m pytest --verbose tests/containers
 
 release-check: .venv/dev.stamp ## Check that this commit can be released, and write what goes out into dist/: docs/release.md
 	$(RUN) -m release
@@ -84,6 +103,11 @@ clean: ## Remove .venv, .kserve and all caches; runs/ and models/ stay
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
+
+.venv/uv/bin/uv: constraints.txt | .venv/bin/python
+	$(PYTHON) -m venv .venv/uv
+	.venv/uv/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
+	@touch $@
 
 .venv/serve.stamp: pyproject.toml constraints.txt | .venv/bin/python
 	@echo "Installing what the service needs into .venv (once) ..."

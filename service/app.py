@@ -76,7 +76,14 @@ def create_app(settings: Settings, directory: Path | None = None, log_writer: Lo
     keys = Keys(settings.api_keys_file)
     metrics = Metrics(directory, agree_seconds=max(5.0, 5 * settings.watch_seconds))
     statistics = Statistics(directory)
-    threads = settings.threads or available_cpus()
+    cpus = available_cpus()
+    threads = settings.threads or cpus
+    codec_threads = min(4, cpus)  # few: decoding one picture may take a hundred megabytes of memory
+    log.info(
+        "CPUs for this process, by affinity and cgroup quota: %d. Threads for one run: %d (VAE_THREADS); "
+        "to read pictures: %d.",
+        *(cpus, threads, codec_threads),
+    )
     registry_options = RegistryOptions(settings.provider, threads, settings.batch, settings.models, metrics.batch)
     registry = open_registry(settings.models_dir, default=settings.default_model, options=registry_options)
     health = Health(registry, settings.stall_seconds)
@@ -115,8 +122,7 @@ def create_app(settings: Settings, directory: Path | None = None, log_writer: Lo
             asyncio.create_task(lifecycle.end_if_stuck(settings.stall_seconds)),
             asyncio.create_task(metrics.keep_fresh()),
         ]
-        # Few threads: decoding one picture may take a hundred megabytes of memory.
-        codec = ThreadPoolExecutor(min(4, available_cpus()), "codec")
+        codec = ThreadPoolExecutor(codec_threads, "codec")
         with lifecycle.drain_on_signals(health.drain, settings.drain_pause_seconds):
             state = AppState(settings, registry, admission, keys, codec, health, metrics, observer, statistics)
             yield {"app_state": state}

@@ -13,3 +13,8 @@ The modules, in the order in which a run uses them:
   the work on all CPUs and show it.
 - The bundle: `export`, `versions`, `card`, `card_text`, `pictures`, `plots`, `provenance`. `compare` shows all runs.
 """
+
+import os
+
+# onnxruntime sends usage data to Microsoft, and stores an id of the machine, unless this is set before it is imported.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

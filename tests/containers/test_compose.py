@@ -1,93 +1,104 @@
-"""The image and the compose file on a real engine: `make test-containers`. Without an engine these tests fail."""
+"""The service as `docker compose up` starts it: what it serves, how versions roll, how it ends."""
 
 from __future__ import annotations
 
-import json
-import re
+import shutil
 import subprocess
-from collections.abc import Iterator
-from pathlib import Path
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
 
-import numpy as np
-import pytest
+import httpx2 as httpx
 
-from harness.digits import decoded
-from harness.paths import ROOT
-from tests.readme import curl_lines
+from harness.connection import Connection, request
+from harness.digits import base64_png, digits
+from harness.servers import wait_for
+from tests.bundles import write_bundle
+from tests.containers.conftest import Stack
+from tests.containers.docker import run, started
 
-
-def run(*command: str, cwd: Path = ROOT, check: bool = True) -> str:
-    """Run a command; give what it printed, or fail with it."""
-    ended = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
-    if check and ended.returncode != 0:
-        pytest.fail(f"{' '.join(command)}: exit {ended.returncode}\n{ended.stdout}\n{ended.stderr}")
-    return ended.stdout + ended.stderr
-
-
-@pytest.fixture(scope="module")
-def up() -> Iterator[None]:
-    """The service as `docker compose up` starts it, healthy."""
-    run("docker", "compose", "up", "--build", "--wait", "--wait-timeout", "120", "--detach")
-    yield
-    run("docker", "compose", "down", "--timeout", "30")
+DIGIT = {"images": [base64_png(digits()[0])]}
 
 
-def in_container(code: str, *, check: bool = True) -> str:
-    """Run Python in the running container."""
-    return run("docker", "compose", "exec", "-T", "vae", "python", "-c", code, check=check).strip()
+@contextmanager
+def load(url: str, ask: Callable[[httpx.Client], None]) -> Iterator[None]:
+    """Four clients that ask again and again until the block ends. What one of them raises is raised here."""
+    stop = threading.Event()
+
+    def work() -> None:
+        with httpx.Client(base_url=url, timeout=60) as client:
+            while not stop.is_set():
+                ask(client)
+
+    with ThreadPoolExecutor(4) as threads:
+        workers = [threads.submit(work) for _ in range(4)]
+        try:
+            yield
+        finally:
+            stop.set()
+        for worker in workers:
+            worker.result()
 
 
-@pytest.mark.usefixtures("up")
-class TestCompose:
-    def test_the_readmes_curl_lines_work_as_printed(self, tmp_path: Path) -> None:
-        (tmp_path / "tests").symlink_to(ROOT / "tests")
-        printed = [run("bash", "-c", f"{line} --fail --silent", cwd=tmp_path) for line in curl_lines()]
-        assert np.shape(json.loads(printed[0])["mu"]) == (1, 20)
-        assert decoded((tmp_path / "reconstruction.png").read_bytes()).shape == (28, 28)
-        assert decoded((tmp_path / "samples.png").read_bytes()).shape == (8 * 28, 8 * 28)
-
-    def test_the_documentation_is_in_the_image(self) -> None:
-        page = run("curl", "--fail", "--silent", "localhost:8000/docs")
-        urls = re.findall(r'(?:src|href)="(docs/[^"]+)"', page)
-        assert len(urls) == 4
-        for url in urls:
-            run("curl", "--fail", "--silent", "--output", "/dev/null", f"localhost:8000/{url}")
-
-    def test_it_does_not_run_as_root(self) -> None:
-        assert in_container("import os; print(os.getuid())") == "10001"
-
-    def test_its_file_system_and_its_models_are_read_only(self) -> None:
-        for folder in ("/", "/tmp", "/models"):
-            said = in_container(f"open('{folder}/x', 'w')", check=False)
-            assert "Read-only file system" in said, folder
-
-    def test_neither_torch_nor_build_tools_are_in_it(self) -> None:
-        names = "'torch', 'onnx', 'pip', 'setuptools', 'training'"
-        assert in_container(f"import importlib.util as u; print([n for n in ({names}) if u.find_spec(n)])") == "[]"
-        assert in_container("import shutil; print(shutil.which('gcc'), shutil.which('make'))") == "None None"
-
-    def test_it_serves_the_mounted_models(self) -> None:
-        listed = json.loads(run("curl", "--fail", "--silent", "localhost:8000/models"))
-        assert listed["default"] == "mnist-mlp@2"
-        assert listed["refused"] == {}
-
-    def test_stopping_it_is_a_clean_exit(self) -> None:
-        """The last of the class: SIGTERM, and the process ends by itself with status 0, well before it is killed."""
-        container = run("docker", "compose", "ps", "--quiet", "vae").strip()
-        run("docker", "compose", "stop", "--timeout", "20")
-        assert run("docker", "inspect", "--format", "{{.State.ExitCode}}", container).strip() == "0"
+def test_it_serves_the_mounted_models(stack: Stack) -> None:
+    listed = httpx.get(f"{stack.service.url}/models").json()
+    assert listed["default"] == "mnist-mlp@2"
+    assert listed["refused"] == {}
 
 
-def test_the_image_alone_serves_its_own_models() -> None:
-    """Without compose and without a mount: the shipped models are in the image."""
-    run("docker", "compose", "build")
-    container = run("docker", "run", "--detach", "--read-only", "--cap-drop=ALL", "vae-service").strip()
-    try:
-        health = "{{.State.Health.Status}}"
-        for _ in range(300):
-            status = run("docker", "inspect", "--format", health, container).strip()
-            if status != "starting":
-                break
-        assert status == "healthy"
-    finally:
-        run("docker", "rm", "--force", container)
+def test_a_new_version_in_the_mounted_folder_is_served_under_load_without_a_failed_request(
+    stack: Stack, measured: Callable[[str], None]
+) -> None:
+    staged = stack.models.parent / "staged"
+    seen: list[str] = []
+
+    def ask(client: httpx.Client) -> None:
+        answer = client.post("/encode", json={**DIGIT, "model": "rolled"})
+        assert answer.status_code == 200, answer.text
+        seen.append(answer.json()["model"])
+
+    def put(version: int) -> None:
+        made = write_bundle(staged, "rolled", version, image_shape=(28, 28), latent_dim=20, seed=version)
+        (stack.models / "rolled").mkdir(exist_ok=True)
+        made.rename(stack.models / "rolled" / str(version))
+
+    put(1)
+    wait_for(lambda: httpx.get(f"{stack.service.url}/models/rolled").status_code == 200)
+    with load(stack.service.url, ask):
+        for version in (2, 3):
+            put(version)
+            wait_for(partial(lambda name: name in seen, f"rolled@{version}"))
+    assert set(seen) == {"rolled@1", "rolled@2", "rolled@3"}
+    shutil.rmtree(stack.models / "rolled")
+    wait_for(lambda: httpx.get(f"{stack.service.url}/models/rolled").status_code == 404)
+    measured(f"two versions rolled during {len(seen)} requests, none of which failed")
+
+
+def test_a_stop_under_load_fails_no_request_and_is_a_clean_exit(image: str, measured: Callable[[str], None]) -> None:
+    """The load behaves as a balancer does: it sends nothing more when /readyz says 503."""
+    body = b'{"images": [' + b" " * 1000 + b'"%s"]}' % DIGIT["images"][0].encode()
+    sent = request("/encode", body)
+    answered: list[int] = []
+
+    def ask(client: httpx.Client) -> None:
+        answered.append(client.post("/encode", json=DIGIT).status_code)
+        answered.append(client.post("/sample", json={"n": 256}).status_code)
+
+    with started("--env", "VAE_DRAIN_PAUSE_SECONDS=600") as container, Connection(container.port) as unfinished:
+        with load(container.url, ask):
+            wait_for(lambda: len(answered) > 20)
+            unfinished.send(sent[:1000])  # the rest comes while the service drains
+            stop = subprocess.Popen(["docker", "stop", "--time", "600", container.name], stdout=subprocess.DEVNULL)
+            wait_for(lambda: httpx.get(f"{container.url}/readyz").status_code == 503)
+        unhealthy = container.shell("healthcheck && echo healthy")
+        run("docker", "kill", "--signal", "TERM", container.name)  # a second signal ends the pause
+        last = unfinished.ask(sent[1000:])
+        assert stop.wait(60) == 0
+        assert container.state["ExitCode"] == 0, container.log()
+    assert '"ready":false' in unhealthy
+    assert "healthy" not in unhealthy
+    assert last.status == 200
+    assert set(answered) == {200}
+    measured(f"stopped during {len(answered) + 1} requests, all answered with 200; exit status 0")

@@ -1,4 +1,4 @@
-"""Servers in 512 MB with default settings: the whole hostile suite, and twice the capacity for a minute, kill none."""
+"""Servers in 512 MB with default settings: the whole hostile suite, and twice the capacity, kill none."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from harness.servers import SERVER_COMMAND, running, wait_for
 from tests.soak import overload
 
 BYTES = 512 * 2**20
+OVERLOAD_SECONDS = 20  # memory is as full after a second as after a minute; make soak takes the minute
 LIMITED = Path(__file__).with_name("limited.sh")
 
 
@@ -73,13 +74,11 @@ def test_the_hostile_suite_passes_and_no_server_is_killed(groups: Groups) -> Non
     assert groups.killed() == 0
 
 
-def test_twice_the_capacity_for_a_minute_kills_no_server(
-    groups: Groups, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_twice_the_capacity_kills_no_server(groups: Groups, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(SERVER_COMMAND, groups.command)
     with running(tmp_path / "log") as server:
         assert f"the cgroup allows {BYTES // 10**6} MB" in server.log.read_text()
-        found = overload.measure(server.port, 60)
+        found = overload.measure(server.port, OVERLOAD_SECONDS)
         assert found.other == 0
         assert found.goodput > 0
         assert server.process.poll() is None

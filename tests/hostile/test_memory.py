@@ -186,6 +186,7 @@ def test_what_never_fits_is_413_and_names_the_setting(start: Callable[..., Serve
 def test_the_log_says_what_requests_may_hold_and_from_what(server: Server) -> None:
     assert "Requests may hold " in server.log.read_text()
     assert "of which this process has taken" in server.log.read_text()
+    assert re.search(r"CPUs for this process, by affinity and cgroup quota: \d+", server.log.read_text())
 
 
 class TestHugeLatents:
