@@ -61,28 +61,29 @@ def program(kind: str) -> str | None:
 
 
 @contextlib.contextmanager
-def balancing(kind: str, ports: Sequence[int], folder: Path, listen: str | None = None) -> Iterator[Balancer]:
+def balancing(kind: str, ports: Sequence[int], folder: Path, port: int | None = None) -> Iterator[Balancer]:
     """A balancer in front of the servers at one or two ports, until the block ends.
 
-    `folder`: an empty one, with a short path: where it listens and writes. `listen`: an address instead.
+    `folder`: an empty one, with a short path, where it writes and listens, or it listens at `port`.
     """
     found = program(kind)
     if found is None:
         raise FileNotFoundError(f"{kind} is not installed")
     path, log = folder / "s", folder / "log"
     servers = {f"SERVER_{number}": f"127.0.0.1:{port}" for number, port in enumerate(ports, 1)}
+    listen = ("unix@" if kind == "haproxy" else "unix:") + str(path) if port is None else f"127.0.0.1:{port}"
     if kind == "haproxy":
-        command, filled = [found, "-db", "-f", str(HAPROXY)], servers | {"LISTEN": listen or f"unix@{path}"}
+        command, filled = [found, "-db", "-f", str(HAPROXY)], servers | {"LISTEN": listen}
     else:
         folder.chmod(0o755)  # as root nginx works as another user, who writes long bodies there
-        (folder / "nginx.conf").write_text(nginx(servers | {"LISTEN": listen or f"unix:{path}"}))
+        (folder / "nginx.conf").write_text(nginx(servers | {"LISTEN": listen}))
         command, filled = [found, "-p", str(folder), "-c", "nginx.conf", "-g", "daemon off;"], {}
     with (
         log.open("wb") as written,
         subprocess.Popen(command, env=os.environ | filled, stdout=written, stderr=written) as process,
     ):
         try:
-            wait_for(lambda: process.poll() is not None or bool(listen) or _listens(path))
+            wait_for(lambda: process.poll() is not None or _listens(path if port is None else port))
             if process.poll() is not None:
                 raise RuntimeError(f"{kind} ended: {log.read_text()}")
             yield Balancer(process, path, log)
@@ -97,8 +98,8 @@ def nginx(values: dict[str, str]) -> str:
     return string.Template("".join(kept)).safe_substitute(values)
 
 
-def _listens(path: Path) -> bool:
-    with contextlib.suppress(OSError), Local(path):
+def _listens(where: Path | int) -> bool:
+    with contextlib.suppress(OSError), Local(where) if isinstance(where, Path) else Connection(where):
         return True
     return False
 
