@@ -11,7 +11,7 @@ COMPILE := .venv/uv/bin/uv pip compile --quiet --universal --python-version 3.11
 IMPORTED := --no-emit-package flatbuffers --no-emit-package protobuf
 DATA := $(if $(DATA_DIR),--data-dir $(DATA_DIR))
 
-.PHONY: help serve gpu test browser check soak train export bench openapi docs alerts notebook image requirements promtool
+.PHONY: help serve gpu test browser proxies check soak train export bench openapi docs alerts notebook image requirements promtool
 .PHONY: test-kserve test-containers release-check clean
 .DEFAULT_GOAL := help
 
@@ -26,6 +26,9 @@ test: check ## Check the code and run every test that needs no container, in par
 
 browser: ## Install Chromium for tests/browser, from Debian's packages, if there is none (as root)
 	@command -v chromium >/dev/null || { apt-get update && apt-get install --yes chromium; }
+
+proxies: ## Install HAProxy and nginx for tests/e2e and tests/hostile, from Debian's packages, if there are none (as root)
+	@command -v haproxy >/dev/null && command -v nginx >/dev/null || { apt-get update && apt-get install --yes haproxy nginx; }
 
 check: .venv/dev.stamp ## Lint, format, types, import directions
 	$(RUN) -m ruff check .

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import random
-import socket
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from typing import Final
 
 import pytest
 
+from harness.balancers import Local
 from harness.connection import Connection, request
 from harness.digits import base64_png, digits
 from harness.servers import Server, wait_for
@@ -74,20 +74,6 @@ backend service
 """
 
 
-class Proxied(Connection):
-    """A connection to a proxy that listens on a socket of the file system: it needs no free port."""
-
-    def __init__(self, path: Path) -> None:
-        self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.settimeout(60)
-        try:
-            self.socket.connect(str(path))
-        except OSError:
-            self.socket.close()
-            raise
-        self.stream = self.socket.makefile("rb")
-
-
 @contextlib.contextmanager
 def proxy(kind: str, service: int, folder: Path) -> Iterator[Path]:
     """A proxy in front of the service at this port, until the block ends; where it listens."""
@@ -112,7 +98,7 @@ def proxy(kind: str, service: int, folder: Path) -> Iterator[Path]:
 
 
 def _listens(path: Path) -> bool:
-    with contextlib.suppress(OSError), Proxied(path):
+    with contextlib.suppress(OSError), Local(path):
         return True
     return False
 
@@ -191,7 +177,7 @@ def attack(path: Path, requests: list[bytes], seed: int, over: threading.Event) 
     """Send hostile requests, whole or in two, and read what comes, or go away."""
     draw = random.Random(seed)
     while not over.is_set():
-        with contextlib.suppress(OSError), Proxied(path) as connection:
+        with contextlib.suppress(OSError), Local(path) as connection:
             connection.socket.settimeout(0.2)
             data = draw.choice(requests)
             cut = draw.choice((len(data), data.find(b"\r\n\r\n") + 4, len(data) - 1))
@@ -208,7 +194,7 @@ def ask(path: Path, number: int, truth: bytes, over: threading.Event, asked: lis
     """Ask the same again and again, on kept connections and fresh ones; note each answer that is not the right one."""
     count = 0
     while not over.is_set():
-        with Proxied(path) as connection:
+        with Local(path) as connection:
             for _ in range(20):
                 answer = connection.ask(
                     request("/encode", BODIES[number], "application/json", b"X-Request-ID: i%d" % count)
