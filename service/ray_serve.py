@@ -1,4 +1,4 @@
-"""The service as an application of Ray Serve: `serve deploy deploy/ray/serve.yaml`. Needs the extra `ray` (docs/ray.md).
+"""The service as an application of Ray Serve: `serve deploy deploy/ray/serve.yaml`. It needs the extra `ray`.
 
 Each replica is a process with `create_app` in it. Ray's proxies take the connections, so a replica has none of the
 server's own parts: the fast path, the rules for slow clients, and signals.

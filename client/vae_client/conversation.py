@@ -302,8 +302,8 @@ def _pause(tries: int) -> float:
 def _retry_after(answer: Answer) -> float | None:
     """The least seconds to wait before the request is sent again; None if that cannot help.
 
-    The service says so with Retry-After (RFC 9110, section 10.2.3): a number, or until a date. What is not the service's
-    own answer, but that of a proxy which has lost it, is like a lost connection.
+    The service says so with Retry-After (RFC 9110, section 10.2.3): a number, or until a date. The answer of a proxy
+    that has lost the service, which is no problem of its own, is like a lost connection.
     """
     if answer.status in _LOST and not answer.headers.get("content-type", "").startswith("application/problem+json"):
         return 0.0

@@ -42,12 +42,11 @@ class Commands:
 
     def status(self) -> dict[str, Any]:
         """The state of the application, and of each replica its state and whether it is on the head node, by pid."""
-        time.sleep(0.2)  # tests ask again and again, and Ray's controller is busy enough
+        time.sleep(0.5)  # tests ask again and again, and Ray's controller is busy enough
         details = _get_global_client().get_serve_details()["applications"]["vae"]
         head = self.cluster.head_node.node_id
         return {
             "application": details["status"],
-            "message": details["message"] + "".join(each["message"] for each in details["deployments"].values()),
             "replicas": {
                 replica.get("pid"): [replica["state"], replica.get("node_id") == head]
                 for deployment in details["deployments"].values()
@@ -65,12 +64,14 @@ class Commands:
 
 
 def main() -> None:
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # Ray itself prints, too
     cluster = Cluster(initialize_head=True, head_node_args=NODE | {"include_dashboard": False})
     try:
         commands = Commands(cluster, json.loads(sys.argv[1]))
         for line in sys.stdin:
             name, *arguments = json.loads(line)
-            print(json.dumps(getattr(commands, name)(*arguments)), flush=True)
+            print(json.dumps(getattr(commands, name)(*arguments)), file=answers, flush=True)
     finally:
         ray.shutdown()
         cluster.shutdown()
