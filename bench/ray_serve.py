@@ -23,7 +23,7 @@ from bench.serving.programs import RAY_HAPROXY, SERVICE, Program
 from bench.serving.traffic import ENCODE, Request, batch
 from harness.paths import MODELS, ROOT
 
-ROUNDS: Final = 8
+ROUNDS: Final = 5
 SECONDS: Final = 1
 PYTHON: Final = ROOT / ".ray" / "bin" / "python"
 

@@ -61,8 +61,6 @@ def build() -> ASGIApp:
     return Mounted(create_app(settings, log_writer=log_writer))
 
 
-@serve.deployment(name="vae")
-@serve.ingress(build)
 class Replica:
     """One process that serves all models."""
 
@@ -75,4 +73,5 @@ class Replica:
             raise Unhealthy(reason)
 
 
-app = Replica.bind()
+DEPLOYMENT = serve.deployment(name="vae")(serve.ingress(build)(Replica))
+app = DEPLOYMENT.bind()

@@ -7,6 +7,7 @@ for one replica.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -30,7 +31,10 @@ class Commands:
         self.cluster, self.document = cluster, document
         self.worker = cluster.add_node(**NODE)
         ray.init(address=cluster.address, log_to_driver=False, configure_logging=False)
-        serve.start(proxy_location=document["proxy_location"], http_options=document["http_options"])
+        with contextlib.suppress(
+            TimeoutError
+        ):  # it waits for a minute; a busy machine may need more, which does no harm
+            serve.start(proxy_location=document["proxy_location"], http_options=document["http_options"])
         self.deploy({}, until_it_runs=True)
 
     def deploy(self, variables: dict[str, str], *, until_it_runs: bool = False) -> None:

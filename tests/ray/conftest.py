@@ -66,7 +66,7 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
         environment |= variables() | PATIENT | places(folder, *ports)
         if request.param != "HAProxy":
             environment["RAY_SERVE_ENABLE_HA_PROXY"] = "0"
-        command = [PYTHON, Path(__file__).with_name("cluster.py"), json.dumps(document(port, models))]
+        command = [str(PYTHON), str(Path(__file__).with_name("cluster.py")), json.dumps(document(port, models))]
         process = stack.enter_context(
             subprocess.Popen(
                 command,

@@ -8,7 +8,7 @@ from service import ray_serve
 
 
 async def main() -> None:
-    replica_class = ray_serve.Replica.func_or_class
+    replica_class = ray_serve.DEPLOYMENT.func_or_class
     replica = replica_class.__new__(replica_class)
     await replica_class.__init__(replica)
     print(await replica.check_health())

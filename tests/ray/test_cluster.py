@@ -175,15 +175,18 @@ def test_replicas_come_with_the_load(two_replicas: Cluster) -> None:
 
 def test_what_is_under_way_is_finished_when_replicas_are_replaced(two_replicas: Cluster) -> None:
     before = two_replicas.replicas()
-    with Work(two_replicas.url) as work, Stream(two_replicas.port) as stream:
-        stream.send(LINE)
-        answers = stream.lines()
-        assert next(answers)["line"] == 1
+    with Work(two_replicas.url) as work, contextlib.ExitStack() as stack:
+        streams = [stack.enter_context(Stream(two_replicas.port)) for _ in range(8)]  # both replicas have some
+        for stream in streams:
+            stream.send(LINE)
+        answers = [stream.lines() for stream in streams]
+        assert {next(lines)["line"] for lines in answers} == {1}
         two_replicas.tell("deploy", {"VAE_LOG_LEVEL": "warning"})
-        wait_for(lambda: any(pid not in before for pid in two_replicas.replicas()))
-        stream.send(LINE)
-        stream.end()
-        assert [answer["line"] for answer in answers] == [2]
+        wait_for(lambda: bool(before.keys() - two_replicas.replicas().keys()))  # it still runs, but gets nothing new
+        for stream in streams:
+            stream.send(LINE)
+            stream.end()
+        assert [[answer["line"] for answer in lines] for lines in answers] == [[2]] * len(streams)
         wait_for(lambda: len(two_replicas.replicas()) == 2 and not before.keys() & two_replicas.replicas().keys())
         work.goes_on()
     assert work.wrong == []
