@@ -12,7 +12,7 @@ IMPORTED := --no-emit-package flatbuffers --no-emit-package protobuf
 DATA := $(if $(DATA_DIR),--data-dir $(DATA_DIR))
 
 .PHONY: help serve gpu test browser proxies check soak train export bench openapi docs alerts notebook image requirements promtool
-.PHONY: test-kserve test-containers release-check clean
+.PHONY: test-kserve test-ray test-containers release-check clean
 .DEFAULT_GOAL := help
 
 help: ## Say what can be made
@@ -74,6 +74,9 @@ notebook: .venv/dev.stamp ## Run client/tour.ipynb with a service of its own; it
 test-kserve: .venv/dev.stamp .kserve/made.stamp ## Run KServe's own client against the service; it has an environment of its own (260 MB)
 	REQUIRE_KSERVE=1 $(RUN) -m pytest tests/e2e/test_kserve.py
 
+test-ray: .venv/dev.stamp .ray/made.stamp ## Run the service on a Ray cluster of two nodes; Ray has an environment of its own (610 MB)
+	REQUIRE_RAY=1 $(RUN) -m pytest tests/ray
+
 image: .venv/serve.stamp ## Build the image, with its version and commit in its labels; ARGS=vae-gpu: the one for GPUs
 	VERSION=$$($(RUN) -c "from importlib.metadata import version; print(version('vae-service'))") \
 	REVISION=$$(git describe --always --dirty --abbrev=40 --exclude '*') \
@@ -95,13 +98,18 @@ test-containers: .venv/dev.stamp ## Build the image and test it with compose and
 release-check: .venv/dev.stamp ## Check that this commit can be released, and write what goes out into dist/: docs/release.md
 	$(RUN) -m release
 
-clean: ## Remove .venv, .kserve and all caches; runs/ and models/ stay
-	rm -rf .venv .kserve *.egg-info client/*.egg-info client/build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+clean: ## Remove .venv, .kserve, .ray and all caches; runs/ and models/ stay
+	rm -rf .venv .kserve .ray *.egg-info client/*.egg-info client/build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .kserve/made.stamp: tests/e2e/kserve-requirements.txt
 	$(PYTHON) -m venv --clear .kserve
 	.kserve/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement $<
+	@touch $@
+
+.ray/made.stamp: pyproject.toml constraints.txt
+	$(PYTHON) -m venv --clear .ray
+	.ray/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[ray]'
 	@touch $@
 
 .venv/bin/python:

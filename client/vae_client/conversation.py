@@ -37,6 +37,9 @@ LONGEST_PAUSE: Final = 5.0
 
 _TRY_AGAIN: Final = (429, 503)
 
+# What a proxy answers that has lost the service: HAProxy and nginx say 502, Ray Serve 500.
+_LOST: Final = (500, 502)
+
 _LONGEST_TIMEOUT_MS: Final = 999_999_999
 
 
@@ -228,7 +231,7 @@ class Exchange(Generic[R]):
             except httpx.RequestError as error:
                 raise Unreachable(f"No request can be sent to {self._options.url}: {error}.") from error
             else:
-                after = _retry_after(answer.headers) if answer.status in _TRY_AGAIN else None
+                after = _retry_after(answer)
                 if after is None or answer.status in self._call.final or tries > self._options.retries:
                     return answer
                 pause = max(after, _pause(tries))
@@ -296,9 +299,17 @@ def _pause(tries: int) -> float:
     return longest * random.uniform(0.5, 1)  # noqa: S311  # not a secret
 
 
-def _retry_after(headers: httpx.Headers) -> float | None:
-    """The seconds of Retry-After (RFC 9110, section 10.2.3): a number, or until a date. None without a valid one."""
-    text = headers.get("retry-after", "").strip()
+def _retry_after(answer: Answer) -> float | None:
+    """The least seconds to wait before the request is sent again; None if that cannot help.
+
+    The service says so with Retry-After (RFC 9110, section 10.2.3): a number, or until a date. The answer of a proxy
+    that has lost the service, which is no problem of its own, is like a lost connection.
+    """
+    if answer.status in _LOST and not answer.headers.get("content-type", "").startswith("application/problem+json"):
+        return 0.0
+    if answer.status not in _TRY_AGAIN:
+        return None
+    text = answer.headers.get("retry-after", "").strip()
     if text.isdecimal():
         return float(text)
     try:

@@ -13,6 +13,7 @@ DROP = "drop"  # close the connection without an answer
 CUT = "cut"  # close it in the middle of the answer
 HANG = "hang"  # never answer
 DRAINING = "draining"  # 503, to be tried again at once
+LOST = "lost"  # 500 of a proxy that has lost the service, as Ray Serve says it
 CLOSED = "closed"  # 503, and no word of when to try again
 NOT_OURS = "not ours"  # 200 of a server that is not the service
 
@@ -80,6 +81,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         elif fault == DRAINING:
             self._answer(503, {"content-type": "application/problem+json", "retry-after": "0"}, _PROBLEM)
+        elif fault == LOST:
+            self._answer(500, {"content-type": "text/plain"}, b"Internal Server Error")
         elif fault == CLOSED:
             self._answer(503, {"content-type": "text/html"}, b"<p>Closed")
         elif fault == NOT_OURS:

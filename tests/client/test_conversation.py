@@ -29,7 +29,7 @@ from vae_client.conversation import (
     Work,
     timeout_header,
 )
-from vae_client.errors import DeadlineExceeded, InvalidInput, LimitExceeded, Overloaded, Unreachable, error_of
+from vae_client.errors import DeadlineExceeded, InvalidInput, LimitExceeded, Overloaded, Refused, Unreachable, error_of
 
 URL = "http://service"
 
@@ -130,6 +130,19 @@ class TestTries:
         with pytest.raises(Overloaded, match="503 T: D"):
             hold(whole(exchange_of(call_of(1), clock)), clock, lambda _: problem(503, **header))
         assert clock.now == 0
+
+    @pytest.mark.parametrize("status", [500, 502])
+    def test_a_proxy_that_has_lost_the_service_is_asked_again_and_the_service_is_not(self, status: int) -> None:
+        clock = Clock()
+        lost = Answer(status, httpx.Headers({"content-type": "text/plain"}), b"Internal Server Error")
+        answers = iter([lost, lost])
+        _, sent, waited = hold(
+            whole(exchange_of(call_of(1), clock)), clock, lambda request: next(answers, None) or good(request)
+        )
+        assert len(sent) == 3
+        assert 0 < waited[0] <= 0.1 < waited[1] * 2 <= 0.4
+        with pytest.raises(Refused, match=f"{status} T: D"):
+            hold(whole(exchange_of(call_of(1), clock)), clock, lambda _: problem(status))
 
     def test_pauses_after_lost_connections_grow_and_end(self) -> None:
         clock = Clock()

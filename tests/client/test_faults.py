@@ -51,7 +51,7 @@ def ask(request: pytest.FixtureRequest, faulty: FaultyServer) -> Ask:
     return now if request.param == "Client" else later
 
 
-@pytest.mark.parametrize("fault", [faults.DROP, faults.CUT, faults.DRAINING])
+@pytest.mark.parametrize("fault", [faults.DROP, faults.CUT, faults.LOST, faults.DRAINING])
 def test_a_request_is_sent_again_when_that_can_help(ask: Ask, faulty: FaultyServer, client: Client, fault: str) -> None:
     faulty.faults = [fault] * 3
     np.testing.assert_array_equal(ask("encode", digits()[:3]).mu, client.encode(digits()[:3]).mu)
