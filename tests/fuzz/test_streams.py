@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from harness.digits import base64_png, digits, encoded
 from harness.streams import FORM, FORM_END, Stream, part
+from service.api.schemas import StreamLine
+from service.api.stream_groups import plain_line
 from tests.fuzz.target import Target
 
 GOOD = json.dumps({"image": base64_png(digits()[0])}).encode()
@@ -59,6 +61,20 @@ def test_each_line_is_answered_for_itself(shared_target: Target, lines: list[byt
         assert ("mu" in answer) != ("error" in answer)
         assert "mu" in answer or answer["error"]["status"] in (400, 413, 422)
         assert "mu" in answer or lines[answer["line"] - 1] != GOOD
+
+
+@given(line=NONSENSE)
+@example(line=GOOD)
+@example(line=b'{"image": 1, "image": "a"}')
+@example(line=b'{"image": "a", "image": 1}')
+@example(line=b'{"image": "a", "id": "\\ud83d\\ude00"}')
+@example(line=b'{"image": "a", "id": "%b"}' % ("\u00ef".encode() * 257))
+@example(line=b'\xef\xbb\xbf{"image": "a"}')
+def test_what_is_read_quickly_is_what_the_schema_reads(line: bytes) -> None:
+    found = plain_line(line)
+    if found is not None:
+        form = StreamLine.model_validate_json(line, strict=True)
+        assert found == (form.image, form.id)
 
 
 @given(
