@@ -81,6 +81,7 @@ class Intake:
                 request.reservation.hold_bytes(len(piece) - PIECE_BYTES)
                 await self._take(piece, begin)
                 request.reservation.hold_bytes(-len(piece))
+                del piece
         if last and self._body.failure is None:
             self._unpacker.end()
 
