@@ -51,15 +51,15 @@ _MOST_MEMBERS: Final = 1024
 _WINDOW_LOG: Final = 23
 
 # A body is unpacked in pieces of at most so many bytes, from slices of so many. Memory for a piece is reserved before.
-_PIECE_BYTES: Final = 256 * 1024
-_SLICE_BYTES: Final = 64 * 1024
+PIECE_BYTES: Final = 256 * 1024
+SLICE_BYTES: Final = 64 * 1024
 
 _UNPACKERS: Final[Mapping[str, Callable[[], Any]]] = {
     "gzip": partial(decompressobj, _WINDOW_BITS["gzip"]),
     "deflate": partial(decompressobj, _WINDOW_BITS["deflate"]),
     "zstd": partial(zstd.ZstdDecompressor, options={zstd.DecompressionParameter.window_log_max: _WINDOW_LOG}),
 }
-_MEMORY: Final = {"gzip": 0, "deflate": 0, "zstd": 2**_WINDOW_LOG}  # beside what comes out
+UNPACKER_BYTES: Final = {"gzip": 0, "deflate": 0, "zstd": 2**_WINDOW_LOG}  # beside what comes out
 _DAMAGED: Final[Any] = (zlib_error, zstd.ZstdError)
 
 
@@ -180,41 +180,74 @@ def unpack(data: bytes, codings: tuple[str, ...], max_bytes: int, reservation: R
     too large a window or too many members; and Overloaded.
     """
     for coding in codings:
-        reservation.hold_bytes(_MEMORY[coding])
+        reservation.hold_bytes(UNPACKER_BYTES[coding])
         try:
-            data = _unpack(data, coding, max_bytes, reservation)
-        except _DAMAGED as damaged:
-            if "too much memory" in str(damaged):
-                raise LimitExceeded(f"The body's zstd needs a window of more than {2**_WINDOW_LOG} bytes.") from None
-            raise HTTPException(400, f"The body is not {coding}.") from None
+            data = _unpack(data, Unpacker(coding), max_bytes, reservation)
         finally:
-            reservation.hold_bytes(-_MEMORY[coding])
+            reservation.hold_bytes(-UNPACKER_BYTES[coding])
     return data
 
 
-def _unpack(data: bytes, coding: str, max_bytes: int, reservation: Reservation) -> bytes:
-    pieces, length, at, members = list[bytes](), 0, 0, 0
-    while at < len(data) or not members:
-        if members == (1 if coding == "deflate" else _MOST_MEMBERS):
-            raise _too_many(coding)
-        members += 1
-        unpacker = _UNPACKERS[coding]()
-        while not unpacker.eof:
-            if at == len(data):
-                raise HTTPException(400, f"The body ends before its {coding} does.")
-            rest = data[at : at + _SLICE_BYTES]
-            at += len(rest)
-            piece = b""
-            while not unpacker.eof and (rest or len(piece) == _PIECE_BYTES):
-                reservation.hold_bytes(_PIECE_BYTES)
-                piece = unpacker.decompress(rest, _PIECE_BYTES)
-                rest = getattr(unpacker, "unconsumed_tail", b"")  # zlib's; zstd keeps it itself
-                reservation.hold_bytes(len(piece) - _PIECE_BYTES)
-                pieces.append(piece)
-                length += len(piece)
-                if length > max_bytes:
-                    raise too_large(max_bytes)
-        at -= len(unpacker.unused_data)
+class Unpacker:
+    """Undoes one coding of a body, piece by piece. Its caller reserves memory for it and for each piece."""
+
+    def __init__(self, coding: str) -> None:
+        self._coding = coding
+        self._member = _UNPACKERS[coding]()
+        self._members = 1
+        self._rest = b""
+        self._is_full = False  # the last piece was, so there may be more of it without another byte
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all that it was fed is unpacked."""
+        return not (self._rest or self._is_full)
+
+    def feed(self, data: bytes) -> None:
+        """Take the next bytes of the body; only when it is done with those before."""
+        self._rest = data
+
+    def unpack(self) -> bytes:
+        """The next piece, at most PIECE_BYTES. It may be empty.
+
+        Raises HTTPException (400) for a damaged body; LimitExceeded for too large a window or too many members.
+        """
+        if self._member.eof:
+            if self._members == (1 if self._coding == "deflate" else _MOST_MEMBERS):
+                raise _too_many(self._coding)
+            self._member = _UNPACKERS[self._coding]()
+            self._members += 1
+        member = self._member
+        try:
+            piece: bytes = member.decompress(self._rest, PIECE_BYTES)
+        except _DAMAGED as damaged:
+            if "too much memory" in str(damaged):
+                raise LimitExceeded(f"The body's zstd needs a window of more than {2**_WINDOW_LOG} bytes.") from None
+            raise HTTPException(400, f"The body is not {self._coding}.") from None
+        self._is_full = len(piece) == PIECE_BYTES and not member.eof
+        # zlib gives back what it has not used; zstd keeps it.
+        self._rest = member.unused_data if member.eof else getattr(member, "unconsumed_tail", b"")
+        return piece
+
+    def end(self) -> None:
+        """The body is over. Raises HTTPException (400) if it should go on."""
+        if not self._member.eof:
+            raise HTTPException(400, f"The body ends before its {self._coding} does.")
+
+
+def _unpack(data: bytes, unpacker: Unpacker, max_bytes: int, reservation: Reservation) -> bytes:
+    pieces, length = list[bytes](), 0
+    for start in range(0, len(data), SLICE_BYTES):
+        unpacker.feed(data[start : start + SLICE_BYTES])
+        while not unpacker.is_done:
+            reservation.hold_bytes(PIECE_BYTES)
+            piece = unpacker.unpack()
+            reservation.hold_bytes(len(piece) - PIECE_BYTES)
+            pieces.append(piece)
+            length += len(piece)
+            if length > max_bytes:
+                raise too_large(max_bytes)
+    unpacker.end()
     reservation.hold_bytes(length)  # in pieces, and joined
     unpacked = b"".join(pieces)
     reservation.hold_bytes(-length)

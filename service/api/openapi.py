@@ -49,8 +49,9 @@ DESCRIPTION: Final = """\
 Images and latents are sent and answered in batches. Answers are JSON, or what the `Accept` header asks for. Errors are
 problems as RFC 9457 defines them.
 
-A body may be compressed by gzip, deflate or zstd, or by two of them one after the other, as `Content-Encoding` says.
-The limit on a body holds for what comes out. Long answers are compressed if `Accept-Encoding` names one of these.
+A body may be compressed by gzip, deflate or zstd, or by two of them one after the other, as `Content-Encoding` says; a
+stream by one. The limit on a body holds for what comes out. Long answers are compressed if `Accept-Encoding` names one
+of these.
 
 If the service has API keys, the routes for images, latents and models need one, as `Authorization: Bearer KEY` or as
 `X-API-Key: KEY`.

@@ -115,11 +115,14 @@ class ImageOptions(PictureOptions):
     seed: Seed
 
 
+LONGEST_ID: Final = 256  # of a line of a stream, in characters
+
+
 class StreamLine(_Request):
     """A line of a stream: one picture."""
 
     image: str = Field(description="A PNG, JPEG, WebP, GIF, BMP or TIFF file in base64, bare or as a data: URI.")
-    id: str | None = Field(None, max_length=256, description="Any text; the line of the answer has it, too.")
+    id: str | None = Field(None, max_length=LONGEST_ID, description="Any text; the line of the answer has it, too.")
 
 
 class ScoreOptions(PictureOptions):

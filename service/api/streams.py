@@ -20,13 +20,15 @@ from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 from service.api.answers import negotiate, preview_cost
+from service.api.compression import body_codings
 from service.api.context import RequestContext
 from service.api.request_head import MULTIPART, NDJSON, STREAMS, RequestHead, media_type_of, read_head
 from service.api.requests import SMALL_BYTES, read_options
 from service.api.schemas import ImageOptions
 from service.api.state import STREAM_GROUPS, AppState
-from service.api.stream_bodies import ITEM_BYTES, Item, Items, Lines, Parts
+from service.api.stream_bodies import Item
 from service.api.stream_groups import Compute, Computed, ReadGroup, StreamForm
+from service.api.stream_intake import Intake, pause
 from service.errors import ClientGone, Overloaded
 from service.inference.admission import Reservation
 from service.inference.autoencoder import Noise, new_seed
@@ -35,9 +37,6 @@ from service.inference.engine import Floats
 # The most images and bytes of a group; one item may have more bytes.
 _GROUP_IMAGES: Final = 256
 _GROUP_BYTES: Final = 2**20
-
-# So much of a body is cut into items at a time: it may be nothing but line ends.
-_PIECE_BYTES: Final = 2**16
 
 # How many groups of one stream are read, computed, written or sent at a time: while one is, the next ones are prepared.
 _GROUPS: Final = 3
@@ -49,9 +48,6 @@ _MEMORY_SHARE: Final = 8
 # Up to so many images, of so many values, a group takes less time than a hop to a thread and back.
 _INLINE_IMAGES: Final = 16
 _INLINE_PIXELS: Final = 64 * 64
-
-# Seconds after which a group that found no room looks again.
-_PAUSE: Final = 0.01
 
 
 class Link(Protocol):
@@ -121,18 +117,12 @@ class _Stream:
         negotiate(head.headers.get(b"accept", b""), (NDJSON,))
         settings = state.settings
         said = read_head(head, STREAMS, NDJSON, math.inf, settings.deadline_ms / 1e3)
-        if head.headers.get(b"content-encoding", b"identity").lower() != b"identity":
-            raise HTTPException(415, "A stream is not compressed.", {"Accept-Encoding": "identity"})
+        said.body_codings = body_codings(head.headers.get(b"content-encoding", b""))
         if scope.get("http_version") == "1.0":
             raise HTTPException(505, "A stream needs HTTP/1.1: its answer has no length.")
         options = read_options(said.query, ImageOptions)
         model = state.registry.find(options.model)
         self._form = StreamForm(said, options, model, settings, request.request_id, request.route)
-        self._body: Items = (
-            Lines(settings.max_body_bytes)
-            if said.media_type == NDJSON
-            else Parts(said.parameters, settings.max_body_bytes)
-        )
         self._noise: Noise | None = None
         self._headers = [(b"x-model", model.autoencoder.id.encode())]
         if options.sample:
@@ -149,7 +139,7 @@ class _Stream:
         if options.preview:
             self._cost += preview_cost(np.empty((1, *model.autoencoder.contract.image_shape), np.uint8))
         in_memory = settings.memory_bytes // (_MEMORY_SHARE * STREAM_GROUPS * self._cost)
-        self._most = max(1, min(_GROUP_IMAGES, settings.max_batch, in_queue, in_memory))
+        self._intake = Intake(state, request, said, max(1, min(_GROUP_IMAGES, settings.max_batch, in_queue, in_memory)))
         self._room = asyncio.Semaphore(_GROUPS)
         self._groups: asyncio.Queue[_Group | Exception | None] = asyncio.Queue()
         self._open: list[_Group] = []  # those that are not sent
@@ -217,7 +207,7 @@ class _Stream:
                 if message["type"] == "http.disconnect":
                     raise ClientGone
                 more = message.get("more_body", False)
-                await self._take(message.get("body", b""), last=not more)
+                await self._intake.take(message.get("body", b""), self._begin_groups, last=not more)
             self._request.arrived = time.perf_counter()
             self._groups.put_nowait(None)
             while (await receive())["type"] != "http.disconnect":
@@ -228,48 +218,8 @@ class _Stream:
                 self._leave()
             self._groups.put_nowait(error)
 
-    async def _take(self, data: bytes, *, last: bool) -> None:
-        """Take a piece of the body, and begin the groups that end in it. Waits for room for them."""
-        self._request.bytes_in += len(data)
-        items: list[Item] = []
-        for start in range(0, len(data), _PIECE_BYTES):
-            items += await self._cut_items(data[start : start + _PIECE_BYTES])
-            while len(items) >= self._most:
-                await self._begin_groups(items[: self._most])
-                del items[: self._most]
-        del data
-        if last:
-            held = self._body.held
-            items += (ended := self._body.end())
-            self._request.reservation.count_bytes(sum(item.size for item in ended) - held)
-        await self._begin_groups(items)
-        if self._body.failure is not None:
-            try:
-                raise self._body.failure
-            finally:
-                self._body.failure = None  # it refers to this frame
-
-    async def _cut_items(self, data: bytes) -> list[Item]:
-        """The items that end in a piece of the body; memory is reserved for them and for what has begun."""
-        request, body = self._request, self._body
-        request.deadline = time.perf_counter() + self._form.said.timeout
-        most = len(data) + ITEM_BYTES * (data.count(b"\n") + 1)
-        while True:
-            try:
-                request.reservation.hold_bytes(most)
-                break
-            except Overloaded as error:
-                await _pause(request, error)
-        before = body.held
-        if body.is_quick(data):
-            items = body.feed(data)
-        else:
-            items = await self._state.run_in_thread(request, body.feed, data)
-        request.reservation.hold_bytes(body.held + sum(item.size for item in items) - before - most)
-        return items
-
     async def _begin_groups(self, items: list[Item]) -> None:
-        """Begin a group of at most `_most` items, or more groups if these are long."""
+        """Begin a group of these items, or more groups if they are long."""
         first = size = 0
         for index, item in enumerate(items):
             if size and size + item.size > _GROUP_BYTES:
@@ -340,7 +290,7 @@ class _Stream:
                     read = await state.run_in_thread(context, form.read, group.items, context)
             except Overloaded as error:
                 context.reservation.release()
-                await _pause(context, error)
+                await pause(context, error)
             else:
                 return read
 
@@ -350,7 +300,7 @@ class _Stream:
             try:
                 await self._state.run_in_thread(context, self._form.decode, read, context)
             except Overloaded as error:
-                await _pause(context, error)
+                await pause(context, error)
             else:
                 context.deadline = time.perf_counter() + self._form.said.timeout
 
@@ -390,10 +340,3 @@ class _Group:
 
     def __post_init__(self) -> None:
         self.count = len(self.items)
-
-
-async def _pause(waiting: RequestContext, error: Overloaded) -> None:
-    """Give others time to free what they hold. Raises the error when the deadline would pass meanwhile."""
-    if time.perf_counter() + _PAUSE > waiting.deadline:
-        raise error
-    await asyncio.sleep(_PAUSE)

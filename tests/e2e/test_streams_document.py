@@ -6,7 +6,6 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,8 +24,8 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_they_work_as_printed(serve: Callable[..., Server], folder: Path) -> None:
-    port = serve().port
+def test_they_work_as_printed(server: Server, folder: Path) -> None:
+    port = server.port
 
     def run(*command: str) -> str:
         command = tuple(part.replace("localhost:8000", f"localhost:{port}") for part in command)
@@ -38,12 +37,13 @@ def test_they_work_as_printed(serve: Callable[..., Server], folder: Path) -> Non
     assert "[" in printed
     if shutil.which("curl") is None:
         pytest.skip("curl is not installed")
-    stream, form = blocks(DOCUMENT)
+    stream, form, packed = blocks(DOCUMENT)
     run("bash", "-ec", stream)
     found = [json.loads(line) for line in (folder / "latents.ndjson").read_text().splitlines()]
     assert [(line["line"], line["id"], len(line["mu"])) for line in found] == [
         (1, "tests/data/digit.png", 20),
         (2, "tests/data/two.png", 20),
     ]
+    assert run("bash", "-ec", packed) == (folder / "latents.ndjson").read_text()
     found = [json.loads(line) for line in run("bash", "-c", form).splitlines()]
     assert [(line["id"], "image" in line) for line in found] == [("digit.png", True), ("two.png", True)]

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from harness.codings import PACK
 from harness.connection import Connection, request
 from harness.digits import base64_png, digits
 from harness.servers import Server, running, wait_for
@@ -111,6 +112,19 @@ class TestMemory:
         assert {line["error"]["status"] for line in bad} == {422}
         assert "mu" in last
         assert server.memory("VmHWM") - before < 16 * MIB
+
+    @pytest.mark.parametrize("coding", ["gzip", "zstd"])
+    def test_a_bomb_takes_no_more_than_the_line_that_it_is(self, server: Server, coding: str) -> None:
+        bomb = PACK[coding](b"".join([LINES[0], bytes(64 * MIB), b"\n" * 8 * MIB, LINES[1]]))
+        server.forget_peak()
+        before = server.memory()
+        with Stream(server.port, headers={"Content-Encoding": coding}) as stream:
+            stream.send_all([bomb])
+            first, long, last = stream.lines()
+        assert (first["line"], long["line"], last["line"]) == (1, 2, 8 * MIB + 2)
+        assert long["error"]["status"] == 413
+        assert "mu" in last
+        assert server.memory("VmHWM") - before < 48 * MIB
 
     def test_lines_that_have_begun_are_counted_and_freed(self, small: Server) -> None:
         large = request("/encode", GOOD.partition(b"\r\n\r\n")[2].ljust(1_000_000))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import gzip
 import http.client
 import json
 import re
@@ -210,7 +211,8 @@ class TestRefusals:
             ("/encode?images=x", {}, 422),
             ("/encode", {"Accept": "application/json"}, 406),
             ("/encode", {"X-Request-Timeout-Ms": "0"}, 400),
-            ("/encode", {"Content-Encoding": "gzip"}, 415),
+            ("/encode", {"Content-Encoding": "br"}, 415),
+            ("/encode", {"Content-Encoding": "gzip, gzip"}, 415),
             ("/score", {}, 415),
             ("/sample", {}, 415),
         ],
@@ -321,8 +323,11 @@ class TestConnections:
 
 
 def test_nothing_of_a_stream_is_left_to_the_garbage_collector(port: int) -> None:
+    packed = {"Content-Encoding": "gzip"}
     bodies: list[tuple[bytes, Mapping[str, str]]] = [
         (b"".join(map(line, MANY)), {}),
+        (gzip.compress(line(TEXTS[0])), packed),
+        (gzip.compress(line(TEXTS[0])) + b"damage", packed),
         (line("?") + b"{\n", {}),
         (part(encoded(digits()[0])) * 3 + b"--b\r\nnonsense\r\n", FORM),
         (b"no form", FORM),
