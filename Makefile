@@ -11,6 +11,9 @@ COMPILE := .venv/uv/bin/uv pip compile --quiet --universal --python-version 3.11
 IMPORTED := --no-emit-package flatbuffers --no-emit-package protobuf
 DATA := $(if $(DATA_DIR),--data-dir $(DATA_DIR))
 
+# Hundreds of processes import the same modules: compile them once.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: help serve gpu test browser proxies check soak train export bench openapi docs alerts notebook image requirements promtool
 .PHONY: test-kserve test-ray test-containers release-check clean
 .DEFAULT_GOAL := help

@@ -63,15 +63,15 @@ def test_every_operation_can_be_tried_as_it_stands(page: Page, server: Server, s
 
 def test_a_picture_can_be_sent_as_a_file(page: Page, server: Server, subtests: pytest.Subtests) -> None:
     open_docs(page, server)
-    for operation in ("encode", "reconstruct", "score", "traverse"):
-        with trying_out(page, f"verbs-{operation}") as block:
-            for media_type in ("multipart/form-data", "image/png"):
-                with subtests.test(operation, media_type=media_type):
-                    block.get_by_label("Request content type").select_option(media_type)
-                    block.locator("input[type=file]").set_input_files(DIGIT)
-                    answer = execute(page, block)
-                    assert answer.status == 200
-                    assert (answer.request.header_value("content-type") or "").startswith(media_type)
+    form, picture = "multipart/form-data", "image/png"
+    sent = {"encode": form, "reconstruct": picture, "score": picture, "traverse": form}
+    for operation, media_type in sent.items():
+        with subtests.test(operation), trying_out(page, f"verbs-{operation}") as block:
+            block.get_by_label("Request content type").select_option(media_type)
+            block.locator("input[type=file]").set_input_files(DIGIT)
+            answer = execute(page, block)
+            assert answer.status == 200
+            assert (answer.request.header_value("content-type") or "").startswith(media_type)
 
 
 def test_an_answer_that_is_a_picture_is_shown(page: Page, server: Server, subtests: pytest.Subtests) -> None:
