@@ -24,7 +24,7 @@ LONG = os.environ.get("FUZZ") == "long"
 
 # How long examples take depends on how busy the machine is. So no limit on their time is set.
 settings.register_profile("any", deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("ci", settings.get_profile("any"), derandomize=True, max_examples=100)
+settings.register_profile("ci", settings.get_profile("any"), derandomize=True, max_examples=50)
 settings.register_profile("long", settings.get_profile("any"), max_examples=5_000)
 settings.load_profile("long" if LONG else "ci")
 
