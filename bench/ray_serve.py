@@ -25,7 +25,8 @@ from bench.serving.traffic import ENCODE, Request, batch
 from harness.paths import MODELS, ROOT
 
 ROUNDS: Final = 3
-SECONDS: Final = 4  # in turns of one second on a busy machine Ray's own proxy answered nothing
+# In turns of one second, on a busy machine, Ray's own proxy answered nothing.
+SECONDS: Final = 4
 PYTHON: Final = ROOT / ".ray" / "bin" / "python"
 
 HAPROXY: Final = replace(
