@@ -2,8 +2,7 @@
 
     make test-ray && .venv/bin/python -m bench.ray_serve
 
-The three take turns in one run: only ratios mean anything, the machine may be shared. The others are idle meanwhile, not
-halted: HAProxy would take its replicas for dead.
+The three take turns in one run: only ratios mean anything, the machine may be shared. The others are idle meanwhile.
 Processor time is that of all processes that a server has, Ray's own included, for each request; the load generator is
 not in it. `make test-ray` makes the environment that Ray needs.
 """
