@@ -98,7 +98,7 @@ export function startDraw(app) {
 
   pen.addEventListener("draw", () => {
     for (const id of ["undo", "clear"]) at(id).disabled = pen.empty;
-    track(update(undefined));
+    if (app.model) track(update(undefined)); // else it is done when there is a model
   });
   pen.addEventListener("pen", () => {
     at("draw-status").textContent = pen.down ? "Pen down." : "Pen up.";

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from harness.paths import DIGIT
 from harness.playground import (
@@ -27,6 +27,22 @@ from harness.playground import (
     visit,
 )
 from harness.servers import Server
+
+
+def hand_over(page: Page, event: str) -> None:
+    """Drop or paste a picture of a digit."""
+    page.evaluate(
+        """([name, base64]) => {
+          const bytes = Uint8Array.from(atob(base64), (char) => char.charCodeAt(0));
+          const data = new DataTransfer();
+          data.items.add(new File([bytes], "digit.png", { type: "image/png" }));
+          const event = name === "drop"
+            ? new DragEvent("drop", { dataTransfer: data, bubbles: true, cancelable: true })
+            : new ClipboardEvent("paste", { clipboardData: data, bubbles: true });
+          document.querySelector("#pad").dispatchEvent(event);
+        }""",
+        [event, base64.b64encode(DIGIT.read_bytes()).decode()],
+    )
 
 
 class TestDraw:
@@ -66,18 +82,17 @@ class TestDraw:
     @pytest.mark.parametrize("event", ["drop", "paste"])
     def test_a_picture_can_be_dropped_or_pasted(self, page: Page, server: Server, event: str) -> None:
         visit(page, server)
-        page.evaluate(
-            """([name, base64]) => {
-              const bytes = Uint8Array.from(atob(base64), (char) => char.charCodeAt(0));
-              const data = new DataTransfer();
-              data.items.add(new File([bytes], "digit.png", { type: "image/png" }));
-              const event = name === "drop"
-                ? new DragEvent("drop", { dataTransfer: data, bubbles: true, cancelable: true })
-                : new ClipboardEvent("paste", { clipboardData: data, bubbles: true });
-              document.querySelector("#pad").dispatchEvent(event);
-            }""",
-            [event, base64.b64encode(DIGIT.read_bytes()).decode()],
-        )
+        hand_over(page, event)
+        expect(page.locator("#typicality")).to_have_text("0.90")
+
+    def test_a_picture_that_comes_before_the_model_waits_for_it(self, page: Page, server: Server) -> None:
+        held: list[Route] = []
+        page.route("**/models/mnist-mlp*", lambda route: held.append(route))
+        with page.expect_request("**/models/mnist-mlp*"):
+            visit(page, server)
+        hand_over(page, "drop")
+        expect(page.locator("#undo")).to_be_enabled()
+        held[0].continue_()
         expect(page.locator("#typicality")).to_have_text("0.90")
 
     def test_a_picture_can_be_taken_with_the_camera_which_is_then_off(self, page: Page, server: Server) -> None:
