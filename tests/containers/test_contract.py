@@ -29,6 +29,12 @@ __all__ = [
 ]
 
 
+@pytest.fixture
+def locked_server(server: Server) -> Server:
+    """The container. It has no keys, so whatever key a client sends is as good as none."""
+    return server
+
+
 @pytest.fixture(scope="module")
 def client(server: Server) -> Iterator[Any]:
     """Triton's client of the container."""
