@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from harness.paths import ROOT
-
 _FENCED: Final = re.compile(
     r"^(?:<!-- not run: (?P<reason>[^\n]+) -->\n)?```(?P<language>\w*)\n(?P<text>.*?)^```$", re.M | re.S
 )
@@ -36,13 +34,8 @@ def fenced(document: Path) -> list[Block]:
     ]
 
 
-def curl_lines() -> list[str]:
-    """Every curl command of the README, as printed, continuation lines and all."""
-    return commands(ROOT / "README.md", "curl")
-
-
 def commands(document: Path, program: str) -> list[str]:
-    """Every command of a document that runs a program, as printed."""
+    """Every command of a document that runs a program, as printed, continuation lines and all."""
     pattern = re.compile(rf"^{program} (?:.*\\\n)*.*$", re.MULTILINE)
     return [command for block in blocks(document) for command in pattern.findall(block)]
 

@@ -85,15 +85,11 @@ class StreamForm:
     request_id: str
     route: str
 
-    def read_quickly(self, items: list[Item], job: RequestContext) -> ReadGroup | None:
-        """Read the items if decoding their pictures takes no more time than copying them; else None."""
-        read, pictures = self._parse(items, job)
-        if pictures:
-            read.images = quick_images(ImageForm(self.model, self.options, pictures, npy=False), self.settings)
-        return None if pictures and read.images is None else read
-
     def read(self, items: list[Item], job: RequestContext) -> ReadGroup:
-        """Read the items, and decode their pictures or have them wait. Raises Overloaded."""
+        """Read the items. Decode their pictures if that takes no more time than copying them, or have them wait.
+
+        Raises Overloaded.
+        """
         read, pictures = self._parse(items, job)
         if pictures:
             read.images = quick_images(ImageForm(self.model, self.options, pictures, npy=False), self.settings)

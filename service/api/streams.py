@@ -285,14 +285,12 @@ class _Stream:
             context.reservation = Reservation(state.admission)
             try:
                 context.was_read(form.model.autoencoder.id, group.count, self._cost)
-                read = form.read_quickly(group.items, context) if quick else None
-                if read is None:
-                    read = await state.run_in_thread(context, form.read, group.items, context)
+                if quick:
+                    return form.read(group.items, context)
+                return await state.run_in_thread(context, form.read, group.items, context)
             except Overloaded as error:
                 context.reservation.release()
                 await pause(context, error)
-            else:
-                return read
 
     async def _decode(self, read: ReadGroup, context: RequestContext) -> None:
         """Decode the pictures that wait, a few at a time: others get their turn, and the deadline begins anew."""

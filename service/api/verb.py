@@ -111,7 +111,7 @@ class Verb:
         if request is None:
             request = RequestContext(request_id_of(head.headers))
         request.begin_verb(self.route_of(head.path), state.admission, head.length or 0)
-        if self._compute is not None and is_stream(head, self._gives):
+        if self._compute is not None and self.is_streamed(head):
             error = await answer_stream(state, head, request, self._compute, scope, receive, send)
             if error is not None:
                 await _send(send, self._finish(state, head, request, _refuse(error, request)))

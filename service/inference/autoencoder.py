@@ -92,7 +92,7 @@ class Autoencoder:
         self.statistics = statistics
         self._scorer = None if statistics is None else Scorer(contract, engine, batcher, statistics)
         self._encode = batcher.queue("encode", engine.encode)
-        self._decode = batcher.queue("decode", lambda z: engine.decode_means(z))
+        self._decode = batcher.queue("decode", engine.decode_means)
 
         def reconstruct(images: Images) -> tuple[Floats, Floats, Images, Floats]:
             mu, logvar = engine.encode(images)
