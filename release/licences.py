@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from importlib.metadata import Distribution
 from typing import Final
 
+from packaging.utils import canonicalize_name
+
 # SPDX identifiers of what may be used: permissive licences, and MPL-2.0, which binds only its own files.
 # "BSD" is no identifier: it is what packages say that do not say which of the BSD licences they mean.
 ALLOWED: Final = {
@@ -71,12 +73,7 @@ def read(distribution: Distribution) -> Package:
         said = [*(metadata.get_all("License") or ()), *classifiers]
         known = [NAMES[name] for name in map(_plain, said) if name in NAMES]
         expression = known[0] if known else None
-    return Package(canonical(metadata["Name"]), distribution.version, expression)
-
-
-def canonical(name: str) -> str:
-    """A package's name as indexes compare it: PEP 503."""
-    return re.sub(r"[-_.]+", "-", name).lower()
+    return Package(canonicalize_name(metadata["Name"]), distribution.version, expression)
 
 
 def table(packages: Iterable[Package]) -> str:
