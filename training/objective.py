@@ -120,11 +120,11 @@ class Objective:
         """The network's input for uint8 images [N, *image_shape]: float32 of the same shape in [-1, 1]."""
         return binarise(images, generator) if self._recipe.objective == "bernoulli" else to_signal(images)
 
-    def terms(self, model: VAE, x: Tensor, noise: Tensor, progress: float) -> Terms:
+    def terms(self, model: VAE, x: Tensor, noise: Tensor, progress: float | Tensor) -> Terms:
         """The objective on x, this process's part of a batch.
 
         `x` is float32 [N, *image_shape] in [-1, 1], `noise` standard normal, [k, N, L]; `progress`, 0 to 1, is the
-        share of all steps that are done.
+        share of all steps that are done, as a number or a tensor [].
         """
         mu, logvar = model.encode(x)  # [N, L]
         mu, logvar = mu.float(), logvar.float()
@@ -156,9 +156,11 @@ class Objective:
         variance = (self._group.mean(squared_error.detach()) / pixels).clamp(min=LEAST_VARIANCE)
         return gaussian_distortion(squared_error, variance, pixels)
 
-    def _beta(self, progress: float) -> float:
-        warmup = self._recipe.kl_warmup
-        return self._recipe.beta * (min(1.0, progress / warmup) if warmup else 1.0)
+    def _beta(self, progress: float | Tensor) -> float | Tensor:
+        if not self._recipe.kl_warmup:
+            return self._recipe.beta
+        share = progress / self._recipe.kl_warmup
+        return self._recipe.beta * (share.clamp(max=1.0) if isinstance(share, Tensor) else min(1.0, share))
 
     def _importance_weighted(self, model: VAE, x: Tensor, mu: Tensor, logvar: Tensor, noise: Tensor) -> Terms:
         """-log mean_k w_k. The noise of the encoder's gradient does not grow with k."""

@@ -10,15 +10,16 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 import torch
 from torch import Tensor
 
 from training import augment, checkpoint
+from training.captured import Captured
 from training.checkpoint import State
 from training.errors import TrainingError
 from training.objective import Objective
@@ -51,64 +52,127 @@ def learning_rate(recipe: Recipe, progress: float) -> float:
     return recipe.learning_rate * (end + (begin - end) * (1 + math.cos(math.pi * share)) / 2)
 
 
-def epoch(
-    recipe: Recipe, state: State, images: Tensor, advance: Callable[[int], None], group: ProcessGroup = ALONE
-) -> Score:
-    """Take a step for each batch of uint8 images [N, *image_shape], in a new random order.
+class Numbers(NamedTuple):
+    """What differs from step to step. In a CUDA graph each is a tensor of one number on the GPU."""
 
-    `advance` is called with the size of each batch. Returns the mean objective over the epoch, each batch with the
-    weights of its step. Raises TrainingError when it is no longer finite.
+    progress: float | Tensor  # share of all steps that are done, 0 to 1
+    learning_rate: float | Tensor
+    renewal: float | Tensor  # share of the new weights in their moving average
+
+
+def numbers(recipe: Recipe, step: int, steps: int) -> Numbers:
+    """Those of a step, when `step` of all `steps` are done.
+
+    The moving average of the weights begins short, so that it forgets the random first weights.
     """
-    weights: list[Tensor] = list(state.model.parameters())
-    averaged: list[Tensor] = list(state.average.parameters())
-    objective = Objective(recipe, group)
-    steps = recipe.epochs * math.ceil(len(images) / recipe.batch_size)
-    met = torch.zeros(2, device=images.device)  # distortion and rate, summed over images
+    renewal = 1 - min(recipe.averaging_decay, (step + 1) / (step + 11))
+    return Numbers(step / steps, learning_rate(recipe, step / steps), renewal)
 
-    order = torch.randperm(len(images), generator=state.order).to(images.device)
-    for indices in torch.split(order, recipe.batch_size):
-        x, noise = _share(recipe, state, objective, images.index_select(0, indices), group)
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
-            terms = objective.terms(state.model, x, noise, state.step / steps)
-        for options in state.optimiser.param_groups:
-            options["lr"] = learning_rate(recipe, state.step / steps)
-        state.optimiser.zero_grad()
+
+class Step:
+    """A step of a run: one batch of uint8 `images` [N, *image_shape], from its images to the next weights.
+
+    On a GPU, steps of a run of one process are CUDA graphs. `met` is distortion and rate, summed over images, [2].
+    """
+
+    def __init__(self, recipe: Recipe, state: State, images: Tensor, group: ProcessGroup = ALONE) -> None:
+        self._recipe, self._state, self._images, self._group = recipe, state, images, group
+        self._objective = Objective(recipe, group)
+        self._weights: list[Tensor] = list(state.model.parameters())
+        self._averaged: list[Tensor] = list(state.average.parameters())
+        self.met = torch.zeros(2, device=images.device)
+        # Messages between processes are left out of graphs: there the network is large enough to hide the launches.
+        alone = images.is_cuda and group.size == 1
+        self._captured = Captured(self._take_tensors, state.noise) if alone else None
+
+    def epoch(self, order: Tensor) -> Iterator[int]:
+        """Take a step for each batch of the images in this order, int64 [N]. Yields the number of images after each."""
+        batches = torch.split(order, self._recipe.batch_size)
+        first, steps = self._state.step, self._recipe.epochs * len(batches)
+        planned = [numbers(self._recipe, step, steps) for step in range(first, first + len(batches))]
+        tensors = torch.tensor(planned).to(self._images.device) if self._captured else None  # [steps, 3]
+        self.met.zero_()
+        for index, indices in enumerate(batches):
+            if self._captured and tensors is not None:
+                self._captured(indices, tensors[index])
+            else:
+                self._take(indices, planned[index])
+            self._state.step += 1
+            yield len(indices)
+        for options in self._state.optimiser.param_groups:  # for the log, and for a checkpoint of any device
+            options.update(lr=planned[-1].learning_rate, capturable=False)
+
+    def _take_tensors(self, indices: Tensor, row: Tensor) -> None:
+        for options in self._state.optimiser.param_groups:
+            options["capturable"] = True  # without it AdamW refuses to be captured
+        self._take(indices, Numbers(*row.unbind()))
+
+    def _take(self, indices: Tensor, now: Numbers) -> None:
+        recipe, optimiser = self._recipe, self._state.optimiser
+        x, noise = self._share(self._images.index_select(0, indices))
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
+            terms = self._objective.terms(self._state.model, x, noise, now.progress)
+        for options in optimiser.param_groups:
+            options["lr"] = now.learning_rate
+        optimiser.zero_grad()
         terms.loss.backward()  # type: ignore[no-untyped-call]
-        group.sum_gradients(weights)
-        # Where gradients are limited, a step whose gradient overflowed is left out: its direction means nothing.
-        if not recipe.gradient_limit or torch.nn.utils.clip_grad_norm_(weights, recipe.gradient_limit).isfinite():
-            state.optimiser.step()
-        state.step += 1
+        self._group.sum_gradients(self._weights)
+        if recipe.gradient_limit:
+            norm = torch.nn.utils.clip_grad_norm_(self._weights, recipe.gradient_limit)
+            # The optimiser leaves out a step whose gradient overflowed: its direction means nothing.
+            optimiser.found_inf = norm.isfinite().logical_not().float()  # type: ignore[attr-defined]
+        optimiser.step()
         if recipe.averaging_decay:
-            _average(averaged, weights, recipe.averaging_decay, state.step)
-        met += torch.stack([terms.distortion.sum(), terms.rate.sum()])
-        advance(len(indices))
+            _average(self._averaged, self._weights, now.renewal)
+        self.met += torch.stack([terms.distortion.sum(), terms.rate.sum()])
 
-    result = Score(*(group.sum(met) / len(images)).tolist())
-    if not math.isfinite(result.total):
-        raise TrainingError(f"The loss is no longer finite in epoch {state.epoch + 1}: try a smaller --learning-rate.")
-    return result
+    def _share(self, batch: Tensor) -> tuple[Tensor, Tensor]:
+        """One process's share of the network's input, [B, ...], and of the noise, [k, B, L], for uint8 images [B, ...].
 
-
-def _share(
-    recipe: Recipe, state: State, objective: Objective, batch: Tensor, group: ProcessGroup
-) -> tuple[Tensor, Tensor]:
-    """One process's share of the network's input, [B, ...], and of the noise, [k, B, L], for uint8 images [B, ...].
-
-    Every process draws the random numbers of the whole batch, so that all generators stay equal.
-    """
-    if recipe.augmentation:
-        batch = augment.warped(batch, recipe.augmentation, state.noise)
-    x = objective.signal(batch, state.noise)
-    shape = (recipe.importance_samples, len(batch), recipe.latent_dim)
-    noise = torch.randn(shape, generator=state.noise, device=state.noise.device)
-    return group.share(x), group.share(noise, axis=1)
+        Every process draws the random numbers of the whole batch, so that all generators stay equal.
+        """
+        recipe, generator = self._recipe, self._state.noise
+        if recipe.augmentation:
+            batch = augment.warped(batch, recipe.augmentation, generator)
+        x = self._objective.signal(batch, generator)
+        shape = (recipe.importance_samples, len(batch), recipe.latent_dim)
+        noise = torch.randn(shape, generator=generator, device=generator.device)
+        return self._group.share(x), self._group.share(noise, axis=1)
 
 
 @torch.no_grad()
-def _average(averaged: list[Tensor], weights: list[Tensor], decay: float, step: int) -> None:
-    """Update the moving average of the weights. It begins short, so that it forgets the random first weights."""
-    torch._foreach_lerp_(averaged, weights, 1 - min(decay, step / (step + 10)))
+def _average(averaged: list[Tensor], weights: list[Tensor], renewal: float | Tensor) -> None:
+    """Update the moving average of the weights."""
+    if isinstance(renewal, Tensor):  # which _foreach_lerp_ does not take
+        change = torch._foreach_sub(weights, averaged)
+        torch._foreach_mul_(change, renewal)
+        torch._foreach_add_(averaged, change)
+    else:
+        torch._foreach_lerp_(averaged, weights, renewal)
+
+
+def epoch(
+    recipe: Recipe,
+    state: State,
+    images: Tensor,
+    advance: Callable[[int], None],
+    group: ProcessGroup = ALONE,
+    step: Step | None = None,
+) -> Score:
+    """Take a step for each batch of uint8 images [N, *image_shape], in a new random order.
+
+    `advance` is called with the size of each batch. `step` is that of an earlier epoch of these images. Returns the
+    mean objective over the epoch, each batch with the weights of its step. Raises TrainingError when it is no longer
+    finite.
+    """
+    step = step or Step(recipe, state, images, group)
+    order = torch.randperm(len(images), generator=state.order).to(images.device)
+    for size in step.epoch(order):
+        advance(size)
+    result = Score(*(group.sum(step.met) / len(images)).tolist())
+    if not math.isfinite(result.total):
+        raise TrainingError(f"The loss is no longer finite in epoch {state.epoch + 1}: try a smaller --learning-rate.")
+    return result
 
 
 def fit(
@@ -119,6 +183,7 @@ def fit(
     `training` and `validation` are uint8 [N, *image_shape], on the model's device. After the first SIGINT or SIGTERM
     the running epoch ends, a checkpoint is written, and Interrupted is raised. A second signal stops at once.
     """
+    step = Step(recipe, state, training, group)
     with (
         Log(folder / TENSORBOARD, state.epoch, silent=not group.first) as log,
         Progress(recipe.epochs, len(training), state.epoch, folder / LOG, silent=not group.first) as progress,
@@ -126,7 +191,7 @@ def fit(
     ):
         while state.epoch < recipe.epochs:
             began = time.perf_counter()
-            met = epoch(recipe, state, training, progress.advance, group)
+            met = epoch(recipe, state, training, progress.advance, group, step)
             seconds = time.perf_counter() - began
             state.epoch += 1
             state.seconds += seconds
