@@ -7,7 +7,8 @@ The modules, in the order in which a run uses them:
 - The command line: `__main__`, `options`, `commands` (commands that are printed), `run` (one run from data to bundle).
 - What is wanted and what there is: `recipe`, `data`, `folder`.
 - What is learned: `model`, `networks`, `objective`, `augment`.
-- The training: `train` (the loop), `checkpoint`, `score` (validation), `progress`, `process_group`.
+- The training: `train` (the loop), `captured` (its steps as CUDA graphs), `checkpoint`, `score` (validation),
+  `progress`, `process_group`.
 - What comes out: `onnx_model`, `onnx_graph`, `graphs`, `prior`, `mixture`.
 - How good it is: `evaluate`, `likelihood`, `similarity`, `linear`, `classifier`, `figures`; `parallel` and `steps` do
   the work on all CPUs and show it.

@@ -136,6 +136,29 @@ def test_bfloat16_products_leave_weights_and_score_in_float32(small: Recipe, ima
 @pytest.mark.parametrize(
     "changes",
     [
+        {"gradient_limit": 50.0, "averaging_decay": 0.9},
+        {"kl_warmup": 0.5, "beta": 2.0, "schedule": "constant", "warmup": 0, "initial_factor": 1, "final_factor": 1},
+    ],
+    ids=["one-cycle, clipped, averaged", "warm-up of the rate"],
+)
+def test_numbers_of_a_step_may_be_tensors_as_a_cuda_graph_needs_them(
+    changes: dict[str, Any], small: Recipe, images: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = small.model_copy(update=changes)
+    states = [start(recipe, SHAPE, CPU) for _ in range(2)]
+    steps = [train.Step(recipe, state, images) for state in states]
+    monkeypatch.setattr(steps[1], "_captured", steps[1]._take_tensors)
+    for _ in range(recipe.epochs):
+        for state, step in zip(states, steps, strict=True):
+            train.epoch(recipe, state, images, lambda _: None, step=step)
+    for one, other in zip(states[0].average.parameters(), states[1].average.parameters(), strict=True):
+        torch.testing.assert_close(one, other)
+    assert states[0].optimiser.param_groups[0]["lr"] == states[1].optimiser.param_groups[0]["lr"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
         {"objective": "calibrated"},
         {"objective": "bernoulli"},
         {"objective": "bernoulli", "importance_samples": 4},
