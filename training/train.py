@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -90,13 +90,11 @@ class Step:
         batches = torch.split(order, self._recipe.batch_size)
         first, steps = self._state.step, self._recipe.epochs * len(batches)
         planned = [numbers(self._recipe, step, steps) for step in range(first, first + len(batches))]
-        tensors = torch.tensor(planned).to(self._images.device) if self._captured else None  # [steps, 3]
+        take: Callable[[Tensor, Any], None] = self._captured or self._take
+        rows = torch.tensor(planned).to(self._images.device) if self._captured else planned  # a tensor [steps, 3]
         self.met.zero_()
-        for index, indices in enumerate(batches):
-            if self._captured and tensors is not None:
-                self._captured(indices, tensors[index])
-            else:
-                self._take(indices, planned[index])
+        for indices, now in zip(batches, rows, strict=True):
+            take(indices, now)
             self._state.step += 1
             yield len(indices)
         for options in self._state.optimiser.param_groups:  # for the log, and for a checkpoint of any device
