@@ -77,6 +77,7 @@ const use = latest(async (/** @type {string} */ name) => {
     at("main").style.setProperty("--shape", `${width} / ${height}`);
     at("main").inert = false;
     for (const tab of Object.values(tabs)) tab.model();
+    at("main").dataset.model = app.model.id;
     refresh();
   });
 });

@@ -119,6 +119,7 @@ def test_a_digit_is_drawn_bent_and_walked_to_with_keys_alone(page: Page, server:
     expect(page.locator("#typicality")).to_have_text("–")
     page.keyboard.press(" ")
     press(page, "ArrowLeft", 9)
+    expect(page.locator("#typicality")).not_to_have_text("–")
     scored(page)
     assert picture(page, "#again") != drawn
 
@@ -138,7 +139,9 @@ def test_a_digit_is_drawn_bent_and_walked_to_with_keys_alone(page: Page, server:
     page.keyboard.press("Tab")
     expect(page.locator("#plane")).to_be_focused()
     press(page, "ArrowLeft", 3)
-    page.keyboard.press("Enter")
+    page.keyboard.press(" ")
+    expect(page.locator("#map-caption")).to_have_text("A path begins.")
+    page.keyboard.press("Enter")  # which drops the path
     expect(page.locator("#map-caption")).to_contain_text("The place")
     page.keyboard.press(" ")
     expect(page.locator("#map-caption")).to_have_text("A path begins.")
@@ -163,6 +166,15 @@ def test_what_the_model_says_is_announced(page: Page, server: Server) -> None:
     visit(page, server)
     draw_seven(page)
     expect(page.locator("#draw-status")).to_contain_text("typicality")
+
+
+def test_what_the_pen_does_is_announced_in_place_of_what_was_about_to_be(page: Page, server: Server) -> None:
+    page.clock.install()
+    page.route("**/reconstruct?*", lambda _: None)  # no answer, and so nothing of it to say
+    visit(page, server)
+    page.locator("#pad").press(" ")
+    page.clock.run_for(1000)
+    expect(page.locator("#draw-status")).to_have_text("Pen down.")
 
 
 def test_the_theme_is_kept_and_is_that_of_the_documentation_too(page: Page, server: Server) -> None:
