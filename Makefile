@@ -8,7 +8,7 @@ RULE := deploy/kubernetes/components/monitoring/prometheusrule.yaml
 COMPILE := .venv/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
 	--custom-compile-command 'make requirements' --constraint constraints.txt
 # onnxruntime requires these two, but only its tools import them.
-IMPORTED := --no-emit-package flatbuffers --no-emit-package protobuf
+NOT_IMPORTED := --no-emit-package flatbuffers --no-emit-package protobuf
 DATA := $(if $(DATA_DIR),--data-dir $(DATA_DIR))
 
 # Hundreds of processes import the same modules: compile them once.
@@ -86,8 +86,8 @@ image: .venv/serve.stamp ## Build the image, with its version and commit in its 
 	docker compose build $(or $(ARGS),vae)
 
 requirements: .venv/uv/bin/uv ## Write deploy/image/*.txt anew, after a change of constraints.txt
-	$(COMPILE) pyproject.toml $(IMPORTED) --output-file deploy/image/cpu.txt
-	$(COMPILE) pyproject.toml $(IMPORTED) --extra gpu --no-emit-package onnxruntime --output-file deploy/image/gpu.txt
+	$(COMPILE) pyproject.toml $(NOT_IMPORTED) --output-file deploy/image/cpu.txt
+	$(COMPILE) pyproject.toml $(NOT_IMPORTED) --extra gpu --no-emit-package onnxruntime --output-file deploy/image/gpu.txt
 	echo setuptools | $(COMPILE) - --output-file deploy/image/build.txt
 
 promtool: .venv/bin/python ## Unpack Prometheus' promtool from Debian's package into .venv/bin, if there is none

@@ -14,12 +14,9 @@ digits a second follow from these figures.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import os
 import statistics
-import subprocess
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +27,7 @@ from bench.machine import machine
 from bench.serving import traffic
 from bench.serving.servers import free_ports
 from bench.serving.traffic import Request
+from harness import openloop
 from harness.balancers import KINDS, balancing
 from harness.connection import Connection
 from harness.servers import Server, running
@@ -134,10 +132,7 @@ def measured(port: int, process: Process, requests: dict[str, Request], seconds:
 def ask(port: int, request: Request, seconds: float) -> float:
     """Ask without a pause; how many answers came. Raises RuntimeError where one was not good."""
     connections = CONNECTIONS if request.images < 100 else CONNECTIONS_BATCH
-    arguments = [str(port), str(WITHOUT_PAUSE), str(seconds), str(connections)]
-    command = [sys.executable, "-m", "harness.openloop", *arguments]
-    done = subprocess.run(command, input=request.head(port) + request.body, stdout=subprocess.PIPE, check=True)
-    said = json.loads(done.stdout)
+    said = openloop.run_apart(port, request.head(port) + request.body, WITHOUT_PAUSE, seconds, connections)
     if said["failed"]:
         raise RuntimeError(f"{request.path}: {said}")
     return float(said["rate"] * seconds)

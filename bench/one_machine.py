@@ -10,7 +10,6 @@ import json
 import math
 import os
 import re
-import resource
 import statistics
 import subprocess
 import sys
@@ -26,7 +25,7 @@ from bench.serving.traffic import ENCODE
 from harness import openloop
 from harness.connection import Connection, request
 from harness.queueing import Floats, Generator, MeasuredTurns, beside_generator
-from harness.servers import Server
+from harness.servers import Server, cpu_seconds_of_children
 
 CONNECTIONS: Final = 64
 MOST: Final = 256  # the default of VAE_BATCH, for requests of one image
@@ -45,14 +44,13 @@ NORMAL_99: Final = 2.326  # standard deviations from a normal distribution's med
 
 @dataclass(frozen=True)
 class Run:
-    """An open loop: answers a second, milliseconds, failures; requests in a turn, processor seconds of a request."""
+    """An open loop: answers a second, milliseconds; requests in a turn, processor seconds of a request."""
 
     rate: float
     p50: float
     p99: float
     sent50: float
     sent99: float
-    failed: float
     together: float
     processor: float
     generator: float  # processor seconds of the generator in all
@@ -82,22 +80,17 @@ def have_core(pid: int, core: int) -> bool:
 
 
 def run(server: Server, rate: float, connections: int = CONNECTIONS, seconds: float = SECONDS) -> Run:
-    """Measure an open loop of single digits."""
+    """Measure an open loop of single digits. Raises RuntimeError where an answer was not good."""
     core = max(os.sched_getaffinity(0))
-    command = [sys.executable, "-m", "harness.openloop", *map(str, (server.port, rate, seconds, connections))]
-    turns, used, own = _turns(server), server.cpu_seconds(), _children()
-    done = subprocess.run(
-        command,
-        input=ENCODE.head(server.port) + ENCODE.body,
-        stdout=subprocess.PIPE,
-        check=True,
-        preexec_fn=lambda: have_core(0, core),
-    )
-    used, own, turns = server.cpu_seconds() - used, _children() - own, _turns(server) - turns
-    said = json.loads(done.stdout)
+    data = ENCODE.head(server.port) + ENCODE.body
+    turns, used, own = _turns(server), server.cpu_seconds(), cpu_seconds_of_children()
+    said = openloop.run_apart(server.port, data, rate, seconds, connections, lambda: have_core(0, core))
+    used, own, turns = server.cpu_seconds() - used, cpu_seconds_of_children() - own, _turns(server) - turns
+    if said["failed"]:
+        raise RuntimeError(f"{ENCODE.path}: {said}")
     answers = said["rate"] * seconds
     p50, p99, sent50, sent99 = (float(said[name]) for name in ("p50", "p99", "sent50", "sent99"))
-    return Run(said["rate"], p50, p99, sent50, sent99, said["failed"], answers / turns, used / answers, own)
+    return Run(said["rate"], p50, p99, sent50, sent99, answers / turns, used / answers, own)
 
 
 def model(server: Server) -> Model:
@@ -202,11 +195,6 @@ def _turns(server: Server) -> float:
     with Connection(server.port) as connection:
         text = connection.ask(METRICS).body.decode()
     return sum(map(float, re.findall(r'vae_batch_size_images_count\{[^}]*run="encode"[^}]*\} (\S+)', text)))
-
-
-def _children() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
 
 
 if __name__ == "__main__":

@@ -11,8 +11,6 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
@@ -51,7 +49,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.playground", description="The playground in Chromium.")
     parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="write its pictures instead of measuring it")
     folder: Path | None = parser.parse_args().pictures
-    with _service() as server, chromium() as browser:
+    with tempfile.TemporaryDirectory() as own, running(Path(own) / "log") as server, chromium() as browser:
         if folder is not None:
             pictures.write(browser, server, folder)
             return
@@ -104,12 +102,6 @@ def _dragging(page: Page, server: Server) -> float:
 def _spread(values: list[float]) -> str:
     ordered = sorted(values)
     return f"{median(ordered):.0f} ms, {ordered[int(0.95 * len(ordered))]:.0f} ms"
-
-
-@contextmanager
-def _service() -> Iterator[Server]:
-    with tempfile.TemporaryDirectory() as folder, running(Path(folder) / "log") as server:
-        yield server
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ import numpy as np
 from bench import one_machine
 from bench.machine import machine
 from bench.one_machine import MOST, Model
-from harness.autoscaler import Autoscaler, Course, Usage, scale
+from harness.autoscaler import Autoscaler, Course, Usage, held, scale
 from harness.queueing import Floats, Policy, bursts, poisson, simulate
 from harness.servers import running
 
@@ -94,11 +94,6 @@ def curve(used: Mapping[float, float]) -> Usage:
     points = {0.0: 0.0, **used, 1.0: 1.0}
     loads, times = np.array(sorted(points)), np.maximum.accumulate([points[load] for load in sorted(points)])
     return lambda load: float(np.interp(load, loads, times))
-
-
-def held(usage: Usage, target: float) -> float:
-    """The load at which a replica uses so much processor time."""
-    return float(max(load for load in np.linspace(0, 1, 1001) if usage(float(load)) <= target))
 
 
 def autoscaler(usage: Usage, capacity: float) -> dict[str, tuple[Floats, Course]]:

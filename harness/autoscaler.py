@@ -38,11 +38,15 @@ class Autoscaler:
 
 @dataclass(frozen=True)
 class Course:
-    """What came of it, second by second: replicas that are ready, what is refused of the load, processor time 0..1."""
+    """What came of it, second by second: replicas that are ready, what is refused of the load."""
 
     ready: Floats
     refused: Floats
-    utilisation: Floats
+
+
+def held(usage: Usage, target: float) -> float:
+    """The load at which a replica uses so much processor time, both 0..1."""
+    return float(max(load for load in np.linspace(0, 1, 1001) if usage(float(load)) <= target))
 
 
 def scale(load: Floats, settings: Autoscaler, usage: Usage = lambda share: share, queue: float = 0.0) -> Course:
@@ -52,22 +56,19 @@ def scale(load: Floats, settings: Autoscaler, usage: Usage = lambda share: share
     replicas cannot do waits, up to `queue` seconds of work of each, and the rest is refused. They begin with as many as
     hold the target at the first load. A replica that is starting counts as one that uses nothing, as Kubernetes has it.
     """
-    shares = np.linspace(0, 1, 1001)
-    within = shares[np.array([usage(share) for share in shares]) <= settings.target]
-    wanted = ready = _within(math.ceil(load[0] / max(within[-1], 0.001) - 1e-9), settings)
+    wanted = ready = _within(math.ceil(load[0] / max(held(usage, settings.target), 0.001) - 1e-9), settings)
     starting: deque[tuple[int, int]] = deque()
     advice: deque[tuple[int, int]] = deque()  # (second, replicas), for the window of scaling down
     used, backlog = [ready * usage(min(1.0, load[0] / ready))] * (settings.delay + settings.window), 0.0
-    found = np.zeros((3, len(load)))
+    found = np.zeros((2, len(load)))
     for second, work in enumerate(load.tolist()):
         while starting and starting[0][0] <= second:
             ready += starting.popleft()[1]
         done = min(backlog + work, float(ready))
         waits = backlog + work - done
         backlog = min(waits, queue * ready)
-        processor = usage(done / ready)
-        found[:, second] = ready, waits - backlog, processor
-        used.append(ready * processor)
+        found[:, second] = ready, waits - backlog
+        used.append(ready * usage(done / ready))
         if second % settings.period:
             continue
         end = len(used) - settings.delay

@@ -8,14 +8,14 @@ import shutil
 import socket
 import string
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from harness.connection import SECONDS, Connection
 from harness.paths import ROOT
-from harness.servers import wait_for
+from harness.servers import cpu_seconds_of, wait_for
 
 HAPROXY: Final = ROOT / "deploy" / "haproxy" / "haproxy.cfg"
 NGINX: Final = ROOT / "deploy" / "nginx" / "nginx.conf"
@@ -51,13 +51,13 @@ class Balancer:
     def cpu_seconds(self) -> float:
         """The processor time that it and its children, which live as long as it, have used."""
         pid = self.process.pid
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        return sum(_cpu_seconds(each) for each in (str(pid), *children))
+        children = map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+        return sum(map(cpu_seconds_of, (pid, *children)))
 
 
-def program(kind: str) -> str | None:
-    """The path of nginx or HAProxy; None where it is not installed. Debian has them outside of a user's PATH."""
-    return shutil.which(kind, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+def program(name: str) -> str | None:
+    """The path of a program; None where it is not installed. Debian has nginx and HAProxy outside of a user's PATH."""
+    return shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
 
 
 @contextlib.contextmanager
@@ -70,7 +70,7 @@ def balancing(kind: str, ports: Sequence[int], folder: Path, port: int | None = 
     if found is None:
         raise FileNotFoundError(f"{kind} is not installed")
     path, log = folder / "s", folder / "log"
-    servers = {f"SERVER_{number}": f"127.0.0.1:{port}" for number, port in enumerate(ports, 1)}
+    servers = {f"SERVER_{number}": f"127.0.0.1:{server}" for number, server in enumerate(ports, 1)}
     listen = ("unix@" if kind == "haproxy" else "unix:") + str(path) if port is None else f"127.0.0.1:{port}"
     if kind == "haproxy":
         command, filled = [found, "-db", "-f", str(HAPROXY)], servers | {"LISTEN": listen}
@@ -78,15 +78,27 @@ def balancing(kind: str, ports: Sequence[int], folder: Path, port: int | None = 
         folder.chmod(0o755)  # as root nginx works as another user, who writes long bodies there
         (folder / "nginx.conf").write_text(nginx(servers | {"LISTEN": listen}))
         command, filled = [found, "-p", str(folder), "-c", "nginx.conf", "-g", "daemon off;"], {}
+    with serving(command, path if port is None else port, log, filled) as process:
+        yield Balancer(process, path, log)
+
+
+@contextlib.contextmanager
+def serving(
+    command: Sequence[str], where: Path | int, log: Path, environment: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A program that listens at a path or a port, until the block ends. Raises RuntimeError when it ends before that.
+
+    `environment`: variables besides those of this process.
+    """
     with (
         log.open("wb") as written,
-        subprocess.Popen(command, env=os.environ | filled, stdout=written, stderr=written) as process,
+        subprocess.Popen(command, env=os.environ | (environment or {}), stdout=written, stderr=written) as process,
     ):
         try:
-            wait_for(lambda: process.poll() is not None or _listens(path if port is None else port))
+            wait_for(lambda: process.poll() is not None or _listens(where))
             if process.poll() is not None:
-                raise RuntimeError(f"{kind} ended: {log.read_text()}")
-            yield Balancer(process, path, log)
+                raise RuntimeError(f"{command[0]} ended: {log.read_text()}")
+            yield process
         finally:
             process.terminate()
 
@@ -102,8 +114,3 @@ def _listens(where: Path | int) -> bool:
     with contextlib.suppress(OSError), Local(where) if isinstance(where, Path) else Connection(where):
         return True
     return False
-
-
-def _cpu_seconds(pid: str) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # utime and stime

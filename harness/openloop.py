@@ -32,11 +32,15 @@ import random
 import re
 import select
 import socket
+import subprocess
 import sys
 import time
 from collections import Counter, deque
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+from harness.paths import ROOT
 
 CONNECTIONS: Final = 64
 MOST_RATE: Final = 200_000.0  # more than this process can send
@@ -137,6 +141,21 @@ def run(port: int, request: bytes, rate: float, seconds: float, count: int = CON
         **_percentiles("late", late),
         **_percentiles("refused", [meant for status, meant, _ in answered if status == b"503"]),
     }
+
+
+def run_apart(
+    port: int,
+    request: bytes,
+    rate: float,
+    seconds: float,
+    count: int = CONNECTIONS,
+    first: Callable[[], object] | None = None,
+) -> dict[str, Any]:
+    """The same in a process of its own, which calls `first` before it begins."""
+    command = [sys.executable, "-m", "harness.openloop", *map(str, (port, rate, seconds, count))]
+    done = subprocess.run(command, cwd=ROOT, input=request, stdout=subprocess.PIPE, check=True, preexec_fn=first)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
 
 
 def _percentiles(name: str, seconds: list[float]) -> dict[str, float]:

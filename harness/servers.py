@@ -9,6 +9,7 @@ import contextlib
 import http.client
 import os
 import re
+import resource
 import shlex
 import subprocess
 import sys
@@ -57,8 +58,7 @@ class Server:
 
     def cpu_seconds(self) -> float:
         """The processor time that all its threads have used. Other processes on the machine do not count."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # utime and stime
+        return cpu_seconds_of(self.process.pid)
 
 
 @contextmanager
@@ -106,6 +106,18 @@ def is_running(pid: int) -> bool:
 def memory_of(pid: int, line: str = "VmRSS") -> int:
     """A line of /proc/PID/status, in bytes."""
     return int(Path(f"/proc/{pid}/status").read_text().split(f"{line}:")[1].split()[0]) * 1024
+
+
+def cpu_seconds_of(pid: int) -> float:
+    """The processor time that all threads of a process have used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # utime and stime
+
+
+def cpu_seconds_of_children() -> float:
+    """The processor time that children of this process have used which have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = PATIENCE_SECONDS) -> None:

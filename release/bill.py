@@ -6,7 +6,9 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from release.licences import Package, canonical
+from packaging.utils import canonicalize_name
+
+from release.licences import Package
 
 Bill = dict[str, Any]
 
@@ -43,7 +45,9 @@ def completed(bill: Bill, packages: Iterable[Package], component: dict[str, Any]
 
 def problems(bill: Bill, packages: Iterable[Package]) -> Iterator[str]:
     """What a bill lacks for an environment with these packages: a sentence each."""
-    listed = {(canonical(component["name"]), component["version"]): component for component in bill["components"]}
+    listed: dict[tuple[str, str], dict[str, Any]] = {
+        (canonicalize_name(component["name"]), component["version"]): component for component in bill["components"]
+    }
     for package in packages:
         component = listed.get((package.name, package.version))
         if component is None:
@@ -53,7 +57,7 @@ def problems(bill: Bill, packages: Iterable[Package]) -> Iterator[str]:
 
 
 def _component(component: dict[str, Any], licences: Mapping[str, str | None]) -> dict[str, Any]:
-    name = canonical(component["name"])
+    name = canonicalize_name(component["name"])
     if name not in licences:
         return {key: value for key, value in component.items() if key != "externalReferences"}
     return component | {"licenses": [{"expression": licences[name]}]} if licences[name] else component

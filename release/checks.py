@@ -15,13 +15,16 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import Final
 
+from packaging.utils import canonicalize_name
+
 from harness.paths import DIGIT
 from harness.servers import SERVER_COMMAND, running
 from release import bill, documents, licences
 
 # Tests of what users rely on, with real servers: the API, its documents, and clients of other people.
-CONTRACT_TESTS: Final = tuple(
-    f"tests/e2e/test_{name}.py" for name in ("server", "readme", "openai", "triton_client", "generated_client")
+CONTRACT_TESTS: Final = (
+    "tests/documents/test_blocks.py",
+    *(f"tests/e2e/test_{name}.py" for name in ("server", "openai", "triton_client", "generated_client")),
 )
 
 # In an environment of their own: nothing of them is in a wheel or in a test.
@@ -210,7 +213,7 @@ def licences_are_known(release: Release) -> str:
     """Of all that is installed with the wheels, and of all in constraints.txt that is installed here for the rest."""
     needed = release.installed
     pinned = re.findall(r"^([\w.-]+)==", (release.source / "constraints.txt").read_text(), re.MULTILINE)
-    names = {licences.canonical(name) for name in pinned} - {package.name for package in needed}
+    names = {canonicalize_name(name) for name in pinned} - {package.name for package in needed}
     here = {package.name: package for package in map(licences.read, distributions())}
     rest = [here[name] for name in names & here.keys()]
     absent = sorted(names - here.keys())
@@ -271,7 +274,7 @@ def vulnerabilities_are_none(release: Release) -> str:
         raise Skipped(f"no index of vulnerabilities can be reached: {failure}")
     found = json.loads(file.read_text())["dependencies"]
     names = {package.name for package in release.installed}
-    asked = [each for each in found if licences.canonical(each["name"]) in names]
+    asked = [each for each in found if canonicalize_name(each["name"]) in names]
     if bad := [f"{each['name']}: {fault['id']}" for each in asked for fault in each.get("vulns", ())]:
         raise Failed(", ".join(bad))
     unknown = [each["name"] for each in asked if "skip_reason" in each]

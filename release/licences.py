@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from importlib.metadata import Distribution
 from typing import Final
 
+from packaging.utils import canonicalize_name
+
 # SPDX identifiers of what may be used: permissive licences, and MPL-2.0, which binds only its own files.
 # "BSD" is no identifier: it is what packages say that do not say which of the BSD licences they mean.
 ALLOWED: Final = {
@@ -47,6 +49,11 @@ NAMES: Final = {
     "python software foundation": "PSF-2.0",
 }
 
+# Packages whose metadata say nothing, by the licence files that they come with.
+BY_FILE: Final = {
+    "axe-playwright-python": "MIT AND MPL-2.0",  # MPL: axe.min.js
+}
+
 
 @dataclass(frozen=True, order=True)
 class Package:
@@ -63,20 +70,16 @@ class Package:
 
 
 def read(distribution: Distribution) -> Package:
-    """The package, with its licence by `License-Expression` (PEP 639), else by the older fields."""
+    """The package, with its licence by `License-Expression` (PEP 639), the older fields, or `BY_FILE`."""
     metadata = distribution.metadata
+    name = canonicalize_name(metadata["Name"])
     (expression,) = metadata.get_all("License-Expression") or (None,)
     if expression is None:
         classifiers = [text.rpartition(" :: ")[2] for text in metadata.get_all("Classifier") or () if "License" in text]
         said = [*(metadata.get_all("License") or ()), *classifiers]
         known = [NAMES[name] for name in map(_plain, said) if name in NAMES]
-        expression = known[0] if known else None
-    return Package(canonical(metadata["Name"]), distribution.version, expression)
-
-
-def canonical(name: str) -> str:
-    """A package's name as indexes compare it: PEP 503."""
-    return re.sub(r"[-_.]+", "-", name).lower()
+        expression = known[0] if known else BY_FILE.get(name)
+    return Package(name, distribution.version, expression)
 
 
 def table(packages: Iterable[Package]) -> str:

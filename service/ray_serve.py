@@ -56,6 +56,7 @@ def build() -> ASGIApp:
     """The application of one replica, with settings from its environment. Raises what `create_app` raises."""
     settings = read_settings()
     log_writer = logs.configure(settings.log_level, settings.log_format)
+    logs.log_what_python_reports()  # of Ray's own hooks it replaces one, which does nothing in a replica
     for name in unknown_variables(os.environ):
         logging.getLogger(__name__).warning("%s is set, but there is no such setting.", name)
     return Mounted(create_app(settings, log_writer=log_writer))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import json
-import resource
 import shutil
 import subprocess
 import sys
@@ -23,6 +22,7 @@ import psutil
 
 from bench.serving.servers import Server
 from bench.serving.traffic import Request
+from harness.servers import cpu_seconds_of_children
 
 SCRIPT: Final = Path(__file__).with_name("closed.lua")
 
@@ -61,7 +61,7 @@ def closed(
     command += [request.content_type, request.accept]
     command += [_body_file(b"\n".join(request.others)), "lines"] if request.others else [_body_file(request.body), ""]
     command += [part for header in request.headers for part in header]
-    used, children, busy, began = server.cpu_seconds(), _children_cpu_seconds(), _busy_seconds(), time.perf_counter()
+    used, children, busy, began = server.cpu_seconds(), cpu_seconds_of_children(), _busy_seconds(), time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         meanwhile()
@@ -72,7 +72,8 @@ def closed(
     if process.returncode:
         raise RuntimeError(f"wrk failed: {err.strip() or out.strip()}")
     elapsed = time.perf_counter() - began
-    generator, serving = _children_cpu_seconds() - children, server.cpu_seconds() - used
+    # Of the children only wrk has ended meanwhile; the servers go on running.
+    generator, serving = cpu_seconds_of_children() - children, server.cpu_seconds() - used
     others = max(0.0, _busy_seconds() - busy - generator - serving)
     said = json.loads(out.splitlines()[-1])
     wall = said["microseconds"] / 1e6
@@ -105,12 +106,6 @@ def _body_file(body: bytes) -> str:
     path = Path(_folder().name) / f"body-{_body_file.cache_info().misses}"
     path.write_bytes(body)
     return str(path)
-
-
-def _children_cpu_seconds() -> float:
-    """Processor time of children that have ended. Between two calls only wrk ends; the servers go on running."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
 
 
 def _busy_seconds() -> float:

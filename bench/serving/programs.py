@@ -41,6 +41,7 @@ FASTAPI: Final = (
         "FastAPI, async def", _PEERS + "plain_fastapi {port}", Request("/async", traffic.ENCODE.body), {}, "fastapi"
     ),
 )
+MLSERVER: Final = Program("MLServer", _PEERS + "ml_server {port} {port2} {port3}", _PROTOCOL, environment="mlserver")
 PYTRITON: Final = Program("PyTriton", _PEERS + "py_triton {port} {port2} {port3}", _PROTOCOL, environment="pytriton")
 _RAY: Final = {"RAY_TMPDIR": "{scratch}", "RAY_USAGE_STATS_ENABLED": "0"}
 MODEL_SERVERS: Final = (
@@ -54,7 +55,7 @@ MODEL_SERVERS: Final = (
         )
         for name, variant in (("BentoML", "Single"), ("BentoML, batching", "Batching"))
     ),
-    Program("MLServer", _PEERS + "ml_server {port} {port2} {port3}", _PROTOCOL, environment="mlserver"),
+    MLSERVER,
     Program("Ray Serve", _PEERS + "ray_serve {port}", Request("/", _FIELD), _RAY, "ray"),
 )
 # What its documentation recommends where throughput matters: HAProxy (in C) instead of Ray's own proxy, straight to

@@ -22,7 +22,7 @@ import onnxruntime as ort
 from bench.machine import machine
 from bench.serving import closed, servers, traffic, venvs
 from bench.serving.closed import Load
-from bench.serving.programs import MODEL_SERVERS, PYTRITON, SERVICE, Program
+from bench.serving.programs import MLSERVER, PYTRITON, SERVICE, Program
 from bench.serving.rounds import AT, TURN_SECONDS
 from bench.serving.servers import Server
 from bench.serving.traffic import Request
@@ -32,7 +32,6 @@ from harness.paths import MODELS, ROOT
 JSON: Final = traffic.graph_request(binary=False)
 BINARY: Final = traffic.graph_request(binary=True)
 NPY: Final = traffic.SINGLE["/encode npy to npy"]
-MLSERVER: Final = next(program for program in MODEL_SERVERS if program.name == "MLServer")
 PEERS: Final[tuple[tuple[Program, str, Request], ...]] = (
     (PYTRITON, "binary", BINARY),
     (PYTRITON, "JSON", JSON),

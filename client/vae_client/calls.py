@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, Literal, TypeVar
 
 from vae_client.conversation import Answer, Call, Request, Rows
-from vae_client.pictures import Batch, Pictures, batch_of, npy_bytes
+from vae_client.pictures import NPY, Batch, Pictures, batch_of, npy_body
 from vae_client.results import (
     Decoded,
     Encoded,
@@ -22,7 +22,6 @@ from vae_client.results import (
 )
 from vae_client.wire import (
     JSON,
-    NPY,
     Latents,
     array_of,
     ask_json,
@@ -177,8 +176,7 @@ def decode(
     latents = latents_of(z)
 
     def ask(rows: Rows, name: str | None) -> Request:
-        body = {"content": npy_bytes(latents[list(rows.indices)]), "headers": {"content-type": NPY}}
-        return Request("POST", "/decode", query_of({"model": name}), NPY, body)
+        return Request("POST", "/decode", query_of({"model": name}), NPY, npy_body(latents[list(rows.indices)]))
 
     def read(answer: Answer) -> Decoded:
         return Decoded(model=answer.headers["x-model"], images=array_of(answer))

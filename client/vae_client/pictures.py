@@ -16,6 +16,8 @@ from PIL import Image, ImageOps
 
 Pixels = npt.NDArray[np.uint8]
 
+NPY: Final = "application/x-npy"
+
 # One picture: a path, the bytes of a picture file, a Pillow image, or an array, uint8 [h, w] or [h, w, 3].
 Picture = str | os.PathLike[str] | bytes | Image.Image | Pixels
 
@@ -62,7 +64,7 @@ class ArrayBatch:
 
     def body(self, rows: Sequence[int]) -> dict[str, Any]:
         """An array in NumPy's format."""
-        return {"content": npy_bytes(self.array[list(rows)]), "headers": {"content-type": "application/x-npy"}}
+        return npy_body(self.array[list(rows)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +138,11 @@ def npy_bytes(array: npt.NDArray[Any]) -> bytes:
     stream = io.BytesIO()
     np.save(stream, np.ascontiguousarray(array), allow_pickle=False)
     return stream.getvalue()
+
+
+def npy_body(array: npt.NDArray[Any]) -> dict[str, Any]:
+    """An array in NumPy's format as a request's body, in arguments of httpx."""
+    return {"content": npy_bytes(array), "headers": {"content-type": NPY}}
 
 
 def png_bytes(image: Image.Image) -> bytes:

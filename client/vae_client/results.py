@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -39,10 +39,7 @@ class Result:
         """The result of all rows, of parts in order. Raises NothingUsable when there is none."""
         if not parts:
             raise NothingUsable(skipped)
-        joined = {name: _joined([getattr(part, name) for part in parts]) for name in cls.BY_ROW}
-        if any(each.name == "skipped" for each in fields(cls)):
-            joined["skipped"] = dict(skipped)
-        return replace(parts[0], **joined)
+        return replace(parts[0], **{name: _joined([getattr(part, name) for part in parts]) for name in cls.BY_ROW})
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -57,6 +54,11 @@ class OfPictures(Result):
     preview: Pixels | None = None
     found: Sequence[Found | None] | None = None
     skipped: Mapping[int, str] = field(default_factory=dict)
+
+    @classmethod
+    def join(cls, parts: Sequence[Self], skipped: Mapping[int, str]) -> Self:
+        """The result of all rows that were not skipped. Raises NothingUsable when there is none."""
+        return replace(super().join(parts, skipped), skipped=dict(skipped))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

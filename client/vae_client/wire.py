@@ -13,13 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from vae_client.conversation import Answer, Request, Rows
-from vae_client.pictures import Batch, Pixels, pixels_of
+from vae_client.pictures import NPY, Batch, Pixels, pixels_of
 from vae_client.results import Floats, Found, ModelInfo, Models
 
 # Latents: float32 [N, latent_dim], or [latent_dim] for one.
 Latents = npt.ArrayLike
 
-NPY: Final = "application/x-npy"
 JSON: Final = "application/json"
 
 

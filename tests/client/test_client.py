@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from harness.digits import Images, decoded, digits, encoded
+from harness.digits import base64_png, decoded, digits
 from harness.paths import DIGIT
 from harness.servers import Server
 from vae_client import AsyncClient, BadAnswer, Client, InvalidInput, LimitExceeded, NothingUsable, Unknown
@@ -23,16 +22,12 @@ def answered(server: Server, path: str, body: dict[str, Any]) -> Any:
     return httpx2.post(f"{server.url}{path}", json=body).raise_for_status().json()
 
 
-def texts(images: Images) -> list[str]:
-    return [base64.b64encode(encoded(image)).decode() for image in images]
-
-
 def floats(values: Any) -> Any:
     return np.array(values, np.float32)
 
 
 def test_encode_gives_the_posterior_of_each_picture(server: Server, client: Client) -> None:
-    expected = answered(server, "/encode", {"images": texts(digits()[:5]), "sample": True, "seed": 7})
+    expected = answered(server, "/encode", {"images": list(map(base64_png, digits()[:5])), "sample": True, "seed": 7})
     result = client.encode(digits()[:5], sample=True, seed=7)
     for name in ("mu", "logvar", "z"):
         np.testing.assert_array_equal(getattr(result, name), floats(expected[name]))
@@ -76,7 +71,7 @@ def test_a_preview_shows_what_the_model_saw_and_where(client: Client) -> None:
 
 
 def test_reconstruct_gives_images(server: Server, client: Client) -> None:
-    expected = answered(server, "/reconstruct", {"images": texts(digits()[:3])})
+    expected = answered(server, "/reconstruct", {"images": list(map(base64_png, digits()[:3]))})
     result = client.reconstruct(digits()[:3])
     np.testing.assert_array_equal(result.images, [decoded(text) for text in expected["images"]])
     np.testing.assert_array_equal(result.mse, floats(expected["mse"]))
@@ -84,7 +79,7 @@ def test_reconstruct_gives_images(server: Server, client: Client) -> None:
 
 
 def test_score_says_how_typical_pictures_are(server: Server, client: Client) -> None:
-    expected = answered(server, "/score", {"images": texts(digits()[:3]), "k": 5, "seed": 2})
+    expected = answered(server, "/score", {"images": list(map(base64_png, digits()[:3])), "k": 5, "seed": 2})
     for preview in (False, True):
         result = client.score(digits()[:3], k=5, seed=2, preview=preview)
         for name in ("distortion", "rate", "elbo", "typicality", "log_likelihood"):
@@ -111,7 +106,8 @@ def test_decode_takes_one_latent_or_several(client: Client) -> None:
 
 
 def test_walks_come_from_pictures_or_latents(server: Server, client: Client) -> None:
-    expected = answered(server, "/interpolate", {"images": texts(digits()[:3]), "steps": 4, "path": "spherical"})
+    pictures = list(map(base64_png, digits()[:3]))
+    expected = answered(server, "/interpolate", {"images": pictures, "steps": 4, "path": "spherical"})
     walk = client.interpolate(digits()[:3], steps=4, path="spherical")
     np.testing.assert_array_equal(walk.images, [decoded(text) for text in expected["images"]])
     assert walk.mu is not None

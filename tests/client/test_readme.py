@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from harness.digits import decoded, digits, encoded
-from harness.paths import DATA, ROOT
+from harness.paths import ROOT
 from harness.servers import Server
+from tests.documents.runs import prepare
 from tests.readme import blocks, python_blocks
 from vae_client import Client
 from vae_client.cli.arguments import STATUSES
@@ -24,17 +25,11 @@ DOCUMENT = ROOT / "client" / "README.md"
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder with the files that the document names, and `vae`."""
-    for name in ("digit.png", "two.png"):
-        (tmp_path / name).write_bytes((DATA / name).read_bytes())
-    (tmp_path / "notes.txt").write_text("no picture")
+    prepare(tmp_path)
     for name, some in (("photos", digits()[:5]), ("scans", digits()[5:7])):
         (tmp_path / name).mkdir()
         for index, digit in enumerate(some):
             (tmp_path / name / f"{index}.png").write_bytes(encoded(digit))
-    (tmp_path / "bin").mkdir()
-    vae = tmp_path / "bin" / "vae"
-    vae.write_text(f'#!/bin/sh\nexec {sys.executable} -W error -m vae_client "$@"\n')
-    vae.chmod(0o755)
     return tmp_path
 
 

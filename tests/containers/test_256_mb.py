@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Callable, Iterator
+from typing import Final
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from harness.connection import request
-from harness.digits import digits
+from harness.digits import digits, encoded
 from harness.servers import Server, wait_for
+from service.images.codec import npy_bytes
 from tests.containers.docker import Container, started
 from tests.hostile.test_memory import (
     BODY,
@@ -53,15 +54,37 @@ def server(small: Container) -> Iterator[Server]:
 
 def picture(mode: str, kind: str, **options: object) -> bytes:
     """A file of as many pixels as one request may have."""
-    stream = io.BytesIO()
-    Image.linear_gradient("L").resize((SIDE, SIDE)).convert(mode).save(stream, kind, **options)
-    return stream.getvalue()
+    return encoded(Image.linear_gradient("L").resize((SIDE, SIDE)).convert(mode), kind, **options)
 
 
 def npy(count: int) -> bytes:
-    stream = io.BytesIO()
-    np.save(stream, np.resize(digits(), (count, 28, 28)))
-    return stream.getvalue()
+    return npy_bytes(np.resize(digits(), (count, 28, 28)))
+
+
+# The largest requests of every kind, made for the most bytes that a body may have.
+LARGEST: Final[dict[str, Callable[[int], list[bytes]]]] = {
+    "bodies of 16 MB": lambda _: [request("/encode", bytes(BODY), "image/png"), URI, SPACES, ESCAPES, FORM],
+    "bodies as large as they may be": lambda size: [
+        request("/encode", filled(b'{"images": ["', b"AB ", b'"]}', size)),
+        request("/encode", filled(b'{"images": ["data:a/a', b";a", b'"]}', size)),
+        request("/encode", filled(b'{"images": ["', b"\\n", "😀".encode() + b'"]}', size)),
+        request("/encode", filled(PART, b"a", b"\r\n--b--\r\n", size), "multipart/form-data; boundary=b"),
+        NUMBERS,
+        INFER,
+    ],
+    "bombs": lambda _: list(BOMBS.values()),
+    "pictures of 25 megapixels": lambda _: [
+        PICTURE,
+        request("/encode", picture("L", "PNG"), "image/png"),
+        request("/encode", picture("RGB", "PNG"), "image/png"),
+        request("/encode?preprocess=digit", picture("RGB", "JPEG", progressive=True), "image/jpeg"),
+    ],
+    "batches of 1024": lambda _: [
+        request("/reconstruct", npy(1024), "application/x-npy"),
+        request("/sample", b'{"n": 1024}'),
+        request("/score?k=1", npy(1024), "application/x-npy"),
+    ],
+}
 
 
 def test_it_says_what_it_chose(small: Container) -> None:
@@ -70,36 +93,10 @@ def test_it_says_what_it_chose(small: Container) -> None:
     assert re.search(r"Bodies may have \d+ bytes, not 16777216 \(VAE_MAX_BODY_BYTES\)", log)
 
 
-@pytest.mark.parametrize(
-    "what",
-    ["bodies of 16 MB", "bodies as large as they may be", "bombs", "pictures of 25 megapixels", "batches of 1024"],
-)
+@pytest.mark.parametrize("what", LARGEST)
 def test_sixteen_at_once_of_the_largest_requests_do_not_kill_it(small: Container, server: Server, what: str) -> None:
-    (largest,) = map(int, re.findall(r"Bodies may have (\d+) bytes", small.log()))
-    requests = {
-        "bodies of 16 MB": [request("/encode", bytes(BODY), "image/png"), URI, SPACES, ESCAPES, FORM],
-        "bodies as large as they may be": [
-            request("/encode", filled(b'{"images": ["', b"AB ", b'"]}', largest)),
-            request("/encode", filled(b'{"images": ["data:a/a', b";a", b'"]}', largest)),
-            request("/encode", filled(b'{"images": ["', b"\\n", "😀".encode() + b'"]}', largest)),
-            request("/encode", filled(PART, b"a", b"\r\n--b--\r\n", largest), "multipart/form-data; boundary=b"),
-            NUMBERS,
-            INFER,
-        ],
-        "bombs": list(BOMBS.values()),
-        "pictures of 25 megapixels": [
-            PICTURE,
-            request("/encode", picture("L", "PNG"), "image/png"),
-            request("/encode", picture("RGB", "PNG"), "image/png"),
-            request("/encode?preprocess=digit", picture("RGB", "JPEG", progressive=True), "image/jpeg"),
-        ],
-        "batches of 1024": [
-            request("/reconstruct", npy(1024), "application/x-npy"),
-            request("/sample", b'{"n": 1024}'),
-            request("/score?k=1", npy(1024), "application/x-npy"),
-        ],
-    }[what]
-    for each in requests:
+    (most,) = map(int, re.findall(r"Bodies may have (\d+) bytes", small.log()))
+    for each in LARGEST[what](most):
         statuses = {answer.status for answer in asked(server, [each] * 16)}
         assert statuses <= {200, 400, 413, 422, 503, 504}, statuses
         wait_for(lambda: asked(server, [GOOD])[0].status == 200)

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
-from typing import Any
-
 import pytest
-import tritonclient.http as triton
 
 from harness.servers import Server
 from tests.e2e.test_openai import (
@@ -16,11 +11,12 @@ from tests.e2e.test_openai import (
     test_its_client_lists_the_models,
 )
 from tests.e2e.test_server import test_a_real_server_answers_real_digits
-from tests.e2e.test_triton_client import TestInference, TestQuestions, engine
+from tests.e2e.test_triton_client import TestInference, TestQuestions, client, engine
 
 __all__ = [
     "TestInference",
     "TestQuestions",
+    "client",
     "engine",
     "test_a_real_server_answers_real_digits",
     "test_its_asynchronous_client_too",
@@ -33,10 +29,3 @@ __all__ = [
 def locked_server(server: Server) -> Server:
     """The container. It has no keys, so whatever key a client sends is as good as none."""
     return server
-
-
-@pytest.fixture(scope="module")
-def client(server: Server) -> Iterator[Any]:
-    """Triton's client of the container."""
-    with contextlib.closing(triton.InferenceServerClient(f"127.0.0.1:{server.port}", concurrency=8)) as client:
-        yield client

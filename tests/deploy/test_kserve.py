@@ -79,7 +79,7 @@ def test_the_service_asks_for_what_the_runtime_offers(objects: list[Object], run
 
 
 def test_the_variables_are_settings_and_the_models_are_read_from_the_mount(
-    variables: dict[str, str], settings: Settings, runtime: Object
+    variables: dict[str, str], settings: Settings
 ) -> None:
     assert all(name.startswith(PREFIX) for name in variables)
     assert unknown_variables(variables) == []
@@ -112,7 +112,7 @@ def test_models_in_the_mount_are_served_by_the_protocol(client: TestClient, sett
 
 
 def test_the_container_is_that_of_the_plain_deployment_but_for_models_and_routes(
-    runtime: Object, predictor: Object, image: Image
+    runtime: Object, predictor: Object
 ) -> None:
     plain = pod(kustomize.build(FOLDER / "base"))["spec"]
     theirs, ours = container(runtime, "kserve-container"), container(plain)

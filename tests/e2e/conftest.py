@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.paths import ROOT
 from harness.servers import Server, running
 
 KEY = "sesame"
@@ -37,3 +38,10 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Server]]:
     with contextlib.ExitStack() as stack:
         logs = (tmp_path / f"server-{number}.log" for number in range(100))
         yield lambda module="service", **settings: stack.enter_context(running(next(logs), module, **settings))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with the files of the checkout that documents name."""
+    (tmp_path / "tests").symlink_to(ROOT / "tests")
+    return tmp_path

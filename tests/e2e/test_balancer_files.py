@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Final
 
 import pytest
@@ -81,9 +82,8 @@ class TestDrain:
         assert inter * fall + haproxy("timeout check") < PAUSE
 
     @pytest.mark.parametrize("path", [HAPROXY, NGINX, ROOT / "docs" / "balancers.md"], ids=lambda path: path.name)
-    def test_the_pause_is_named(self, path: object) -> None:
-        text = (ROOT / str(path)).read_text()
-        assert set(re.findall(rf"{variable('drain_pause_seconds')}=(\d+)", text)) == {f"{PAUSE:g}"}
+    def test_the_pause_is_named(self, path: Path) -> None:
+        assert set(re.findall(rf"{variable('drain_pause_seconds')}=(\d+)", path.read_text())) == {f"{PAUSE:g}"}
 
     def test_checks_ask_for_readiness(self) -> None:
         assert re.search(r"^ *http-check send meth GET uri /readyz ", HAPROXY.read_text(), re.MULTILINE)
@@ -91,6 +91,8 @@ class TestDrain:
 
 def test_settings_in_comments_have_their_defaults() -> None:
     for path in (HAPROXY, NGINX):
-        for name, said, unit in re.findall(r"VAE_([A-Z_]+) \((\d+)( s)?\)", path.read_text()):
+        found = re.findall(r"VAE_([A-Z_]+) \((\d+)( s)?\)", path.read_text())
+        assert found, path.name
+        for name, said, unit in found:
             value = getattr(SETTINGS, name.lower())
             assert float(said) == (value / 1000 if unit else value), (path.name, name)

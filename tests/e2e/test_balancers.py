@@ -48,7 +48,7 @@ streams = pytest.mark.parametrize("name", STREAMS)
 
 
 @pytest.fixture(scope="module")
-def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Balancer]]:
+def start() -> Iterator[Callable[..., Balancer]]:
     """Start balancers. They listen in a folder of their own, for the path of a socket has to be short."""
     with contextlib.ExitStack() as stack:
 
@@ -289,6 +289,8 @@ def test_requests_of_an_instance_that_is_killed_are_sent_again(
         dead.server.process.kill()
         answers = [connection.answer() for connection in connections]
     assert [answer and answer.status for answer in answers] == [200] * len(connections)
+    dead.server.process.wait(60)
+    dead.start()
 
 
 def asked(balancer: Balancer, count: int | None, body: bytes = BODY, *, kept: bool = True) -> Iterator[Answer]:

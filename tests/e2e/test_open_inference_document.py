@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import subprocess
 import sys
@@ -13,22 +12,15 @@ import pytest
 
 from harness.paths import ROOT
 from harness.servers import Server
-from tests.readme import blocks
+from tests.readme import commands, python_blocks
 
 DOCUMENT = ROOT / "docs" / "open-inference.md"
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A folder with the files of the checkout that the lines name."""
-    (tmp_path / "tests").symlink_to(ROOT / "tests")
-    return tmp_path
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 def test_the_curl_lines(server: Server, folder: Path) -> None:
     printed = list[str]()
-    for line in "".join(blocks(DOCUMENT)).splitlines():
+    for line in commands(DOCUMENT, "curl"):
         command = ["bash", "-c", line.replace("localhost:8000", f"localhost:{server.port}")]
         printed.append(subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout)
     assert (folder / "latents.bin").read_bytes().startswith(b'{"model_name":"mnist-mlp.encode"')
@@ -39,7 +31,7 @@ def test_the_curl_lines(server: Server, folder: Path) -> None:
 
 
 def test_the_program(server: Server, folder: Path) -> None:
-    (program,) = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
+    (program,) = python_blocks(DOCUMENT)
     program = program.replace("localhost:8000", f"127.0.0.1:{server.port}")
     program += "print(mu.shape, digit.shape, sevens.shape)\nclient.close()\n"
     ended = subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, text=True)

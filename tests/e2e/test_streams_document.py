@@ -17,13 +17,6 @@ from tests.readme import blocks, python_blocks
 DOCUMENT = ROOT / "docs" / "streams.md"
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A folder with the pictures that the document names."""
-    (tmp_path / "tests").symlink_to(ROOT / "tests")
-    return tmp_path
-
-
 def test_they_work_as_printed(server: Server, folder: Path) -> None:
     port = server.port
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import random
-import subprocess
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +17,7 @@ from typing import Final
 
 import pytest
 
-from harness.balancers import Local
+from harness.balancers import Local, serving
 from harness.connection import Connection, request
 from harness.digits import base64_png, digits
 from harness.servers import Server, wait_for
@@ -88,19 +87,8 @@ def proxy(kind: str, service: int, folder: Path) -> Iterator[Path]:
         text = HAPROXY.format(service=service, listen=f"unix@{listen}")
         command = [tool("haproxy", DEMANDED), "-db", "-f", str(configuration)]
     configuration.write_text(text)
-    with (folder / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
-        try:
-            wait_for(lambda: _listens(listen) or process.poll() is not None)
-            assert process.poll() is None, (folder / "log").read_text()
-            yield listen
-        finally:
-            process.terminate()
-
-
-def _listens(path: Path) -> bool:
-    with contextlib.suppress(OSError), Local(path):
-        return True
-    return False
+    with serving(command, listen, folder / "log"):
+        yield listen
 
 
 def posted(*lines: bytes, body: bytes, path: str = "/encode") -> bytes:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-import shutil
 from typing import NoReturn
 
 import pytest
 
+from harness.balancers import program
+
 
 def tool(name: str, demanded_by: str) -> str:
     """The path of an installed program. `demanded_by`: the variable that makes its absence a failure, set to 1."""
-    path = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    path = program(name)
     if path is None:
         missing(f"{name} is not installed", demanded_by)
     return path

@@ -41,16 +41,18 @@ class Commands:
         """Deploy, with these variables of the environment besides those of the document."""
         self.document["applications"][0]["runtime_env"]["env_vars"] |= variables
         _get_global_client().deploy_apps(ServeDeploySchema.model_validate(self.document))
-        while until_it_runs and self.status()["application"] != "RUNNING":
-            pass
+        while until_it_runs and (status := self.status())["application"] != "RUNNING":
+            if status["application"] == "DEPLOY_FAILED":
+                raise RuntimeError(status["message"])
 
     def status(self) -> dict[str, Any]:
-        """The state of the application, and of each replica its state and whether it is on the head node, by pid."""
+        """The application's state, and why; of each replica, by pid, its state and whether it is on the head node."""
         time.sleep(0.5)  # tests ask again and again, and Ray's controller is busy enough
         details = _get_global_client().get_serve_details()["applications"]["vae"]
         head = self.cluster.head_node.node_id
         return {
             "application": details["status"],
+            "message": details["message"],
             "replicas": {
                 replica.get("pid"): [replica["state"], replica.get("node_id") == head]
                 for deployment in details["deployments"].values()

@@ -81,9 +81,6 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
         found.tell("status")  # is answered when the application runs
         wait_for(lambda: status(port, "/readyz") == 200)
         yield found
-        assert process.stdin is not None
-        process.stdin.close()
-        process.wait()
 
 
 @pytest.fixture(scope="session")

@@ -56,8 +56,10 @@ def test_every_licence_of_an_expression_counts() -> None:
     assert not Package("other", "1", "MIT OR GPL-3.0-only").allowed
 
 
-@pytest.mark.parametrize("name", ["fastapi", "numpy", "onnxruntime", "orjson", "pillow", "pyspng", "uvloop"])
-def test_the_licences_of_what_the_service_needs_are_known(name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["axe-playwright-python", "fastapi", "numpy", "onnxruntime", "orjson", "pillow", "pyspng", "uvloop"]
+)
+def test_the_licences_of_what_is_needed_are_known(name: str) -> None:
     assert licences.read(distribution(name)).allowed
 
 

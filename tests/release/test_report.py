@@ -4,8 +4,9 @@ import re
 
 import pytest
 
+from harness.paths import ROOT
 from release.__main__ import report
-from release.checks import CHECKS, Failed, Skipped
+from release.checks import CHECKS, CONTRACT_TESTS, Failed, Skipped
 
 
 def fails() -> str:
@@ -39,5 +40,10 @@ def test_what_is_skipped_does_not_fail(capsys: pytest.CaptureFixture[str]) -> No
     assert "It can be released: 1 passed, 0 failed, 1 skipped." in capsys.readouterr().out
 
 
-def test_every_check_says_what_it_is() -> None:
-    assert all(check.__doc__ for check in CHECKS.values())
+def test_the_contract_tests_are_there() -> None:
+    assert all((ROOT / path).exists() for path in CONTRACT_TESTS)
+
+
+def test_the_document_has_every_check() -> None:
+    table = (ROOT / "docs" / "release.md").read_text().split("| check | fails when |\n|---|---|\n")[1].split("\n\n")[0]
+    assert [row.split(" | ")[0].removeprefix("| ") for row in table.splitlines()] == list(CHECKS)

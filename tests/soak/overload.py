@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from harness.digits import base64_png, digits
-from harness.paths import ROOT
+from harness.openloop import run_apart
 
 IMAGES: Final = 16  # of a request
 CONNECTIONS: Final = 1000
@@ -43,8 +40,8 @@ def request(port: int, deadline_ms: int) -> bytes:
 
 def measure(port: int, seconds: float) -> Overload:
     """Measure the capacity on few connections, then send twice as many requests on many connections."""
-    capacity = _open_loop(port, 1e6, min(seconds, 10.0), 16, 60_000)["rate"]
-    found = _open_loop(port, 2 * capacity, seconds, CONNECTIONS, DEADLINE_MS)
+    capacity = run_apart(port, request(port, 60_000), 1e6, min(seconds, 10.0), 16)["rate"]
+    found = run_apart(port, request(port, DEADLINE_MS), 2 * capacity, seconds, CONNECTIONS)
     return Overload(
         capacity=capacity,
         offered=2 * capacity,
@@ -55,12 +52,3 @@ def measure(port: int, seconds: float) -> Overload:
         expired=int(found["expired"]),
         other=int(found["failed"] - found["refused"] - found["expired"]),
     )
-
-
-def _open_loop(port: int, rate: float, seconds: float, connections: int, deadline_ms: int) -> dict[str, Any]:
-    command = [sys.executable, "-m", "harness.openloop", *map(str, (port, rate, seconds, connections))]
-    done = subprocess.run(
-        command, cwd=ROOT, env=os.environ, input=request(port, deadline_ms), capture_output=True, check=True
-    )
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found

@@ -4,7 +4,6 @@ import dataclasses
 import gzip
 import http.server
 import shutil
-import socket
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -48,14 +47,6 @@ def mirror() -> Iterator[str]:
         yield f"http://127.0.0.1:{server.server_port}/"
         server.shutdown()
         thread.join()
-
-
-@pytest.fixture
-def nowhere() -> Iterator[str]:
-    """An address that refuses connections: bound, and never listening."""
-    with socket.socket() as reserved:
-        reserved.bind(("127.0.0.1", 0))
-        yield f"http://127.0.0.1:{reserved.getsockname()[1]}/"
 
 
 def mirrors(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:

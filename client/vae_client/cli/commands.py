@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, distribution
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from vae_client.cli import terminal
 from vae_client.cli.arguments import BAD_INPUT, FAILED, LATER, OK
@@ -18,10 +18,6 @@ from vae_client.cli.parquet import pyarrow
 from vae_client.client import Client
 from vae_client.errors import InvalidInput, NothingUsable
 from vae_client.pictures import Pixels, grid, png_bytes
-from vae_client.results import OfPictures
-
-# No limit of its own: the service has one for each request, and a hundred thousand pictures take a while.
-_FOR_EVER: Final = None
 
 _NO_SERVICE: Final = "the service is not installed here; install vae-service, or use `make serve` in its repository."
 
@@ -33,10 +29,7 @@ class UnreadableInput(Exception):
 def encode(options: argparse.Namespace) -> int:
     """Latents of pictures, as a table."""
     _check_table(options.output)
-    items = pictures_of(options.files)
-    with _client(options) as client:
-        result = _call(client, "encode", items, options, sample=options.sample, seed=options.seed)
-    kept, status = _kept(items, result)
+    result, kept, status = _call(options, sample=options.sample, seed=options.seed)
     columns = {"file": kept, "model": [result.model] * len(kept), "mu": result.mu, "logvar": result.logvar}
     if result.z is not None:
         _say(f"{result.model}, seed {result.seed}")
@@ -47,10 +40,7 @@ def encode(options: argparse.Namespace) -> int:
 
 def reconstruct(options: argparse.Namespace) -> int:
     """Pictures, encoded and decoded again."""
-    items = pictures_of(options.files)
-    with _client(options) as client:
-        result = _call(client, "reconstruct", items, options, sample=options.sample, seed=options.seed)
-    kept, status = _kept(items, result)
+    result, kept, status = _call(options, sample=options.sample, seed=options.seed)
     if result.seed is not None:
         _say(f"{result.model}, seed {result.seed}")
     _put(options, result.images, kept)
@@ -60,10 +50,7 @@ def reconstruct(options: argparse.Namespace) -> int:
 def score(options: argparse.Namespace) -> int:
     """Scores of pictures, as a table."""
     _check_table(options.output)
-    items = pictures_of(options.files)
-    with _client(options) as client:
-        result = _call(client, "score", items, options, k=options.k, seed=options.seed)
-    kept, status = _kept(items, result)
+    result, kept, status = _call(options, k=options.k, seed=options.seed)
     names = ["distortion", "rate", "elbo", "typicality"] + ["log_likelihood"] * (options.k is not None)
     columns = {"file": kept, "model": [result.model] * len(kept), **{name: getattr(result, name) for name in names}}
     write_table(options.output, columns, names)
@@ -91,19 +78,14 @@ def decode(options: argparse.Namespace) -> int:
 
 def interpolate(options: argparse.Namespace) -> int:
     """Pictures from each point to the next, in one row for each way."""
-    items, points = _points(options)
-    with _client(options) as client:
-        result = _walk(client, "interpolate", items, {**points, "steps": options.steps, "path": options.path})
+    result = _walk(options, path=options.path)
     _put(options, result.images, columns=len(result.images))
     return OK
 
 
 def traverse(options: argparse.Namespace) -> int:
     """Pictures of one point, in one row for each latent that is changed."""
-    items, points = _points(options)
-    walk = {"dims": options.dims, "range": options.range, "steps": options.steps}
-    with _client(options) as client:
-        result = _walk(client, "traverse", items, {**points, **walk})
+    result = _walk(options, dims=options.dims, range=options.range)
     _put(options, result.images)
     return OK
 
@@ -155,38 +137,40 @@ def _is_installed(name: str) -> bool:
 
 
 def _client(options: argparse.Namespace) -> Client:
-    return Client(options.url, timeout=options.timeout or _FOR_EVER, batch_size=getattr(options, "batch_size", 256))
+    # By default no limit: the service has one for each request, and a hundred thousand pictures take a while.
+    return Client(options.url, timeout=options.timeout, batch_size=getattr(options, "batch_size", 256))
 
 
-def _call(
-    client: Client,
-    verb: Literal["encode", "reconstruct", "score"],
-    items: Sequence[Item],
-    options: argparse.Namespace,
-    **more: object,
-) -> Any:
-    """A verb on pictures. Raises UnreadableInput when one cannot be used and the command is strict."""
-    call = getattr(client, verb)
-    said = {"model": options.model, "preprocess": options.preprocess, **more}
-    with terminal.progress(len(items), verb) as advance:
+def _call(options: argparse.Namespace, **more: object) -> tuple[Any, list[str], int]:
+    """The command's verb on pictures: the result, the names of the pictures it is about, and the exit status.
+
+    The other pictures are named. Raises UnreadableInput when there is one and the command is strict.
+    """
+    items = pictures_of(options.files)
+    said = {"model": options.model, "preprocess": options.preprocess, "skip_bad": not options.strict, **more}
+    with _client(options) as client, terminal.progress(len(items), options.command) as advance:
         try:
-            return call([item.picture for item in items], **said, skip_bad=not options.strict, progress=advance)
+            result = getattr(client, options.command)([item.picture for item in items], **said, progress=advance)
         except NothingUsable as error:
             _name_bad(items, error.skipped)
             raise
         except (InvalidInput, OSError) as error:
             _name(error, items)
             raise
+    _name_bad(items, result.skipped)
+    names = [item.name for index, item in enumerate(items) if index not in result.skipped]
+    return result, names, BAD_INPUT if result.skipped else OK
 
 
-def _walk(
-    client: Client, verb: Literal["interpolate", "traverse"], items: Sequence[Item], said: Mapping[str, Any]
-) -> Any:
-    try:
-        return getattr(client, verb)(**said)
-    except (InvalidInput, OSError) as error:
-        _name(error, items)
-        raise
+def _walk(options: argparse.Namespace, **more: object) -> Any:
+    """The command's verb along points: the result. Raises UnreadableInput when a picture cannot be used."""
+    items, points = _points(options)
+    with _client(options) as client:
+        try:
+            return getattr(client, options.command)(**points, steps=options.steps, **more)
+        except (InvalidInput, OSError) as error:
+            _name(error, items)
+            raise
 
 
 def _points(options: argparse.Namespace) -> tuple[list[Item], dict[str, Any]]:
@@ -210,13 +194,6 @@ def _name(error: InvalidInput | OSError, items: Sequence[Item]) -> None:
     sentences = [f"{items[row].name}: {reason}" for row, reason in faults.items() if row is not None]
     if len(sentences) == len(error.problem.errors) > 0:
         raise UnreadableInput("\nvae: ".join(sentences)) from error
-
-
-def _kept(items: Sequence[Item], result: OfPictures) -> tuple[list[str], int]:
-    """The names of the pictures that the result is about, and the exit status; the others are named."""
-    _name_bad(items, result.skipped)
-    names = [item.name for index, item in enumerate(items) if index not in result.skipped]
-    return names, BAD_INPUT if result.skipped else OK
 
 
 def _name_bad(items: Sequence[Item], skipped: Mapping[int, str]) -> None:

@@ -79,7 +79,7 @@ def test_when_the_runtime_fails_the_client_learns_an_id_and_the_log_the_reason(
         raise RuntimeFailed("secret: the GPU fell off the bus")
 
     client = start()
-    monkeypatch.setattr(Engine, "decode_means", fail)
+    monkeypatch.setattr(Engine, "_run", fail)
     answer = client.post("/sample", json={}, headers={"x-request-id": "abc-1"})
     assert answer.status_code == 500
     assert answer.json()["detail"] == OUR_FAULT
