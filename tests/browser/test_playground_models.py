@@ -30,7 +30,7 @@ def hold(page: Page, url: str, *, images: int = 1) -> list[Route]:
 
 def let_go(page: Page, url: str, held: list[Route]) -> None:
     """Let the requests go on that were held, and all that follow, and wait for the answer to the first."""
-    page.unroute(url)
+    page.route(url, lambda route: route.continue_())
     with page.expect_response(held[0].request.url):
         for route in held:
             route.continue_()
@@ -47,6 +47,18 @@ class TestWhichOne:
         page.goto(f"{server.url}/?model={asked}")
         expect(page.locator("#main")).to_have_attribute("data-model", opened)
         expect(page.locator("#models")).to_have_value(opened)
+
+    def test_a_name_means_its_highest_version(self, page: Page, server: Server) -> None:
+        def many(route: Route) -> None:
+            answer = route.fetch()
+            versions = [{"id": f"colour@{version}"} for version in (2, 10, 9)]
+            route.fulfill(response=answer, json={**answer.json(), "models": versions})
+
+        page.route("**/models?*", many)
+        page.route("**/models/colour*", lambda route: route.continue_(url=f"{server.url}/models/colour@1"))
+        with page.expect_request("**/models/colour%4010"):
+            page.goto(f"{server.url}/?model=colour")
+        expect(page.locator("#main")).to_have_attribute("data-model", "colour@1")
 
     def test_a_model_that_is_gone_is_a_problem_and_the_one_before_stays(
         self, open_page: Callable[..., Page], server: Server
