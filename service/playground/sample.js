@@ -71,7 +71,10 @@ export function startSample(app) {
   at("sample-save").addEventListener("click", () =>
     app.notice.guard(async () => {
       const { json } = /** @type {any} */ (ask);
-      save(await app.client.blob({ path: "sample", json, accept: "image/png" }), `${app.model.name}-seed-${json.seed}.png`);
+      save(
+        await app.client.blob({ path: "sample", json, accept: "image/png" }),
+        `${app.model.name}-seed-${json.seed}.png`,
+      );
     }),
   );
   at("sample-request").addEventListener("click", () => ask && app.request({ ...ask, accept: "image/png" }));

@@ -145,6 +145,8 @@ def test_a_digit_is_drawn_bent_and_walked_to_with_keys_alone(page: Page, server:
     page.keyboard.press("Tab")
     expect(page.locator("#plane")).to_be_focused()
     press(page, "ArrowLeft", 3)
+    page.keyboard.press("Enter")
+    expect(page.locator("#map-caption")).to_contain_text("The place")
     page.keyboard.press(" ")
     expect(page.locator("#map-caption")).to_have_text("A path begins.")
     page.keyboard.press("Enter")  # which drops the path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from playwright.sync_api import Page, Route, expect
@@ -18,7 +19,7 @@ def hold(page: Page, url: str, *, images: int = 1) -> list[Route]:
     held: list[Route] = []
 
     def keep(route: Route) -> None:
-        json = {} if "?" in url else route.request.post_data_json
+        json: Any = {} if "?" in url else route.request.post_data_json
         if len(json.get("z", [0])) == images:
             held.append(route)
         else:
