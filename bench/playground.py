@@ -19,7 +19,7 @@ from playwright.sync_api import Page
 
 from bench import pictures
 from harness.browser import chromium
-from harness.playground import draw_seven, settled, visit
+from harness.playground import draw_seven, visit
 from harness.servers import Server, running
 
 LOADS: Final = 10
@@ -36,7 +36,7 @@ _WATCH_STROKES: Final = """
 }
 """
 
-_PAINT: Final = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
+_PAINT: Final = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
 _BYTES: Final = """
 ["navigation", "resource"].flatMap((type) => performance.getEntriesByType(type))
   .filter(({ name }) => !name.includes("/models")).reduce((sum, { transferSize }) => sum + transferSize, 0)
@@ -83,7 +83,6 @@ def _strokes(page: Page, server: Server) -> list[float]:
 
 def _dragging(page: Page, server: Server) -> float:
     visit(page, server, "bend")
-    settled(page, "bend")
     page.evaluate("performance.setResourceTimingBufferSize(100000)")
     box: Any = page.locator("#sliders input").first.bounding_box()
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)

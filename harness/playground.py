@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 from playwright.sync_api import Page, expect
@@ -14,7 +15,7 @@ TABS: Final = ("draw", "bend", "sample", "morph", "map")
 def visit(page: Page, server: Server, tab: str = "draw") -> None:
     """Open a tab of the playground, and wait until it has its model."""
     page.goto(f"{server.url}/#{tab}")
-    expect(page.locator("#models")).not_to_have_value("")
+    expect(page.locator("#main")).to_have_attribute("data-model", re.compile("@"))
     settled(page, tab)
 
 
@@ -32,9 +33,9 @@ def go(page: Page, tab: str) -> None:
 
 
 def use_model(page: Page, name: str) -> None:
-    """Choose another model, and wait until its pad is there."""
-    with page.expect_response(lambda response: f"/models/{name.replace('@', '%40')}" in response.url):
-        page.locator("#models").select_option(name)
+    """Choose another model, `name@version`, and wait until the page uses it."""
+    page.locator("#models").select_option(name)
+    expect(page.locator("#main")).to_have_attribute("data-model", name)
 
 
 def draw_seven(page: Page) -> None:

@@ -58,7 +58,7 @@ class LatentMap:
         mean = mu.mean(0)
         centred = mu - mean
         covariance = centred.T @ centred / len(mu)
-        project = _directions(centred, labels)
+        project = _directions(centred, covariance, labels)
         spread = np.sqrt((project @ covariance * project).sum(1, keepdims=True))
         project /= np.where(spread > 0, spread, 1)
         lift = (covariance @ project.T @ np.linalg.pinv(project @ covariance @ project.T)).T
@@ -81,10 +81,9 @@ class LatentMap:
         return json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
 
 
-def _directions(centred: Doubles, labels: npt.NDArray[np.int64]) -> Doubles:
-    """The two directions of the plane, as rows [2, L]; of a single latent the second is 0."""
+def _directions(centred: Doubles, total: Doubles, labels: npt.NDArray[np.int64]) -> Doubles:
+    """The two directions of the plane, as rows [2, L]; the second of one latent is 0. `total` is the covariance."""
     latents = centred.shape[1]
-    total = centred.T @ centred / len(centred)
     within = np.zeros_like(total)
     distinct = np.unique(labels)
     for label in distinct:
@@ -98,7 +97,7 @@ def _directions(centred: Doubles, labels: npt.NDArray[np.int64]) -> Doubles:
     # Of `total`, which is `within` and what is between labels together, the vectors are the same. They come rising.
     _, vectors = np.linalg.eigh(whiten @ total @ whiten.T)
     found = np.zeros((2, latents))
-    best = (vectors[:, ::-1][:, :2].T @ whiten)[:2]
+    best = vectors[:, ::-1][:, :2].T @ whiten
     # An eigenvector and its opposite are equally right: take the one whose largest entry is positive.
     best *= np.sign(best[np.arange(len(best)), np.abs(best).argmax(1)])[:, np.newaxis]
     found[: len(best)] = best

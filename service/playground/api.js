@@ -1,4 +1,4 @@
-// Calls to the service: requests, answers, and the three ways in which one can fail.
+// Calls to the service: requests, answers, and the ways in which one can fail.
 
 /** @typedef {Blob | Uint8Array<ArrayBuffer>} Picture a file, or the bytes of a PNG */
 
@@ -59,8 +59,13 @@ export class Problem extends Error {
 /** No answer at all: the service is away. */
 export class Away extends Error {}
 
+/** An answer about a model that is not used any more. */
+export class Stale extends Error {}
+
 /** Sends requests. Each answer to a POST is an event "answer", so that others can count and time them. */
 export class Client extends EventTarget {
+  #uses = 0; // models, one after the other
+
   /** The API key, kept as long as the tab is open. */
   get key() {
     return sessionStorage.getItem("key") ?? "";
@@ -71,7 +76,7 @@ export class Client extends EventTarget {
   }
 
   /**
-   * Send a request. Throws Problem or Away.
+   * Send a request. Throws Problem, Away or Stale, as all that follow do.
    * @param {Ask} ask
    * @returns {Promise<Response>}
    */
@@ -83,20 +88,52 @@ export class Client extends EventTarget {
     if (this.key) headers.authorization = `Bearer ${this.key}`;
     const body = json ? JSON.stringify(json) : picture;
     const begun = performance.now();
-    let response;
-    try {
-      response = await fetch(new URL(path, document.baseURI), { method: body ? "POST" : "GET", headers, body });
-    } catch (error) {
-      throw new Away("The service does not answer.", { cause: error });
-    }
+    const uses = this.#uses;
+    const request = fetch(new URL(path, document.baseURI), { method: body ? "POST" : "GET", headers, body });
+    const response = await read(request, "The service does not answer.");
     if (body) this.dispatchEvent(new CustomEvent("answer", { detail: timing(response, performance.now() - begun) }));
-    if (!response.ok) throw new Problem(response.status, await problemOf(response));
+    this.#check(uses);
+    if (!response.ok) throw new Problem(response.status, await this.fresh(problemOf(response)));
     return response;
+  }
+
+  /** From here on another model is used: what was asked before is stale. */
+  turn() {
+    this.#uses += 1;
+  }
+
+  /**
+   * Wait for something. Throws Stale if another model is used by then.
+   * @template T @param {Promise<T>} work @returns {Promise<T>}
+   */
+  async fresh(work) {
+    const uses = this.#uses;
+    const result = await work;
+    this.#check(uses);
+    return result;
+  }
+
+  /**
+   * Like `latest`, and a value that still waits when another model is used is dropped.
+   * @template Value @param {(value: Value) => Promise<void>} work
+   */
+  latest(work) {
+    return latest(work, () => this.#uses);
+  }
+
+  /** @param {number} uses */
+  #check(uses) {
+    if (uses !== this.#uses) throw new Stale();
   }
 
   /** The JSON of an answer. @param {Ask} ask @returns {Promise<any>} */
   async json(ask) {
-    return read((await this.send(ask)).json());
+    return this.fresh(read((await this.send(ask)).json()));
+  }
+
+  /** The file of an answer. @param {Ask} ask @returns {Promise<Blob>} */
+  async blob(ask) {
+    return this.fresh(read((await this.send(ask)).blob()));
   }
 
   /**
@@ -105,7 +142,7 @@ export class Client extends EventTarget {
   async images(ask) {
     const response = await this.send({ ...ask, accept: "application/octet-stream" });
     const [count, height, width, channels = 1] = (response.headers.get("x-array-shape") ?? "").split(",").map(Number);
-    const bytes = new Uint8Array(await read(response.arrayBuffer()));
+    const bytes = new Uint8Array(await this.fresh(read(response.arrayBuffer())));
     const size = height * width * channels;
     return Array.from({ length: count }, (_, index) => ({
       height,
@@ -120,21 +157,22 @@ export class Client extends EventTarget {
  * Do `work` for the newest value only: while it is being done, all values but the last are dropped.
  * @template Value
  * @param {(value: Value) => Promise<void>} work
+ * @param {() => number} uses what it says when a value comes it also says when the value is used, or the value is dropped
  * @returns {(value: Value) => Promise<void>}
  */
-export function latest(work) {
-  /** @type {{value: Value} | undefined} */
+export function latest(work, uses = () => 0) {
+  /** @type {{value: Value, use: number} | undefined} */
   let next;
   let busy = false;
   return async (value) => {
-    next = { value };
+    next = { value, use: uses() };
     if (busy) return;
     busy = true;
     try {
       while (next) {
-        const { value: newest } = next;
+        const { value: newest, use } = next;
         next = undefined;
-        await work(newest);
+        if (use === uses()) await work(newest);
       }
     } finally {
       busy = false;
@@ -142,12 +180,12 @@ export function latest(work) {
   };
 }
 
-/** A body, which may break off. @template T @param {Promise<T>} body @returns {Promise<T>} */
-async function read(body) {
+/** What may break off. @template T @param {Promise<T>} work @param {string} what then is said @returns {Promise<T>} */
+async function read(work, what = "The service's answer broke off.") {
   try {
-    return await body;
+    return await work;
   } catch (error) {
-    throw new Away("The service's answer broke off.", { cause: error });
+    throw new Away(what, { cause: error });
   }
 }
 

@@ -1,7 +1,6 @@
 // Draw: a picture, what the model sees and makes of it, and what it says of it. Live while the pen moves.
-import { latest } from "./api.js";
 import { clearBars, showBars } from "./bars.js";
-import { clear, showPng } from "./images.js";
+import { clear, decodePng, showPng } from "./images.js";
 import { announcer, at } from "./page.js";
 import { Pen } from "./pen.js";
 import { startSources } from "./sources.js";
@@ -18,7 +17,7 @@ export function startDraw(app) {
   /** @type {import("./api.js").Ask} */ let ask;
   /** @type {number[] | undefined} */ let mu;
 
-  const update = latest(async () => {
+  const update = app.client.latest(async () => {
     if (pen.empty) {
       blank();
       say("The pad is empty.");
@@ -29,8 +28,9 @@ export function startDraw(app) {
       const options = new URLSearchParams({ model: app.model.id, preprocess: at("preprocess").value, preview: "true" });
       ask = { path: `reconstruct?${options}`, picture: pen.file };
       const answer = await app.client.json(ask);
+      const pngs = await app.client.fresh(Promise.all([answer.preview[0], answer.images[0]].map(decodePng)));
       if (pen.empty) return;
-      await Promise.all([showPng(at("seen"), answer.preview[0]), showPng(at("again"), answer.images[0])]);
+      ["seen", "again"].forEach((id, index) => showPng(at(id), pngs[index]));
       showBars(at("bars"), answer.mu[0], answer.logvar[0]);
       performance.clearMeasures("stroke");
       performance.measure("stroke", { start: changed });
@@ -47,7 +47,7 @@ export function startDraw(app) {
   });
 
   // The next reconstruction does not wait for it.
-  const score = latest(async (/** @type {string} a PNG in base64 */ seen) => {
+  const score = app.client.latest(async (/** @type {string} a PNG in base64 */ seen) => {
     await app.notice.guard(async () => {
       const json = { images: [seen], model: app.model.id, preprocess: "none" };
       const found = await app.client.json({ path: "score", json });
@@ -101,7 +101,7 @@ export function startDraw(app) {
     if (app.model) track(update(undefined)); // else it is done when there is a model
   });
   pen.addEventListener("pen", () => {
-    at("draw-status").textContent = pen.down ? "Pen down." : "Pen up.";
+    say(pen.down ? "Pen down." : "Pen up.", 0);
   });
   startSources((picture) => pen.put(picture));
   at("undo").addEventListener("click", () => pen.undo());

@@ -18,13 +18,17 @@ export function show(canvas, { height, width, channels, bytes }) {
   context(canvas).putImageData(data, 0, 0);
 }
 
-/** Show a PNG. @param {HTMLCanvasElement} canvas @param {string} base64 */
-export async function showPng(canvas, base64) {
-  const image = new Image();
-  await new Promise((resolve) => {
-    image.onload = resolve; // milliseconds sooner than `createImageBitmap` or `decode`, which ask other processes
+/** Decode a PNG. @param {string} base64 @returns {Promise<HTMLImageElement>} */
+export function decodePng(base64) {
+  return new Promise((resolve) => {
+    const image = new Image();
+    image.onload = () => resolve(image); // sooner than `createImageBitmap` or `decode`, which ask other processes
     image.src = pngUrl(base64);
   });
+}
+
+/** Show a decoded PNG. @param {HTMLCanvasElement} canvas @param {HTMLImageElement} image */
+export function showPng(canvas, image) {
   resize(canvas, image.width, image.height);
   context(canvas).drawImage(image, 0, 0);
 }

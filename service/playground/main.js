@@ -1,7 +1,7 @@
 // The playground: one model, five things to do with it. Each tab is a module with `model`, called when another model is
 // chosen, and `refresh`, called when the tab is opened or the service is back.
 import { startAbout } from "./about.js";
-import { Client, latest } from "./api.js";
+import { Client, latest, Problem } from "./api.js";
 import { startBend } from "./bend.js";
 import { startDraw } from "./draw.js";
 import { startKey } from "./key.js";
@@ -28,7 +28,7 @@ import { startTabs } from "./tabs.js";
 
 const client = new Client();
 const askForKey = startKey(client, () => load());
-const notice = new Notice(client, () => (app.model ? refresh() : load()), askForKey);
+const notice = new Notice(client, back, askForKey);
 
 /** @type {App} */
 const app = {
@@ -69,28 +69,54 @@ function refresh() {
   if (app.model) tabs[current].refresh();
 }
 
-/** Use a model, by its name. */
-const use = latest(async (/** @type {string} */ name) => {
+/** The service is back: catch up on what was missed. */
+function back() {
+  const name = at("models").value;
+  if (!app.model) load();
+  else if (name !== app.model.id) use(name);
+  else refresh();
+}
+
+/** Use a model, by its id. If there is none, the one before stays. */
+const use = latest(async (/** @type {string} */ id) => {
   await notice.guard(async () => {
-    app.model = await client.json({ path: `models/${encodeURIComponent(name)}` });
+    try {
+      app.model = await client.json({ path: `models/${encodeURIComponent(id)}` });
+    } catch (error) {
+      if (error instanceof Problem && app.model) at("models").value = app.model.id;
+      throw error;
+    }
+    client.turn();
+    at("models").value = app.model.id;
     const [height, width] = app.model.image_shape;
     at("main").style.setProperty("--shape", `${width} / ${height}`);
     at("main").inert = false;
     for (const tab of Object.values(tabs)) tab.model();
+    at("main").dataset.model = app.model.id;
     refresh();
   });
 });
 
 /** Ask what is served, and use the default model, or the one that the address names. */
 async function load() {
-  await notice.guard(async () => {
+  const id = await notice.guard(async () => {
     const { default: usual, models } = await client.json({ path: "models?view=short" });
-    const asked = new URLSearchParams(location.search).get("model") ?? usual;
-    at("models").replaceChildren(
-      ...models.map((/** @type {any} */ { id }) => make("option", { selected: id === asked }, id)),
-    );
-    if (at("models").value) await use(at("models").value);
+    /** @type {string[]} */
+    const ids = models.map((/** @type {any} */ model) => model.id);
+    const asked = find(ids, new URLSearchParams(location.search).get("model")) ?? find(ids, usual);
+    at("models").replaceChildren(...ids.map((id) => make("option", { selected: id === asked }, id)));
+    return at("models").value;
   });
+  if (id) await use(id);
+}
+
+/** The model of a name, in its highest version, or of an id. @param {string[]} ids @param {string | null} name */
+function find(ids, name) {
+  const version = (/** @type {string} */ id) => Number(id.split("@")[1]);
+  return ids
+    .filter((id) => id === name || id.split("@")[0] === name)
+    .sort((a, b) => version(a) - version(b))
+    .at(-1);
 }
 
 at("models").addEventListener("change", () => use(at("models").value));

@@ -1,5 +1,5 @@
 // Map: test latents in a plane. Hover shows a test image from its latent, a click decodes the place, a path is played.
-import { latest, nameOf } from "./api.js";
+import { nameOf } from "./api.js";
 import { clear, show } from "./images.js";
 import { announcer, at, calm, make } from "./page.js";
 import { evenly, Plane } from "./plane.js";
@@ -20,7 +20,7 @@ export function startMap(app) {
   const along = at("along");
   const say = announcer(at("map-status"));
   const sky = new Sky(canvas);
-  const player = new Player(at("map-play"), along, FRAMES);
+  const player = new Player(at("map-play"), along);
   const lead = at("map-lead").textContent;
   /** @type {Plane | undefined} */ let plane;
   let asked = "";
@@ -33,8 +33,7 @@ export function startMap(app) {
   /** @type {Place[]} */ let places = [];
   /** @type {import("./images.js").Pixels[]} */ let frames = [];
 
-  const decode = latest(async (/** @type {{latent: number[], caption: string}} */ { latent, caption }) => {
-    if (latent.length !== app.model.latent_dim) return; // it is of the model of before
+  const decode = app.client.latest(async (/** @type {{latent: number[], caption: string}} */ { latent, caption }) => {
     await app.notice.guard(async () => {
       ask = { path: "decode", json: { z: [latent], model: app.model.id } };
       const [image] = await app.client.images(ask);
@@ -45,14 +44,14 @@ export function startMap(app) {
     });
   });
 
-  const playPath = latest(async (/** @type {Place[]} */ drawn) => {
+  const playPath = app.client.latest(async (/** @type {Place[]} */ drawn) => {
     await app.notice.guard(async () => {
-      places = evenly(drawn, FRAMES);
-      ask = {
-        path: "decode",
-        json: { z: places.map(([x, y]) => /** @type {Plane} */ (plane).latent(x, y)), model: app.model.id },
-      };
+      const known = plane;
+      if (!known) return;
+      const wanted = evenly(drawn, FRAMES);
+      ask = { path: "decode", json: { z: wanted.map((place) => known.latent(...place)), model: app.model.id } };
       frames = await app.client.images(ask);
+      places = wanted;
       Object.assign(along, { max: FRAMES - 1, value: 0, disabled: false });
       for (const id of ["map-play", "map-bend", "map-request"]) at(id).disabled = false;
       step();
@@ -61,9 +60,10 @@ export function startMap(app) {
   });
 
   function step() {
+    if (!plane) return;
     const place = places[Number(along.value)];
     show(at("there"), frames[Number(along.value)]);
-    z = /** @type {Plane} */ (plane).latent(...place);
+    z = plane.latent(...place);
     along.setAttribute("aria-valuetext", `${Math.round((100 * Number(along.value)) / (FRAMES - 1))} % of the path`);
     tell("Along the path.");
     sky.draw({ path, along: place });
@@ -94,6 +94,7 @@ export function startMap(app) {
   function visit(place) {
     if (!plane) return;
     path = undefined;
+    drawing = false;
     sky.draw({ cursor, along: place });
     decode({
       latent: plane.latent(...place),
@@ -112,6 +113,7 @@ export function startMap(app) {
     canvas.setPointerCapture(event.pointerId);
     player.stop();
     cursor = undefined;
+    drawing = false;
     pressed = sky.at(event);
     path = [pressed];
   });
@@ -136,7 +138,7 @@ export function startMap(app) {
     pressed = path = undefined;
   });
   canvas.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
-    if (plane && key(event.key)) event.preventDefault();
+    if (key(event.key)) event.preventDefault();
   });
   canvas.addEventListener("blur", () => {
     cursor = undefined;
@@ -145,7 +147,8 @@ export function startMap(app) {
 
   /** @param {string} name @returns {boolean} whether it is a key of the map */
   function key(name) {
-    const { left, right, bottom, top } = /** @type {Plane} */ (plane).bounds;
+    if (!plane) return false;
+    const { left, right, bottom, top } = plane.bounds;
     const moves = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
     const move = moves[/** @type {keyof typeof moves} */ (name)];
     if (!move && !["Enter", " ", "Escape"].includes(name)) return false;
@@ -183,8 +186,11 @@ export function startMap(app) {
     const map = await app.notice.guard(() =>
       app.client.json({ path: `models/${model.id}/files/${FILE}`, accept: "*/*" }),
     );
-    if (!map) asked = "";
-    if (!map || app.model !== model) return;
+    if (app.model !== model) return;
+    if (!map) {
+      asked = "";
+      return;
+    }
     plane = new Plane(map);
     sky.shape(plane, (label) => nameOf(model, label));
     at("legend").replaceChildren(
@@ -205,6 +211,7 @@ export function startMap(app) {
     model() {
       player.stop();
       asked = "";
+      drawing = false;
       plane = path = cursor = pressed = undefined;
       at("map-lead").textContent = lead;
       at("legend").replaceChildren();

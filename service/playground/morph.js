@@ -1,6 +1,5 @@
 // Morph: the walk between two latents, all of it at once; the scrubber then only chooses what is shown.
-import { latest } from "./api.js";
-import { show } from "./images.js";
+import { clear, show } from "./images.js";
 import { announcer, at } from "./page.js";
 import { Player } from "./player.js";
 
@@ -12,14 +11,12 @@ export function startMorph(app) {
   const scrub = at("scrub");
   /** @type {(number[] | undefined)[]} */ let ends = [undefined, undefined];
   /** @type {import("./images.js").Pixels[]} */ let frames = [];
-  /** @type {import("./api.js").Ask} */ let ask;
-  const player = new Player(at("play"), scrub, STEPS);
+  /** @type {import("./api.js").Ask | undefined} */ let ask;
+  const player = new Player(at("play"), scrub);
 
-  const walk = latest(async () => {
+  const walk = app.client.latest(async () => {
     await app.notice.guard(async () => {
-      const model = app.model;
       const found = await Promise.all(ends.map((end, index) => end ?? random(index)));
-      if (app.model !== model) return; // the walk of the new one follows
       ends = ends.map((end, index) => end ?? found[index]);
       const path = /** @type {any} */ (document.querySelector("[name=path]:checked")).value;
       ask = { path: "interpolate", json: { z: ends, steps: STEPS, path, model: app.model.id } };
@@ -70,7 +67,7 @@ export function startMorph(app) {
       if (ask) app.bend((await app.client.json(ask)).z[Number(scrub.value)]);
     }),
   );
-  at("morph-request").addEventListener("click", () => app.request({ ...ask, accept: "image/png" }));
+  at("morph-request").addEventListener("click", () => ask && app.request({ ...ask, accept: "image/png" }));
 
   return {
     /** @param {number[]} z */
@@ -80,6 +77,9 @@ export function startMorph(app) {
     model() {
       ends = [undefined, undefined];
       frames = [];
+      ask = undefined;
+      at("morph-request").disabled = true;
+      for (const id of ["end-a", "between", "end-b"]) clear(at(id), app.model);
       player.stop();
     },
     refresh() {

@@ -1,5 +1,5 @@
 // The one place for what went wrong: the service's problems as it says them, and that it is away.
-import { Away, Problem } from "./api.js";
+import { Away, Problem, Stale } from "./api.js";
 import { at, make } from "./page.js";
 
 const RETRY_MS = 1000;
@@ -26,7 +26,7 @@ export class Notice {
   }
 
   /**
-   * Do something, and show how it fails.
+   * Do something, and show how it fails. That an answer is stale is nothing to show.
    * @template Result
    * @param {() => Promise<Result>} work
    * @returns {Promise<Result | undefined>} undefined if it failed
@@ -46,7 +46,7 @@ export class Notice {
   show(error) {
     if (error instanceof Away) this.#away();
     else if (error instanceof Problem) this.#problem(error);
-    else throw error;
+    else if (!(error instanceof Stale)) throw error;
   }
 
   /** @param {Problem} problem */

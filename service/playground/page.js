@@ -17,14 +17,14 @@ export function make(name, properties = {}, ...children) {
   return element;
 }
 
-/** Say something to screen readers once nothing new has come for a moment. @param {HTMLElement} status */
+/** Say something to screen readers once nothing new has come for some milliseconds. @param {HTMLElement} status */
 export function announcer(status) {
   let timer = 0;
-  return (/** @type {string} */ text) => {
+  return (/** @type {string} */ text, wait = 700) => {
     clearTimeout(timer);
     timer = setTimeout(() => {
       status.textContent = text;
-    }, 700);
+    }, wait);
   };
 }
 

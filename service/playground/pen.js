@@ -64,7 +64,6 @@ export class Pen extends EventTarget {
 
   clear() {
     this.#items = [];
-    this.#down = false;
     this.#again();
     this.#change();
   }
@@ -197,8 +196,9 @@ export class Pen extends EventTarget {
     ];
   }
 
-  /** Draw everything again. */
+  /** Draw everything again. The pen is up: its stroke may be gone. */
   #again() {
+    this.#down = false;
     this.#box = undefined;
     const pen = context(this.#paper);
     pen.fillStyle = grey(this.#background);

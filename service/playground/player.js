@@ -6,11 +6,10 @@ export class Player {
   #timer = 0;
   #forward = true;
 
-  /** @param {HTMLButtonElement} button @param {HTMLInputElement} range @param {number} frames */
-  constructor(button, range, frames) {
+  /** @param {HTMLButtonElement} button @param {HTMLInputElement} range */
+  constructor(button, range) {
     this.button = button;
     this.range = range;
-    this.frames = frames;
     this.name = button.textContent ?? "";
     button.addEventListener("click", () => (this.playing ? this.stop() : this.start()));
     range.addEventListener("pointerdown", () => this.stop());
@@ -41,7 +40,7 @@ export class Player {
       return;
     }
     const place = Number(this.range.value);
-    if (place >= this.frames - 1) this.#forward = false;
+    if (place >= Number(this.range.max)) this.#forward = false;
     if (place <= 0) this.#forward = true;
     this.range.value = String(place + (this.#forward ? 1 : -1));
     this.range.dispatchEvent(new Event("input"));

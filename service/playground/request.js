@@ -16,7 +16,7 @@ function output({ accept = "application/json" }) {
 }
 
 /** @param {Ask} ask @param {string} base the address of the service @param {boolean} keyed */
-export function curl({ path, json, picture, accept }, base, keyed) {
+function curl({ path, json, picture, accept }, base, keyed) {
   const quoted = (/** @type {string} */ text) => `'${text.replaceAll("'", "'\\''")}'`;
   const file = output({ path, accept });
   const lines = [`curl ${quoted(base + path)}`];
@@ -29,7 +29,7 @@ export function curl({ path, json, picture, accept }, base, keyed) {
 }
 
 /** @param {Ask} ask @param {string} base @param {boolean} keyed */
-export function python({ path, json, picture, accept }, base, keyed) {
+function python({ path, json, picture, accept }, base, keyed) {
   const headers = [];
   if (keyed) headers.push(`"authorization": f"Bearer {os.environ['API_KEY']}"`);
   if (accept) headers.push(`"accept": "${accept}"`);

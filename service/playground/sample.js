@@ -1,5 +1,5 @@
 // Sample: a grid of new images by seed, temperature, prior and label.
-import { latest, nameOf } from "./api.js";
+import { nameOf } from "./api.js";
 import { pngUrl, save } from "./images.js";
 import { announcer, at, make } from "./page.js";
 
@@ -10,7 +10,7 @@ export function startSample(app) {
   const say = announcer(at("sample-status"));
   /** @type {import("./api.js").Ask | undefined} */ let ask;
 
-  const draw = latest(async () => {
+  const draw = app.client.latest(async () => {
     await app.notice.guard(async () => {
       ask = { path: "sample", json: wanted() };
       const { images, z, seed } = await app.client.json(ask);
@@ -26,10 +26,22 @@ export function startSample(app) {
           return button;
         }),
       );
-      for (const id of ["sample-save", "sample-request"]) at(id).disabled = false;
+      allow(true);
       say(`${images.length} images of seed ${seed}.`);
     });
   });
+
+  /** @param {boolean} ready */
+  function allow(ready) {
+    for (const id of ["sample-save", "sample-request"]) at(id).disabled = !ready;
+  }
+
+  /** Labels have a part of the aggregate prior each; the normal one has none. */
+  function limit() {
+    const { prior, label } = form.elements;
+    label.disabled = prior.value !== "aggregate" || !app.model.labels.length;
+    if (label.disabled) label.value = "";
+  }
 
   function wanted() {
     const { n, seed, temperature, prior, label } = form.elements;
@@ -49,9 +61,7 @@ export function startSample(app) {
   });
   form.addEventListener("input", () => {
     at("warmth").textContent = Number(form.elements.temperature.value).toFixed(2);
-    // Labels have a part of the aggregate prior each; the normal one has none.
-    form.elements.label.disabled = form.elements.prior.value !== "aggregate";
-    if (form.elements.label.disabled) form.elements.label.value = "";
+    limit();
     if (form.checkValidity()) draw(undefined);
   });
   at("sample-next").addEventListener("click", () => {
@@ -61,8 +71,10 @@ export function startSample(app) {
   at("sample-save").addEventListener("click", () =>
     app.notice.guard(async () => {
       const { json } = /** @type {any} */ (ask);
-      const answer = await app.client.send({ path: "sample", json, accept: "image/png" });
-      save(await answer.blob(), `${app.model.name}-seed-${json.seed}.png`);
+      save(
+        await app.client.blob({ path: "sample", json, accept: "image/png" }),
+        `${app.model.name}-seed-${json.seed}.png`,
+      );
     }),
   );
   at("sample-request").addEventListener("click", () => ask && app.request({ ...ask, accept: "image/png" }));
@@ -77,8 +89,10 @@ export function startSample(app) {
         make("option", { value: "" }, "any"),
         ...labels.map((label) => make("option", { value: label }, nameOf(app.model, label))),
       );
-      form.elements.label.disabled = labels.length === 0;
+      limit();
       ask = undefined;
+      place.replaceChildren();
+      allow(false);
     },
     refresh() {
       if (!ask) draw(undefined);

@@ -34,7 +34,7 @@ export function startStrip(client) {
 }
 
 /** @param {number} value */
-export function milliseconds(value) {
+function milliseconds(value) {
   if (Number.isNaN(value)) return "–";
   return `${value < 10 ? value.toFixed(2) : value.toFixed(0)} ms`;
 }

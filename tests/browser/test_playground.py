@@ -85,11 +85,24 @@ class TestDraw:
         hand_over(page, event)
         expect(page.locator("#typicality")).to_have_text("0.90")
 
+    def test_undo_and_a_picture_lift_the_pen(self, page: Page, server: Server) -> None:
+        visit(page, server)
+        page.locator("#pad").focus()
+        for key in (" ", "ArrowLeft", "Control+z", "ArrowLeft"):
+            page.keyboard.press(key)
+        expect(page.locator("#undo")).to_be_disabled()
+        page.keyboard.press(" ")
+        hand_over(page, "drop")
+        expect(page.locator("#typicality")).to_have_text("0.90")
+        page.keyboard.press("ArrowLeft")
+        page.keyboard.press("Control+z")
+        expect(page.locator("#undo")).to_be_disabled()
+
     def test_a_picture_that_comes_before_the_model_waits_for_it(self, page: Page, server: Server) -> None:
         held: list[Route] = []
         page.route("**/models/mnist-mlp*", lambda route: held.append(route))
         with page.expect_request("**/models/mnist-mlp*"):
-            visit(page, server)
+            page.goto(server.url)
         hand_over(page, "drop")
         expect(page.locator("#undo")).to_be_enabled()
         held[0].continue_()
@@ -218,8 +231,10 @@ class TestMap:
     def test_hover_shows_a_test_image_and_a_click_decodes_the_place(self, page: Page, server: Server) -> None:
         visit(page, server, "map")
         expect(page.locator("#legend span")).to_have_text([str(label) for label in range(10)])
+        first = picture(page, "#there")
         box: Any = page.locator("#plane").bounding_box()
         page.locator("#plane").hover(position={"x": box["width"] * 0.45, "y": box["height"] * 0.8})
+        changed(page, "#there", first)
         expect(page.locator("#map-caption")).to_contain_text("A test image of label")
         shown = picture(page, "#there")
         page.locator("#plane").click(position={"x": box["width"] * 0.02, "y": box["height"] * 0.02})

@@ -34,11 +34,16 @@ FOCUSED = """
 }
 """
 
+# Each layout shift: how large it is, and which elements have moved from where to where.
 SHIFTS = """
 () => new Promise((resolve) => {
-  new PerformanceObserver((list) => resolve(list.getEntries().reduce((sum, entry) => sum + entry.value, 0)))
-    .observe({ type: "layout-shift", buffered: true });
-  requestAnimationFrame(() => requestAnimationFrame(() => resolve(0)));
+  const place = ({ x, y, width, height }) => `${x},${y} ${width}x${height}`;
+  const moved = ({ node, previousRect, currentRect }) =>
+    `${node?.cloneNode().outerHTML}: ${place(previousRect)} -> ${place(currentRect)}`;
+  new PerformanceObserver((list) =>
+    resolve(list.getEntries().map(({ value, sources }) => ({ value, moved: sources.map(moved) }))),
+  ).observe({ type: "layout-shift", buffered: true });
+  requestAnimationFrame(() => requestAnimationFrame(() => resolve([])));
 })
 """
 
@@ -78,7 +83,8 @@ def test_nothing_is_cut_off_too_small_or_moves(open_page: Callable[..., Page], s
         settled(page, tab)
         assert page.evaluate("document.documentElement.scrollWidth") <= width, tab
         assert page.evaluate(SMALL_TARGETS, LEAST_TARGET) == [], tab
-    assert page.evaluate(SHIFTS) < 0.001
+    shifts = page.evaluate(SHIFTS)
+    assert sum(shift["value"] for shift in shifts) < 0.001, shifts
 
 
 def test_the_keyboard_reaches_everything_in_the_order_of_the_page_and_is_always_seen(
@@ -119,6 +125,7 @@ def test_a_digit_is_drawn_bent_and_walked_to_with_keys_alone(page: Page, server:
     expect(page.locator("#typicality")).to_have_text("–")
     page.keyboard.press(" ")
     press(page, "ArrowLeft", 9)
+    expect(page.locator("#typicality")).not_to_have_text("–")
     scored(page)
     assert picture(page, "#again") != drawn
 
@@ -139,6 +146,10 @@ def test_a_digit_is_drawn_bent_and_walked_to_with_keys_alone(page: Page, server:
     expect(page.locator("#plane")).to_be_focused()
     press(page, "ArrowLeft", 3)
     page.keyboard.press("Enter")
+    expect(page.locator("#map-caption")).to_contain_text("The place")
+    page.keyboard.press(" ")
+    expect(page.locator("#map-caption")).to_have_text("A path begins.")
+    page.keyboard.press("Enter")  # which drops the path
     expect(page.locator("#map-caption")).to_contain_text("The place")
     page.keyboard.press(" ")
     expect(page.locator("#map-caption")).to_have_text("A path begins.")
@@ -163,6 +174,15 @@ def test_what_the_model_says_is_announced(page: Page, server: Server) -> None:
     visit(page, server)
     draw_seven(page)
     expect(page.locator("#draw-status")).to_contain_text("typicality")
+
+
+def test_what_the_pen_does_is_announced_in_place_of_what_was_about_to_be(page: Page, server: Server) -> None:
+    page.clock.install()
+    page.route("**/reconstruct?*", lambda _: None)  # no answer, and so nothing of it to say
+    visit(page, server)
+    page.locator("#pad").press(" ")
+    page.clock.run_for(1000)
+    expect(page.locator("#draw-status")).to_have_text("Pen down.")
 
 
 def test_the_theme_is_kept_and_is_that_of_the_documentation_too(page: Page, server: Server) -> None:

@@ -75,6 +75,13 @@ def test_the_page_names_every_file_so_that_all_load_at_once(client: TestClient) 
     assert named == {path.name for path in FOLDER.iterdir()} - {"page.html"}
 
 
+def test_nothing_is_painted_before_all_of_the_page_is_there(client: TestClient) -> None:
+    html = page(client)
+    last = re.findall(r'<link rel="expect" href="#(\w+)" blocking="render">', html)
+    assert re.findall(r'<dialog id="(\w+)"', html)[-1:] == last
+    assert html.rindex(' id="') < html.rindex("</dialog>")
+
+
 def test_its_files_are_kept_for_a_year_under_urls_of_their_content(client: TestClient) -> None:
     for url in files_of_the_page(client):
         answer = client.get(url)
