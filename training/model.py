@@ -38,6 +38,7 @@ class VAE(nn.Module):
     """An encoder and a decoder. Each network defines `encode`, `activation` and `activation_vjp`."""
 
     architecture: Architecture
+    refinement_steps = 0  # of each posterior; see `training.refinement`
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The posterior of x, float32 [N, *image_shape] in [-1, 1]: mu and logvar, float32 [N, L]."""

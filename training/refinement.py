@@ -43,6 +43,7 @@ class Refined(VAE):
     def __init__(self, model: VAE, recipe: Recipe, variance: float | None = None) -> None:
         super().__init__()
         self.architecture = model.architecture
+        self.refinement_steps = recipe.refinement_steps
         self.model = model
         self._recipe = recipe
         self._variance = variance
