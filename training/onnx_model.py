@@ -77,7 +77,8 @@ def identity(model: VAE) -> str:
 def prove_parity(model: VAE, encoder: bytes, decoder: bytes, images: Tensor) -> None:
     """Compare onnxruntime with PyTorch on real images, uint8 [N, *image_shape], at several batch sizes.
 
-    Each step of refinement may differ as much as an encoder may, but all together no more than at load. Raises ExportError, in one sentence, when they differ by more than the contract allows.
+    Each step of refinement may differ as much as an encoder may, but all together no more than at load. Raises
+    ExportError, in one sentence, when they differ by more than that or than the contract allows.
     """
     encode, decode = onnx_graph.session(encoder), onnx_graph.session(decoder)
     tolerance = min((1 + model.refinement_steps) * contract.EXPORT_TOLERANCE, contract.GOLDEN_TOLERANCE)
