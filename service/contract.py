@@ -163,6 +163,12 @@ class Contract:
         """`name@version`, as requests and answers spell it."""
         return f"{self.name}@{self.version}"
 
+    @property
+    def refinement_draws(self) -> int:
+        """How many draws of each image `encoder.onnx` decodes at once to refine its posterior; 0 if it does not."""
+        steps, draws = (self.recipe.get(name) for name in ("refinement_steps", "refinement_draws"))
+        return draws if type(steps) is int and type(draws) is int and min(steps, draws) > 0 else 0
+
     def to_json(self) -> str:
         """The text of `model.json`: sorted keys, so that equal contracts are equal bytes."""
         document = asdict(self)

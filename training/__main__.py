@@ -13,6 +13,7 @@ from typing import Final, NoReturn
 COMMANDS: Final = {
     "train": ("training.run", "train a recipe, evaluate it on the test set, and export it as a bundle"),
     "export": ("training.export", "evaluate a finished run again, and export it as a bundle"),
+    "refine": ("training.refine", "give a bundle an encoder that refines its posteriors, without training"),
     "evaluate": ("training.evaluate", "measure the figures of a bundle again"),
     "statistics": ("training.statistics", "add statistics to a bundle that was exported without them"),
     "typicality": ("training.typicality", "measure how well typicality tells test images from other pictures"),

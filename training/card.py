@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -50,10 +49,9 @@ def summary(recipe: Recipe, found: Figures, test_images: int) -> str:
     return f"{line}\n{rough}" if rough else line
 
 
-def write(
-    bundle: Contract, graphs: Graphs, prior: Prior, sets: Sets, history: Sequence[tuple[float, float, float, float]]
-) -> dict[str, bytes]:
+def write(bundle: Contract, graphs: Graphs, prior: Prior, sets: Sets, run: Trained) -> dict[str, bytes]:
     """The card and its pictures as files of the bundle, by name. The pictures show what the graphs give."""
+    curves = plots.curves(run.history) if run.history else run.curves
     codes = graphs.encode(sets.test_images)[0].numpy()
     normal = np.random.Generator(np.random.PCG64(SAMPLE_SEED)).standard_normal(
         (COLUMNS**2, bundle.latent_dim), np.float32
@@ -65,14 +63,14 @@ def write(
         return pictures.png(pictures.grid(graphs.images(z), COLUMNS), SCALE)
 
     return {
-        CARD_FILE: card_text.text(bundle, has_curves=bool(history)).encode(),
+        CARD_FILE: card_text.text(bundle, has_curves=curves is not None).encode(),
         card_text.RECONSTRUCTIONS: reconstructions(graphs, sets),
         card_text.SAMPLES_NORMAL: grid(normal),
         card_text.SAMPLES_AGGREGATE: grid(prior.draw(COLUMNS**2, SAMPLE_SEED)),
         card_text.SAMPLES_LABELS: grid(by_label),
         card_text.TRAVERSALS: grid(traversals(codes)),
         card_text.LATENTS: plots.latent_map(codes, sets.test_labels.numpy(), sets.label_names),
-    } | ({card_text.CURVES: plots.curves(history)} if history else {})
+    } | ({card_text.CURVES: curves} if curves is not None else {})
 
 
 def reconstructions(graphs: Graphs, sets: Sets) -> bytes:

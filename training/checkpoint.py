@@ -24,7 +24,9 @@ from training.recipe import HISTORY, Recipe, differing, recorded, total_matters
 CHECKPOINT: Final = "checkpoint.pt"
 REPORT: Final = "metrics.json"  # beside it, of a finished run
 # Values of a recipe that decide no step, so that they may change when a run is resumed.
-FREE: Final = frozenset({"checkpoint_every", "prior_components"})
+FREE: Final = frozenset(
+    {"checkpoint_every", "prior_components", "refinement_steps", "refinement_draws", "refinement_step_size"}
+)
 _KEYS: Final = (
     *("model", "average", "optimiser", "order", "noise"),
     *("epoch", "step", "seconds", "history", "image_shape"),
@@ -193,7 +195,8 @@ def progress_of(path: Path) -> tuple[int, int]:
 class Trained:
     """A finished run: the averaged `model`, on the CPU and ready to be exported, and how it was trained.
 
-    `device` is where it was trained: "cpu" or "cuda".
+    `device` is where it was trained: "cpu" or "cuda". `curves` is the picture of its curves where there is no history:
+    of a run that is known by its bundle alone.
     """
 
     recipe: Recipe
@@ -201,6 +204,7 @@ class Trained:
     history: list[tuple[float, float, float, float]]
     seconds: float
     device: str = "cpu"
+    curves: bytes | None = None
 
 
 def trained(path: Path) -> Trained:

@@ -32,14 +32,16 @@ from training.checkpoint import Trained
 from training.classifier import classifier_of
 from training.data import Sets
 from training.errors import ExportError, RecipeError, TrainingError, VersionTaken
-from training.evaluate import evaluate
+from training.evaluate import evaluate, refinement_figures
 from training.figures import FULL, QUICK, Effort
 from training.graphs import Graphs
 from training.latent_map import LatentMap
+from training.likelihood import Likelihood
 from training.model import VAE, to_image, to_signal
 from training.objective import reparametrise
 from training.prior import Prior
 from training.recipe import recorded
+from training.refinement import Refined
 from training.statistics import Statistics
 from training.steps import SILENT, Steps
 
@@ -49,9 +51,13 @@ GOLDEN_SEED: Final = 0
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What a bundle is made of: the contract with its figures, both graphs as files and as sessions, and the prior."""
+    """What a bundle is made of.
+
+    The contract with its figures, the model, both graphs as files and as sessions, and the prior.
+    """
 
     bundle: Contract
+    model: VAE
     encoder: bytes
     decoder: bytes
     graphs: Graphs
@@ -140,14 +146,28 @@ def measure(run: Trained, sets: Sets, version: int, *, effort: Effort = FULL, st
         label_names=sets.label_names,
     )
     with steps.step("graphs, compared with PyTorch"):
-        encoder, decoder = onnx_model.graphs(run.model, sets.test_images, contract.graph_metadata(bundle))
-        onnx_model.prove_parity(run.model, encoder, decoder, sets.test_images)
+        model, (encoder, decoder) = run.model, _proven(run.model, sets.test_images, bundle)
         graphs = Graphs(encoder, decoder)
+    if recipe.refinement_steps:
+        with steps.step("graphs of the refined encoder, compared with PyTorch"):
+            unrefined = graphs
+            model = Refined(run.model, recipe, Likelihood.of(unrefined, recipe, sets.train_images).variance).eval()
+            encoder, decoder = _proven(model, sets.test_images, bundle)
+            graphs = Graphs(encoder, decoder)
     with steps.step("prior of each label", len(torch.unique(sets.train_labels))) as advance:
         mu, _ = graphs.encode(sets.train_images)
         prior = Prior.fit(mu.numpy(), sets.train_labels.numpy(), recipe.prior_components, advance)
     found = evaluate(graphs, recipe, prior, sets, classifier, effort=effort, steps=steps)
-    return Measured(dataclasses.replace(bundle, metrics=found), encoder, decoder, graphs, prior)
+    if recipe.refinement_steps:
+        found |= refinement_figures(graphs, unrefined, recipe, effort.of(sets))
+    return Measured(dataclasses.replace(bundle, metrics=found), model, encoder, decoder, graphs, prior)
+
+
+def _proven(model: VAE, images: Tensor, bundle: Contract) -> tuple[bytes, bytes]:
+    """The graphs of a model, which agree with PyTorch on these images."""
+    encoder, decoder = onnx_model.graphs(model, images, contract.graph_metadata(bundle))
+    onnx_model.prove_parity(model, encoder, decoder, images)
+    return encoder, decoder
 
 
 def _renumbered(measured: Measured, version: int) -> Measured:
@@ -167,9 +187,9 @@ def _files(measured: Measured, statistics: Statistics, run: Trained, sets: Sets)
         contract.PRIOR_FILE: measured.prior.to_bytes(),
         contract.STATISTICS_FILE: statistics.to_bytes(),
         contract.MAP_FILE: LatentMap.measure(measured.graphs, sets).to_bytes(),
-        contract.GOLDEN_FILE: _golden(run.model, sets.test_images, sets.test_labels),
+        contract.GOLDEN_FILE: _golden(measured.model, sets.test_images, sets.test_labels),
     }
-    files |= card.write(measured.bundle, measured.graphs, measured.prior, sets, run.history)
+    files |= card.write(measured.bundle, measured.graphs, measured.prior, sets, run)
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())}
     bundle = dataclasses.replace(measured.bundle, files=hashes)
     files[contract.CONTRACT_FILE] = bundle.to_json().encode()
@@ -197,15 +217,22 @@ def _golden(model: VAE, images: Tensor, labels: Tensor) -> bytes:
 
 
 def finish(
-    run: Trained, sets: Sets, models_dir: Path, report: Path, *, version: int | None = None, overwrite: bool = False
+    run: Trained,
+    sets: Sets,
+    models_dir: Path,
+    report: Path | None,
+    *,
+    version: int | None = None,
+    overwrite: bool = False,
 ) -> None:
     """Export a finished run, write its `report`, and print its figures and where everything is; raises as `export`."""
     with Steps() as steps:
         exported = export(run, sets, models_dir, version=version, overwrite=overwrite, steps=steps)
-    card.report(run, exported.bundle, report)
     print(card.summary(run.recipe, exported.bundle.metrics, len(sets.test_images)))
     print(exported.sentence)
-    print(f"The figures are also in {report}.")
+    if report is not None:
+        card.report(run, exported.bundle, report)
+        print(f"The figures are also in {report}.")
 
 
 def look(run: Trained, sets: Sets) -> None:

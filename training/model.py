@@ -5,6 +5,7 @@ The networks are in `training/networks/`, one file each. N is the batch, L the l
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -34,9 +35,10 @@ class Architecture(Protocol):
 
 
 class VAE(nn.Module):
-    """An encoder and a decoder. Each network defines `encode` and `activation`."""
+    """An encoder and a decoder. Each network defines `encode`, `activation` and `activation_vjp`."""
 
     architecture: Architecture
+    refinement_steps = 0  # of each posterior; see `training.refinement`
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The posterior of x, float32 [N, *image_shape] in [-1, 1]: mu and logvar, float32 [N, L]."""
@@ -47,6 +49,13 @@ class VAE(nn.Module):
 
         The mean image is its tanh. On [0, 1] that is (1 + tanh a) / 2 = sigmoid(2 a), so for a pixel that is black or
         white, the log-odds of white are twice the activation.
+        """
+        raise NotImplementedError
+
+    def activation_vjp(self, z: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """`activation(z)` and its backward pass, in operators that an ONNX graph can hold.
+
+        The backward pass goes from the gradient of a number by the activation, of its shape, to that by z, [N, L].
         """
         raise NotImplementedError
 

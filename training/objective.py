@@ -61,6 +61,19 @@ def bernoulli_distortion(activation: Tensor, x: Tensor) -> Tensor:
     return F.softplus(-2 * activation * x).flatten(1).sum(1)
 
 
+def distortion_gradient(objective: str, activation: Tensor, x: Tensor, variance: float | None = None) -> Tensor:
+    """The gradient of each image's distortion by the decoder's activation, of its shape.
+
+    `x` is in [-1, 1] and broadcasts against `activation`. Only "calibrated" has a `variance`. For "bernoulli" a grey x
+    stands for pixels that are white with its probability: the gradient is the mean over them.
+    """
+    x_hat = torch.tanh(activation)
+    if objective == "bernoulli":
+        return x_hat - x
+    factor = 2.0 if variance is None else 1 / variance
+    return factor * (x_hat - x) * (1 - x_hat * x_hat)
+
+
 def rate(mu: Tensor, logvar: Tensor) -> Tensor:
     """KL(N(mu, exp(logvar)) || N(0, I)) of each image: 1/2 sum_l (mu_l^2 + exp(logvar_l) - 1 - logvar_l).
 

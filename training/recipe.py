@@ -76,6 +76,12 @@ class Recipe(BaseModel):
         50, ge=1, description="Gaussians in the mixture that is fitted to the codes of each label's training images"
     )
 
+    refinement_steps: int = Field(
+        0, ge=0, le=64, description="steps in which the exported encoder refines each posterior; 0: none"
+    )
+    refinement_draws: int = Field(2, ge=2, multiple_of=2, le=64, description="draws of z in each of these steps; even")
+    refinement_step_size: float = Field(0.3, gt=0, le=1, description="size of these steps")
+
     extended_from: list[int] = Field(
         default_factory=list, description="earlier totals of epochs, where --resume extended a finished run"
     )

@@ -20,6 +20,7 @@ from service.errors import Fault, InvalidInput, Unknown
 from service.inference.batcher import Batcher
 from service.inference.engine import Floats, Images
 from service.inference.job import Job
+from service.inference.pace import UNBOUNDED, Paces
 from service.inference.prior import AggregatePrior, Mixture
 from service.inference.scoring import Score, ScoredGraphs, Scorer
 from service.inference.statistics import Statistics
@@ -82,6 +83,7 @@ class Autoencoder:
         batcher: Batcher,
         prior: AggregatePrior | None = None,
         statistics: Statistics | None = None,
+        paces: Paces = UNBOUNDED,
     ) -> None:
         self.contract = contract
         self.id = contract.id  # stored: each request reads it
@@ -90,16 +92,17 @@ class Autoencoder:
         self.cost = 24 * math.prod(contract.image_shape) + 80 * contract.latent_dim
         self._prior = prior
         self.statistics = statistics
-        self._scorer = None if statistics is None else Scorer(contract, engine, batcher, statistics)
-        self._encode = batcher.queue("encode", engine.encode)
-        self._decode = batcher.queue("decode", engine.decode_means)
+        self._scorer = None if statistics is None else Scorer(contract, engine, batcher, statistics, paces)
+        self._encode = batcher.queue("encode", engine.encode, paces.encode)
+        self._decode = batcher.queue("decode", engine.decode_means, paces.decode)
 
         def reconstruct(images: Images) -> tuple[Floats, Floats, Images, Floats]:
             mu, logvar = engine.encode(images)
             decoded = engine.decode(mu)
             return mu, logvar, decoded, squared_error(decoded, images)
 
-        self._reconstruct = batcher.queue("reconstruct", reconstruct)  # one run of both graphs: it waits once
+        # One run of both graphs: it waits once.
+        self._reconstruct = batcher.queue("reconstruct", reconstruct, paces.encode + paces.decode)
 
     @property
     def priors(self) -> list[Prior]:

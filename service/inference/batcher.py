@@ -28,6 +28,7 @@ import numpy.typing as npt
 
 from service.errors import ClientGone, DeadlineExceeded, InvalidInput
 from service.inference.job import Job
+from service.inference.pace import INLINE_SECONDS, INSTANT, SHARED_SECONDS, Pace
 
 log = logging.getLogger(__name__)
 
@@ -72,8 +73,9 @@ class Batcher:
     ) -> None:
         """Batch up to `max_rows` rows of different requests. Run up to `inline_rows` rows on the event loop itself.
 
-        With `max_rows` = 1 there is no batching: each request has its own run. `count` is called on the event loop for
-        each batch, with the kind of its queue and its number of rows.
+        A queue whose runs are slow has lower bounds of its own. With `max_rows` = 1 there is no batching: each request
+        has its own run. `count` is called on the event loop for each batch, with the kind of its queue and its number
+        of rows.
         """
         self._count = count
         self._counts = True  # no count has failed so far
@@ -91,13 +93,13 @@ class Batcher:
                 log.exception("A run could not be counted.")
             self._counts = False
 
-    def queue(self, kind: str, run: Run, *, weight: int = 1) -> BatchQueue:
+    def queue(self, kind: str, run: Run, pace: Pace = INSTANT) -> BatchQueue:
         """A new queue for one kind of run: rows [N, ...] in, arrays of N rows out, each row computed independently.
 
-        `weight`: how many times as long a row takes as one that is encoded and decoded. It decides which batches run
-        on the event loop.
+        `pace` says how long its runs take. Those on the event loop take at most INLINE_SECONDS, and those of several
+        requests at most SHARED_SECONDS.
         """
-        return BatchQueue(kind, run, self, weight)
+        return BatchQueue(kind, run, self, pace)
 
     def close(self) -> None:
         """Let the thread go when it has finished what is running; nobody waits for that here."""
@@ -125,12 +127,13 @@ class _Waiting:
 class BatchQueue:
     """A queue of rows for one kind of run."""
 
-    def __init__(self, kind: str, run: Run, batcher: Batcher, weight: int) -> None:
+    def __init__(self, kind: str, run: Run, batcher: Batcher, pace: Pace) -> None:
         self._loop: asyncio.AbstractEventLoop  # set by the first `submit`
         self._kind = kind
         self._run = run
         self._batcher = batcher
-        self._weight = weight
+        self._inline_rows = pace.rows_within(INLINE_SECONDS)
+        self._max_rows = pace.rows_within(SHARED_SECONDS)  # a batch has one request at least, however many rows it has
         self._waiting: list[_Waiting] = []
         self._busy = False  # a batch is planned, or runs in the thread
         self._off_loop = False  # a batch runs in the thread
@@ -164,7 +167,7 @@ class BatchQueue:
         rows = sum(map(len, parts))
         if rows:
             self._batcher.count(self._kind, rows)
-        if rows * self._weight <= self._batcher.inline_rows:
+        if rows <= self._inline_rows and rows <= self._batcher.inline_rows:
             self._answer(batch, *self._run_and_time(parts))
             self._continue()
             return
@@ -192,13 +195,13 @@ class BatchQueue:
             self._busy = False
 
     def _next_batch(self) -> list[_Waiting]:
-        """The next batch: as many requests, in order, as fit into `max_rows` rows, and at least one if there is any.
+        """The next batch: as many requests, in order, as fit into the most rows, and at least one if there is any.
 
         Requests that have expired, or whose client has disconnected, leave the queue without a run.
         """
         now = time.perf_counter()
         batch: list[_Waiting] = []
-        rows = 0
+        rows, most = 0, min(self._max_rows, self._batcher.max_rows)
         for count, waiting in enumerate(self._waiting):
             if waiting.answer.done():
                 continue
@@ -207,7 +210,7 @@ class BatchQueue:
                 waiting.answer.set_exception(ClientGone() if job.gone else DeadlineExceeded())
                 continue
             rows += len(waiting.rows)
-            if batch and rows > self._batcher.max_rows:
+            if batch and rows > most:
                 del self._waiting[:count]
                 return batch
             batch.append(waiting)

@@ -7,6 +7,7 @@ that it has found: a model that is replaced or removed finishes its requests, an
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import logging
 import math
@@ -28,10 +29,6 @@ from service.inference.engine import CPU, Engine, ProviderPolicy
 from service.inference.models_folder import ROOT, Fingerprint, Look
 
 log = logging.getLogger(__name__)
-
-# CPU runs of up to this many seconds are done on the event loop. In a thread they would take longer, because of the way
-# there and back. GPU runs are always done in the thread: the loop can do other work while it waits for the GPU.
-INLINE_SECONDS: Final = 1e-3
 
 # A bundle that was refused for a fault of the machine, such as too little memory, is tried again after so many seconds.
 RETRY_SECONDS: Final = 30.0
@@ -238,8 +235,12 @@ def _printable(text: str) -> str:
 def _open(folder: Path, options: RegistryOptions) -> Model:
     bundle = read_bundle(folder)
     engine = Engine(bundle, provider=options.provider, threads=options.threads)
-    inline = int(INLINE_SECONDS / engine.seconds_per_image()) if engine.provider == CPU else 0
     name = engine.contract.id
+    # GPU runs are always done in the thread: the loop can do other work while it waits for the GPU.
+    inline = options.batch if engine.provider == CPU else 0
     batcher = Batcher(name, max_rows=options.batch, inline_rows=inline, count=partial(options.count, name))
-    autoencoder = Autoencoder(engine.contract, engine, batcher, bundle.prior, bundle.statistics)
+    paces = engine.paces()
+    if bundle.statistics is not None:
+        paces = dataclasses.replace(paces, typicality=bundle.statistics.pace())
+    autoencoder = Autoencoder(engine.contract, engine, batcher, bundle.prior, bundle.statistics, paces)
     return Model(folder, autoencoder, engine, batcher)

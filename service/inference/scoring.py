@@ -21,11 +21,8 @@ from service.inference.batcher import Arrays, Batcher
 from service.inference.engine import Floats, Images
 from service.inference.job import Job
 from service.inference.objective import log_likelihoods, rates, squared_errors
+from service.inference.pace import Paces
 from service.inference.statistics import Statistics
-
-# A row of `score` takes about so many times as long as one that is encoded and decoded: typicality compares it with 500
-# Gaussians in a shipped bundle.
-_WEIGHT: Final = 5
 
 # Up to so many draws are prepared on the event loop; more take longer than a hop to a thread and back.
 _INLINE_DRAWS: Final = 64
@@ -60,7 +57,9 @@ class ScoredGraphs(Protocol):
 class Scorer:
     """Scores images by one model and the statistics of its bundle."""
 
-    def __init__(self, contract: Contract, engine: ScoredGraphs, batcher: Batcher, statistics: Statistics) -> None:
+    def __init__(
+        self, contract: Contract, engine: ScoredGraphs, batcher: Batcher, statistics: Statistics, paces: Paces
+    ) -> None:
         self._executor = batcher.executor
         objective = statistics.objective
         draw = [(Z, np.float32, (contract.latent_dim,)), ("image", np.uint8, contract.image_shape)]
@@ -76,8 +75,8 @@ class Scorer:
             _, x_hat = engine.decode_means(np.ascontiguousarray(rows[Z]))
             return (objective.distortions(x_hat, rows["image"]),)
 
-        self._score = batcher.queue("score", score, weight=_WEIGHT)
-        self._distortions = batcher.queue("score_draws", distortions)
+        self._score = batcher.queue("score", score, paces.encode + paces.decode + paces.typicality)
+        self._distortions = batcher.queue("score_draws", distortions, paces.decode)
 
     async def score(self, images: Images, job: Job, k: int | None, noise: Callable[[tuple[int, ...]], Floats]) -> Score:
         """The score of images, uint8 [N, *image_shape], with `k` draws from each posterior, or without any.

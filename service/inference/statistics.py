@@ -23,6 +23,7 @@ from service.contract import Contract
 from service.errors import BundleRefused
 from service.inference.files import read_arrays
 from service.inference.objective import Objective
+from service.inference.pace import Pace
 from service.inference.prior import AggregatePrior, Mixture
 
 Floats = npt.NDArray[np.float32]
@@ -136,6 +137,15 @@ class Statistics:
         beyond = np.maximum(surprisals - self.surprisals[-1], 0)
         found: Floats = ((1 - below) * np.exp(-beyond / self.tail)).astype(np.float32)
         return found
+
+    def pace(self) -> Pace:
+        """How long `typicality` takes."""
+
+        def run(rows: int) -> None:
+            noughts = np.zeros(rows, np.float32)
+            self.typicality(np.zeros((rows, len(self.rate)), np.float32), noughts, noughts)
+
+        return Pace.measure(run)
 
 
 def read_statistics(place: str, data: bytes, contract: Contract, prior: AggregatePrior | None) -> Statistics:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -77,3 +78,17 @@ def test_a_missing_key_is_named() -> None:
     del document["latent_dim"]
     with pytest.raises(ValueError, match="missing or unknown keys: latent_dim"):
         Contract.from_json(json.dumps(document))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "draws"),
+    [
+        ({"refinement_steps": 4, "refinement_draws": 2}, 2),
+        ({"refinement_steps": 0, "refinement_draws": 2}, 0),
+        ({}, 0),
+        ({"refinement_steps": "4", "refinement_draws": [2]}, 0),
+        ({"refinement_steps": 4, "refinement_draws": -2}, 0),
+    ],
+)
+def test_the_draws_of_a_refined_encoder_are_in_its_recipe(recipe: dict[str, Any], draws: int) -> None:
+    assert replace(Contract.from_json(SHIPPED), recipe=recipe).refinement_draws == draws

@@ -185,7 +185,8 @@ class TestVersions:
             bundle = read(finished.bundle)
             files = [(finished.bundle / name).read_bytes() for name in (contract.ENCODER_FILE, contract.DECODER_FILE)]
             prior = Prior.from_bytes((finished.bundle / contract.PRIOR_FILE).read_bytes())
-            return export._renumbered(Measured(bundle, files[0], files[1], Graphs(files[0], files[1]), prior), version)
+            found = Measured(bundle, run.model, files[0], files[1], Graphs(files[0], files[1]), prior)
+            return export._renumbered(found, version)
 
         pictures = {
             name: content for name, content in contents(finished.bundle).items() if name.endswith(("png", "md"))

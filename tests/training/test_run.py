@@ -192,12 +192,14 @@ class TestResume:
         assert capsys.readouterr().err == f"There is no checkpoint {tmp_path / 'birds' / 'checkpoint.pt'}.\n"
 
     @pytest.mark.usefixtures("without_export")
-    def test_a_finished_run_can_get_another_prior(self, finished: Run, tmp_path: Path) -> None:
+    def test_a_finished_run_can_get_another_prior_and_a_refined_encoder(self, finished: Run, tmp_path: Path) -> None:
         runs = again(finished, tmp_path)
         path = runs / "mnist-mlp" / checkpoint.CHECKPOINT
         before = weights(path)
-        assert main(["train", "--resume", "--prior-components=3", *arguments(runs)[-3:]]) == 0
-        assert checkpoint.recipe_of(path).prior_components == 3
+        changes = ["--prior-components=3", "--refinement-steps=4"]
+        assert main(["train", "--resume", *changes, *arguments(runs)[-3:]]) == 0
+        found = checkpoint.recipe_of(path)
+        assert (found.prior_components, found.refinement_steps) == (3, 4)
         assert all(torch.equal(weights(path)[name], before[name]) for name in before)
 
     @pytest.mark.usefixtures("without_export")

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from training.model import VAE
+from training.networks import vjp
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class Architecture:
     latent_dim: int
 
 
-class Block(nn.Module):
+class Block(vjp.Block):
     """[N, 2 C, h, w] -> the same."""
 
     def __init__(self, channels: int, generator: torch.Generator | None) -> None:
@@ -41,6 +42,10 @@ class Block(nn.Module):
         """The input plus the output of two layers."""
         added: Tensor = self.second(F.relu(self.first(F.relu(h))))
         return h + added
+
+    def forward_vjp(self, h: Tensor) -> vjp.Differentiated:
+        """The block and its backward pass."""
+        return vjp.residual([nn.ReLU(), self.first, nn.ReLU(), self.second], h)
 
 
 class Conv(VAE):
@@ -84,6 +89,18 @@ class Conv(VAE):
         height, width, *colour = self.architecture.image_shape
         activation: Tensor = self.decoder(z)[:, :, :height, :width]  # [N, 1 or 3, H, W]
         return activation.permute(0, 2, 3, 1) if colour else activation.squeeze(1)
+
+    def activation_vjp(self, z: Tensor) -> vjp.Differentiated:
+        """The decoder and its backward pass; see `VAE.activation_vjp`."""
+        height, width, *colour = self.architecture.image_shape
+        padded, pull = vjp.through(self.decoder, z)
+        activation = padded[:, :, :height, :width]
+
+        def pull_cropped(gradient: Tensor) -> Tensor:
+            channels_first = gradient.permute(0, 3, 1, 2) if colour else gradient.unsqueeze(1)
+            return pull(F.pad(channels_first, self.padding))
+
+        return activation.permute(0, 2, 3, 1) if colour else activation.squeeze(1), pull_cropped
 
 
 Layer = TypeVar("Layer", nn.Linear, nn.Conv2d, nn.ConvTranspose2d)

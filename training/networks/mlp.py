@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from training.model import VAE
+from training.networks import vjp
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,3 +59,8 @@ class MLP(VAE):
         hidden = F.relu(self.decoder_hidden(z))  # [N, hidden]
         activation: Tensor = self.pixels(hidden)  # [N, pixels]
         return activation.view(-1, *self.architecture.image_shape)
+
+    def activation_vjp(self, z: Tensor) -> vjp.Differentiated:
+        """The decoder and its backward pass; see `VAE.activation_vjp`."""
+        activation, pull = vjp.through([self.decoder_hidden, nn.ReLU(), self.pixels], z)
+        return activation.view(-1, *self.architecture.image_shape), lambda gradient: pull(gradient.flatten(1))

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from training.model import VAE
+from training.networks import vjp
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class Architecture:
     latent_dim: int
 
 
-class Block(nn.Module):
+class Block(vjp.Block):
     """[N, H] -> [N, H]."""
 
     def __init__(self, hidden: int, generator: torch.Generator | None) -> None:
@@ -41,6 +42,10 @@ class Block(nn.Module):
         """The input plus the output of two layers."""
         added: Tensor = self.second(F.gelu(self.first(self.norm(h))))
         return h + added
+
+    def forward_vjp(self, h: Tensor) -> vjp.Differentiated:
+        """The block and its backward pass."""
+        return vjp.residual([self.norm, self.first, nn.GELU(), self.second], h)
 
 
 class ResMLP(VAE):
@@ -72,6 +77,11 @@ class ResMLP(VAE):
         """The decoder of z before its tanh; see `VAE.activation`."""
         activation: Tensor = self.decoder(z)  # [N, pixels]
         return activation.view(-1, *self.architecture.image_shape)
+
+    def activation_vjp(self, z: Tensor) -> vjp.Differentiated:
+        """The decoder and its backward pass; see `VAE.activation_vjp`."""
+        activation, pull = vjp.through(self.decoder, z)
+        return activation.view(-1, *self.architecture.image_shape), lambda gradient: pull(gradient.flatten(1))
 
 
 def _linear(inputs: int, outputs: int, generator: torch.Generator | None) -> nn.Linear:

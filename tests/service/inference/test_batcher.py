@@ -13,6 +13,7 @@ import pytest
 from service.errors import ClientGone, DeadlineExceeded
 from service.inference.batcher import Batcher
 from service.inference.job import Job
+from service.inference.pace import Pace
 
 from .fake_engine import FakeEngine, Queues, rows, until_started
 
@@ -247,4 +248,52 @@ def test_the_status_shows_a_run_in_the_thread(engine: FakeEngine) -> None:
     asyncio.run(scenario())
     seen.append(batcher.status.since)
     assert [since is not None for since in seen] == [False, True, False]
+    batcher.close()
+
+
+def test_a_slow_queue_runs_off_the_loop_and_a_quick_one_beside_it_on_the_loop(engine: FakeEngine) -> None:
+    """An encoder that refines its posteriors is slower than its decoder a hundred times."""
+    batcher = Batcher("fake", max_rows=8, inline_rows=8)
+    encode = batcher.queue("encode", engine.encode, Pace(first=2e-3, further=1e-3))
+    decode = batcher.queue("decode", lambda z: (engine.decode(z),), Pace(first=1e-5, further=1e-5))
+
+    async def scenario() -> int:
+        await encode.submit(rows(1), Job())
+        await decode.submit(np.zeros((8, 1), np.float32), Job())
+        return threading.get_ident()
+
+    loop = asyncio.run(scenario())
+    assert [thread == loop for thread in engine.threads] == [False, True]
+    batcher.close()
+
+
+def test_requests_share_no_longer_run_than_is_good_for_them(engine: FakeEngine) -> None:
+    batcher = Batcher("fake", max_rows=100, inline_rows=100)
+    queue = batcher.queue("encode", engine.encode, Pace(first=0.01, further=0.01))  # five rows in 0.05 s
+
+    async def scenario() -> None:
+        await asyncio.gather(*(queue.submit(rows(count), Job()) for count in (2, 2, 2, 9, 1)))
+
+    asyncio.run(scenario())
+    assert engine.batches == [4, 2, 9, 1]
+    batcher.close()
+
+
+def test_requests_of_a_slow_queue_expire_before_their_own_run(engine: FakeEngine, run: Callable[..., Any]) -> None:
+    batcher = Batcher("fake", max_rows=8, inline_rows=8)
+    queue = batcher.queue("encode", engine.encode, Pace(first=1.0, further=1.0))
+
+    async def scenario(_: Queues) -> None:
+        engine.may_end.clear()
+        first = queue.submit(rows(1), Job())
+        await until_started(engine)
+        hurried = Job()
+        hurried.deadline = time.perf_counter() + 1e-3
+        with pytest.raises(DeadlineExceeded):
+            await queue.submit(rows(1), hurried)
+        engine.may_end.set()
+        await first
+
+    run(scenario)
+    assert engine.batches == [1]
     batcher.close()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import onnxruntime as ort
@@ -41,6 +42,21 @@ def test_a_row_of_a_batch_equals_the_row_alone_bit_for_bit(shipped: Engine, size
 def test_several_threads_give_the_same_results(shipped: Engine) -> None:
     mu, _ = open_engine(MODELS / "mnist-mlp" / "2", threads=2).encode(digits()[:8])
     np.testing.assert_allclose(mu, shipped.encode(digits()[:8])[0], atol=names.GOLDEN_TOLERANCE)
+
+
+def test_many_images_are_refined_in_parts_so_that_buffers_stay_small(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_bundle(tmp_path)
+    images = np.random.Generator(np.random.PCG64(1)).integers(0, 256, (300, 6, 4), np.uint8)
+    together = open_engine(folder).encode(images)
+    seal(folder, recipe={"refinement_steps": 4, "refinement_draws": 4})
+    refining = open_engine(folder)
+    run = MagicMock(side_effect=refining._run)
+    monkeypatch.setattr(refining, "_run", run)
+    for whole, parts in zip(together, refining.encode(images), strict=True):
+        assert whole.tobytes() == parts.tobytes()
+    assert [len(call.args[3]) for call in run.call_args_list] == [64, 64, 64, 64, 44]
 
 
 def test_an_exception_of_onnxruntime_becomes_runtime_failed(shipped: Engine) -> None:

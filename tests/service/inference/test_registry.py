@@ -5,12 +5,14 @@ import gc
 import shutil
 import threading
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
 
 from service.errors import BundleRefused, CannotStart, Unknown
 from service.inference.autoencoder import Autoencoder
+from service.inference.engine import Engine, Floats, Images
 from service.inference.job import Job
 from service.inference.registry import Registry, RegistryOptions, open_registry
 from tests.bundles import seal, write_bundle
@@ -49,6 +51,40 @@ def test_a_refused_version_leaves_the_highest_that_loads(tmp_path: Path, caplog:
     assert registry.default.autoencoder.contract.id == "tiny@1"
     assert list(registry.refused) == ["tiny/2"]
     assert "encoder.onnx is not the file" in caplog.text
+
+
+def test_a_slow_encoder_runs_in_the_thread_and_its_quick_decoder_on_the_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = MagicMock(return_value=0.0)  # an encoder of 2 ms an image, by the clock that paces are measured with
+    monkeypatch.setattr("service.inference.pace.time", MagicMock(perf_counter=clock))
+    threads: dict[str, int] = {}
+    encode, decode = Engine.encode, Engine.decode_means
+
+    def slow(engine: Engine, images: Images) -> tuple[Floats, Floats]:
+        threads["encode"] = threading.get_ident()
+        clock.return_value += 2e-3 * len(images)
+        return encode(engine, images)
+
+    def quick(engine: Engine, z: Floats) -> tuple[Images, Floats]:
+        threads["decode"] = threading.get_ident()
+        clock.return_value += 1e-5 * len(z)
+        return decode(engine, z)
+
+    monkeypatch.setattr(Engine, "encode", slow)
+    monkeypatch.setattr(Engine, "decode_means", quick)
+    write_bundle(tmp_path)
+    registry = opened(tmp_path)
+    autoencoder = registry.default.autoencoder
+
+    async def scenario() -> None:
+        mu = (await autoencoder.encode(np.zeros((1, 6, 4), np.uint8), Job())).mu
+        await autoencoder.decode(np.resize(mu, (8, 3)), Job())
+
+    asyncio.run(scenario())
+    loop = threading.get_ident()
+    assert (threads["encode"] == loop, threads["decode"] == loop) == (False, True)
+    registry.close()
 
 
 def test_a_default_that_is_refused_is_an_error_that_says_why(tmp_path: Path) -> None:
