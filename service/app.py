@@ -79,7 +79,9 @@ def create_app(settings: Settings, directory: Path | None = None, log_writer: Lo
     cpus = available_cpus()
     threads = settings.threads or cpus
     codec_threads = min(4, cpus)  # few: decoding one picture may take a hundred megabytes of memory
-    registry_options = RegistryOptions(settings.provider, threads, settings.batch, settings.models, metrics.batch)
+    registry_options = RegistryOptions(
+        settings.provider, threads, settings.batch, settings.models, metrics.batch, settings.tf32
+    )
     registry = open_registry(settings.models_dir, default=settings.default_model, options=registry_options)
     log.info(
         "CPUs for this process, by affinity and cgroup quota: %d. Threads for one run: %d (VAE_THREADS); "

@@ -9,8 +9,10 @@ VaeError
 ├── DeadlineExceeded     the deadline of the request has passed
 ├── ClientGone           the client has closed its connection
 ├── RuntimeFailed        onnxruntime raised, or returned values that are not finite
+│   └── DeviceFailed      the GPU has no memory left, or does not work any more
 ├── BundleRefused        a bundle does not match its contract, its hashes or its golden outputs
-│   └── BundleUnreadable  a file of it cannot be read; perhaps later
+│   ├── BundleUnreadable  a file of it cannot be read; perhaps later
+│   └── NotOnCuda         CUDA cannot run all of its graphs
 ├── ProviderUnavailable  the execution provider of VAE_PROVIDER does not work here
 ├── TracingUnavailable   tracing is on, but OpenTelemetry or the exporter is not installed
 └── CannotStart          models, keys or the port are not as the settings say
@@ -95,12 +97,27 @@ class RuntimeFailed(VaeError):
     """onnxruntime failed on valid input. The message is for the log, not for the client."""
 
 
+class DeviceFailed(RuntimeFailed):
+    """The GPU failed on valid input. The message is for the log, not for the client.
+
+    `lost`: CUDA itself failed, and most likely does not work in this process any more.
+    """
+
+    def __init__(self, sentence: str, *, lost: bool) -> None:
+        self.lost = lost
+        super().__init__(sentence)
+
+
 class BundleRefused(VaeError):
     """A bundle cannot be served."""
 
 
 class BundleUnreadable(BundleRefused):
     """A file of a bundle cannot be read. That may be the fault of the machine at this moment."""
+
+
+class NotOnCuda(BundleRefused):
+    """CUDA has no kernel for a node of a bundle's graphs, which onnxruntime would run on the CPU."""
 
 
 class ProviderUnavailable(VaeError):

@@ -7,6 +7,7 @@ one than the GPU takes to run them. A CUDA graph is recorded once and then launc
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from typing import Final
 
@@ -59,6 +60,12 @@ class Captured:
         inputs = [each.clone() for each in arguments]
         graph = torch.cuda.CUDAGraph()
         graph.register_generator_state(self._generator)
-        with torch.cuda.graph(graph, stream=self._stream):
-            self._function(*inputs)
+        # A graph of an earlier run may be garbage by now. Its end during the capture would make the capture invalid.
+        gc.collect()
+        gc.disable()
+        try:
+            with torch.cuda.graph(graph, stream=self._stream):
+                self._function(*inputs)
+        finally:
+            gc.enable()
         return graph, inputs

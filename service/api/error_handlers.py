@@ -22,6 +22,7 @@ from service.api.open_inference import errors as open_inference
 from service.errors import (
     ClientGone,
     DeadlineExceeded,
+    DeviceFailed,
     Fault,
     InvalidInput,
     LimitExceeded,
@@ -43,12 +44,14 @@ STATUSES: Final[Mapping[type[VaeError], int]] = {
     Overloaded: 503,
     DeadlineExceeded: 504,
     RuntimeFailed: 500,
+    DeviceFailed: 503,
 }
 
 # The headers of each error's answer.
 HEADERS: Final[Mapping[type[VaeError], list[tuple[bytes, bytes]]]] = {
     Unauthorized: [(b"www-authenticate", b"Bearer")],
     Overloaded: [(b"retry-after", b"1")],
+    DeviceFailed: [(b"retry-after", b"1")],
 }
 
 TITLES: Final = {status.value: status.phrase for status in HTTPStatus} | {499: "Client Closed Request"}
@@ -76,8 +79,9 @@ def error_answer(error: Exception, request_id: str, path: str) -> Answer:
             faults = error.faults
         elif isinstance(error, LimitExceeded) and error.path:
             faults = [Fault(error.path, detail)]
-    if status == 500:
-        known = isinstance(error, RuntimeFailed)  # its sentence is enough, and it can come very often
+    known = isinstance(error, RuntimeFailed)
+    if known or status == 500:
+        # The sentence of an error that is known is enough, and it can come very often.
         log.error("%s %s: %s", request_id, path, error, exc_info=None if known else error)
         detail = OUR_FAULT
     pointers = [(_pointer(fault.path), fault.reason) for fault in faults]

@@ -45,11 +45,13 @@ def count_nothing(*_: object) -> None:
 class EngineStatus:
     """What is known about an engine from its runs.
 
-    `failure`: the exception that its last run raised, or None. `since`: when the run or self-test in the thread
-    started, by time.perf_counter; None while there is none.
+    `failure`: the exception that its last run raised, or None. `lost`: the GPU failed and went on failing, so that only
+    a new process can use it. `since`: when the run or self-test in the thread started, by time.perf_counter; None
+    while there is none.
     """
 
     failure: Exception | None = None
+    lost: bool = False
     since: float | None = None
 
     @contextmanager

@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Final
 
-from service.errors import BundleRefused
+from service.errors import BundleRefused, DeviceFailed
 from service.inference.registry import Model, Registry
 
 log = logging.getLogger(__name__)
@@ -42,6 +42,8 @@ class Health:
         """Why the process has to be restarted, in one sentence; None if it does not have to."""
         now = time.perf_counter()
         for model in self.registry:
+            if model.batcher.status.lost:
+                return f"{model.engine.contract.id}: the GPU does not work in this process any more."
             since = model.batcher.status.since
             if since is not None and now - since > self.stall_seconds:
                 return f"{model.engine.contract.id}: a run has not ended for more than {self.stall_seconds:g} s."
@@ -91,6 +93,7 @@ def _self_test(model: Model) -> str | None:
         with status.running():
             model.engine.check()
     except Exception as error:
+        status.lost = isinstance(error, DeviceFailed) and error.lost
         log.error("%s fails its self-test after a failed run: %s", name, error)
         return f"{name}: the last run failed, and so does the self-test."
     if status.failure is failure:  # otherwise another run has failed in the meantime

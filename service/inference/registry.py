@@ -25,8 +25,9 @@ from service.inference import models_folder
 from service.inference.autoencoder import Autoencoder
 from service.inference.batcher import Batcher, count_nothing
 from service.inference.bundle import read_bundle
-from service.inference.engine import CPU, Engine, ProviderPolicy
+from service.inference.engine import Engine
 from service.inference.models_folder import ROOT, Fingerprint, Look
+from service.inference.sessions import CPU, ProviderPolicy
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +65,7 @@ class RegistryOptions:
     batch: int
     selected: tuple[str, ...] = ()
     count: Callable[[str, str, int], None] = count_nothing
+    tf32: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +236,7 @@ def _printable(text: str) -> str:
 
 def _open(folder: Path, options: RegistryOptions) -> Model:
     bundle = read_bundle(folder)
-    engine = Engine(bundle, provider=options.provider, threads=options.threads)
+    engine = Engine(bundle, provider=options.provider, threads=options.threads, tf32=options.tf32)
     name = engine.contract.id
     # GPU runs are always done in the thread: the loop can do other work while it waits for the GPU.
     inline = options.batch if engine.provider == CPU else 0

@@ -19,11 +19,11 @@ import numpy as np
 
 from service import lifecycle
 from service.__main__ import main
-from service.inference import batcher, engine
+from service.inference import batcher, engine, sessions
 
 GUILTY: Final = 201
 
-_open_session = engine._open_session
+_open_session = sessions.open_session
 
 
 def fault() -> str:
@@ -37,8 +37,8 @@ def fault() -> str:
 class FaultySession:
     """An onnxruntime session that does what the file says."""
 
-    def __init__(self, *arguments: Any) -> None:
-        self._session = _open_session(*arguments)
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        self._session = _open_session(*arguments, **options)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._session, name)
@@ -61,7 +61,7 @@ async def unwatched(stall_seconds: int) -> None:
 
 
 if __name__ == "__main__":
-    engine._open_session = FaultySession  # type: ignore[assignment]
+    setattr(engine, "open_session", FaultySession)  # noqa: B010
     if "OFF_LOOP" in os.environ:
         setattr(batcher, "INLINE_SECONDS", 0.0)  # noqa: B010
         lifecycle.end_if_stuck = unwatched

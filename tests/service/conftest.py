@@ -13,7 +13,7 @@ from fastapi.testclient import TestClient
 
 from harness.paths import MODELS
 from service.app import create_app
-from service.inference.engine import CPU, CUDA
+from service.inference.sessions import CPU, CUDA
 from service.settings import Settings
 from tests.bundles import write_bundle
 from tests.service.fake_cuda import FakeCuda

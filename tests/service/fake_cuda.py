@@ -15,6 +15,7 @@ class FakeCuda:
         self.session = session
         self.asked = asked
         self.fallback = True
+        self.left_to_the_cpu: list[Any] = []
         self.sizes: list[int] = []
         self.threads: list[str] = []
 
@@ -23,6 +24,9 @@ class FakeCuda:
 
     def disable_fallback(self) -> None:
         self.fallback = False
+
+    def get_provider_graph_assignment_info(self) -> list[Any]:
+        return self.left_to_the_cpu
 
     def run(self, outputs: list[str], feed: dict[str, Any]) -> Any:
         self.sizes += [len(rows) for rows in feed.values()]

@@ -1,4 +1,4 @@
-"""`python -m tests.soak [--minutes 30]`: the long form of what tests/e2e/test_soak.py does for seconds.
+"""`python -m tests.soak [--minutes 30] [--provider cuda]`: the long form of tests/e2e/test_soak.py.
 
 Starts a server of its own, with default settings, on a free port. First mixed traffic, with every answer checked and
 the memory watched; then twice the capacity for a minute. Prints the figures of docs/reliability.md; exit status 1 when
@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from harness.servers import running
+from harness.servers import Server, running
 from tests.soak import mixed, overload
 
 
@@ -21,17 +21,18 @@ def main() -> int:
     """Run, print, judge."""
     parser = argparse.ArgumentParser(prog="python -m tests.soak")
     parser.add_argument("--minutes", type=float, default=30, help="of mixed traffic; twice the capacity takes one more")
-    minutes = parser.parse_args().minutes
+    parser.add_argument("--provider", choices=("cpu", "cuda"), default="cpu", help="of onnxruntime (default: cpu)")
+    options = parser.parse_args()
     with (
         tempfile.TemporaryDirectory(prefix="vae-soak-") as folder,
-        running(Path(folder) / "log", default_model="mnist-mlp@1") as server,
+        running(Path(folder) / "log", default_model="mnist-mlp@1", provider=options.provider) as server,
     ):
-        good = _soak(server.port, server.process.pid, minutes)
+        good = _soak(server, options.minutes, exact=options.provider == "cpu")
         print(server.log.read_text(), file=sys.stderr)
         return 0 if good else 1
 
 
-def _soak(port: int, pid: int, minutes: float) -> bool:
+def _soak(server: Server, minutes: float, *, exact: bool) -> bool:
     shown: list[str] = []
 
     def say(report: mixed.Report) -> None:
@@ -42,12 +43,12 @@ def _soak(port: int, pid: int, minutes: float) -> bool:
             shown.append(report.wrong[len(shown)])
             print(f"\n{shown[-1]}", file=sys.stderr)
 
-    report = asyncio.run(mixed.run(f"http://127.0.0.1:{port}", pid, minutes * 60, say=say))
+    report = asyncio.run(mixed.run(server.url, server.process.pid, minutes * 60, exact=exact, say=say))
     settled = min(300.0, minutes * 60 / 3)
     growth = report.growth(settled)
     print(f"\n{report.answers:,} answers for {report.images:,} images, {report.bad:,} to bad requests; ", end="")
     print(f"{len(report.wrong)} wrong; memory grew by {growth:.1%} after {settled:.0f} s.")
-    found = overload.measure(port, 60)
+    found = overload.measure(server.port, 60)
     print(
         f"Offered {found.offered:,.0f} requests/s of {overload.IMAGES} images on {overload.CONNECTIONS} connections, "
         f"twice the capacity of {found.capacity:,.0f}: goodput {found.goodput / found.capacity:.2f} of it, p99 "

@@ -42,13 +42,14 @@ async def run(
     requests: int = sys.maxsize,
     most: int = 1024,
     seed: int = 1,
+    exact: bool = True,
     say: Callable[[Report], None] | None = None,
 ) -> Report:
     """Send requests of 1 to `most` images from a few clients, until the time is over or each client has sent so many.
 
-    `say` is told once a second.
+    Answers have to be `exact`, or as near as a GPU's have to be. `say` is told once a second.
     """
-    truth, report = Truth(), Report()
+    truth, report = Truth(exact=exact), Report()
     began = time.monotonic()
 
     async def client(number: int) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from harness.digits import base64_png, decoded, digits, encoded
 from harness.paths import MODELS
+from service.contract import GOLDEN_TOLERANCE, GREY_LEVEL_TOLERANCE
 from service.images.codec import npy_bytes
 from service.inference.autoencoder import noise, squared_error
 from service.inference.bundle import read_bundle
@@ -35,9 +36,13 @@ class Question:
 
 
 class Truth:
-    """Every digit's latents and reconstruction, each computed alone."""
+    """Every digit's latents and reconstruction, each computed alone, on the CPU.
 
-    def __init__(self) -> None:
+    A CPU has to give the same, bit for bit. A GPU computes sums in another order.
+    """
+
+    def __init__(self, *, exact: bool = True) -> None:
+        self._off, self._levels = (0.0, 0) if exact else (GOLDEN_TOLERANCE, GREY_LEVEL_TOLERANCE)
         engine = Engine(read_bundle(BUNDLE), provider="cpu", threads=1)
         self._engine = engine
         self.digits = digits()
@@ -61,25 +66,40 @@ class Truth:
     def _encode_json(self, which: list[int], _: random.Random) -> Question:
         def right(status: int, body: bytes) -> bool:
             answer = json.loads(body)
-            return status == 200 and same(answer["mu"], self.mu[which]) and same(answer["logvar"], self.logvar[which])
+            return (
+                status == 200
+                and same(answer["mu"], self.mu[which], self._off)
+                and same(answer["logvar"], self.logvar[which], self._off)
+            )
 
         return Question("/encode", "application/json", self._pictures(which), right, len(which))
 
     def _encode_npy(self, which: list[int], _: random.Random) -> Question:
         def right(status: int, body: bytes) -> bool:
             answer = json.loads(body)
-            return status == 200 and same(answer["mu"], self.mu[which]) and same(answer["logvar"], self.logvar[which])
+            return (
+                status == 200
+                and same(answer["mu"], self.mu[which], self._off)
+                and same(answer["logvar"], self.logvar[which], self._off)
+            )
 
         return Question("/encode", "application/x-npy", npy_bytes(self.digits[which]), right, len(which))
+
+    def _encoded(self, answer: dict[str, Any], which: list[int]) -> bool:
+        mu, logvar = (
+            same(answer["mu"], self.mu[which], self._off),
+            same(answer["logvar"], self.logvar[which], self._off),
+        )
+        return mu and logvar
 
     def _reconstruct(self, which: list[int], _: random.Random) -> Question:
         def right(status: int, body: bytes) -> bool:
             answer = json.loads(body)
             return (
                 status == 200
-                and same(answer["mu"], self.mu[which])
-                and same(answer["mse"], self.mse[which])
-                and images(answer, self.decoded[which])
+                and same(answer["mu"], self.mu[which], self._off)
+                and same(answer["mse"], self.mse[which], self._off)
+                and images(answer, self.decoded[which], self._levels)
             )
 
         return Question("/reconstruct", "application/json", self._pictures(which), right, len(which))
@@ -97,7 +117,11 @@ class Truth:
 
         def right(status: int, body: bytes) -> bool:
             answer = json.loads(body)
-            return status == 200 and same(answer["z"], z) and images(answer, self._engine.decode(z))
+            return (
+                status == 200
+                and same(answer["z"], z, self._off)
+                and images(answer, self._engine.decode(z), self._levels)
+            )
 
         body = json.dumps({"n": count, "seed": seed, "prior": "normal"}).encode()
         return Question("/sample", "application/json", body, right, count)
@@ -109,7 +133,11 @@ class Truth:
         def right(status: int, body: bytes) -> bool:
             answer = json.loads(body)
             z = walk.place(self.mu[ends])
-            return status == 200 and same(answer["z"], z) and images(answer, self._engine.decode(z))
+            return (
+                status == 200
+                and same(answer["z"], z, self._off)
+                and images(answer, self._engine.decode(z), self._levels)
+            )
 
         pictures = {"images": [self.texts[number] for number in ends], "preprocess": "none"}
         body = json.dumps(pictures | {"steps": steps, "path": walk.path}).encode()
@@ -137,11 +165,12 @@ class Truth:
         return json.dumps({"images": [self.texts[number] for number in which], "preprocess": "none"}).encode()
 
 
-def same(numbers: Any, truth: Any) -> bool:
-    """Whether numbers from JSON are these float32 ones, bit for bit."""
-    return bool(np.array_equal(np.array(numbers, np.float32), truth))
+def same(numbers: Any, truth: Any, off: float = 0.0) -> bool:
+    """Whether numbers from JSON are these float32 ones: bit for bit, or off by at most so much."""
+    return bool((np.abs(np.array(numbers, np.float32) - truth) <= off).all())
 
 
-def images(answer: dict[str, Any], truth: Any) -> bool:
-    """Whether the answer's pictures are these, pixel for pixel."""
-    return bool(np.array_equal(np.stack([decoded(picture) for picture in answer["images"]]), truth))
+def images(answer: dict[str, Any], truth: Any, levels: int = 0) -> bool:
+    """Whether the answer's pictures are these: pixel for pixel, or off by at most so many grey levels."""
+    found = np.stack([decoded(picture) for picture in answer["images"]])
+    return bool((np.abs(found.astype(np.int16) - truth) <= levels).all())

@@ -13,7 +13,8 @@ from harness.paths import MODELS
 from service import contract as names
 from service.errors import BundleRefused, InvalidInput, ProviderUnavailable, RuntimeFailed
 from service.inference.bundle import read_bundle
-from service.inference.engine import CPU, CUDA, Engine, ProviderPolicy
+from service.inference.engine import Engine
+from service.inference.sessions import CPU, CUDA, ProviderPolicy
 from tests.bundles import seal, write_bundle
 from tests.service.fake_cuda import FakeCuda
 
