@@ -18,6 +18,7 @@ from training.figures import Figures
 from training.graphs import Graphs
 from training.prior import Prior
 from training.recipe import Recipe
+from training.samples import samples
 
 SCALE: Final = 2
 COLUMNS: Final = 10
@@ -55,22 +56,19 @@ def write(
 ) -> dict[str, bytes]:
     """The card and its pictures as files of the bundle, by name. The pictures show what the graphs give."""
     codes = graphs.encode(sets.test_images)[0].numpy()
-    normal = np.random.Generator(np.random.PCG64(SAMPLE_SEED)).standard_normal(
-        (COLUMNS**2, bundle.latent_dim), np.float32
-    )
     labels = prior.labels[: card_text.MOST_ROWS]
-    by_label = np.concatenate([prior.draw(COLUMNS, SAMPLE_SEED, int(label)) for label in labels])
+    by_label = [samples(graphs, prior, COLUMNS, SAMPLE_SEED, int(label)) for label in labels]
 
-    def grid(z: npt.NDArray[np.float32]) -> bytes:
-        return pictures.png(pictures.grid(graphs.images(z), COLUMNS), SCALE)
+    def grid(images: npt.NDArray[np.uint8]) -> bytes:
+        return pictures.png(pictures.grid(images, COLUMNS), SCALE)
 
     return {
         CARD_FILE: card_text.text(bundle, has_curves=bool(history)).encode(),
         card_text.RECONSTRUCTIONS: reconstructions(graphs, sets),
-        card_text.SAMPLES_NORMAL: grid(normal),
-        card_text.SAMPLES_AGGREGATE: grid(prior.draw(COLUMNS**2, SAMPLE_SEED)),
-        card_text.SAMPLES_LABELS: grid(by_label),
-        card_text.TRAVERSALS: grid(traversals(codes)),
+        card_text.SAMPLES_NORMAL: grid(samples(graphs, prior, COLUMNS**2, SAMPLE_SEED, normal=True)),
+        card_text.SAMPLES_AGGREGATE: grid(samples(graphs, prior, COLUMNS**2, SAMPLE_SEED)),
+        card_text.SAMPLES_LABELS: grid(np.concatenate(by_label)),
+        card_text.TRAVERSALS: grid(graphs.images(traversals(codes))),
         card_text.LATENTS: plots.latent_map(codes, sets.test_labels.numpy(), sets.label_names),
     } | ({card_text.CURVES: plots.curves(history)} if history else {})
 
