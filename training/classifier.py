@@ -134,7 +134,7 @@ def _warped(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class Judge:
+class JudgeRecipe:
     """How one of the classifiers of a data set is trained.
 
     `file_suffix` is the end of its file's name.
@@ -152,8 +152,8 @@ class Judge:
         return CLASSIFIERS / f"{dataset}{self.file_suffix}.onnx"
 
 
-FIRST: Final = Judge("first", "", Network, _moved, learning_rate=2e-3, seed=0)
-SECOND: Final = Judge("second", "-second", ResidualNetwork, _warped, learning_rate=4e-3, seed=1)
+FIRST: Final = JudgeRecipe("first", "", Network, _moved, learning_rate=2e-3, seed=0)
+SECOND: Final = JudgeRecipe("second", "-second", ResidualNetwork, _warped, learning_rate=4e-3, seed=1)
 JUDGES: Final = (FIRST, SECOND)
 
 
@@ -194,7 +194,7 @@ def hashes(judges: Judges) -> dict[str, str]:
     return {f"{prefix}classifier": f"sha256:{judge.sha256}" for prefix, judge in judges.items()}
 
 
-def _classifier_of(judge: Judge, dataset: str, images: Tensor, labels: Tensor, steps: Steps) -> Classifier:
+def _classifier_of(judge: JudgeRecipe, dataset: str, images: Tensor, labels: Tensor, steps: Steps) -> Classifier:
     path = judge.path(dataset)
     if path.is_file():
         return Classifier(path.read_bytes())
@@ -208,7 +208,7 @@ def epochs_of(images: int) -> int:
 
 
 def train(
-    images: Tensor, labels: Tensor, judge: Judge = FIRST, advance: Callable[[int], None] = lambda _: None
+    images: Tensor, labels: Tensor, judge: JudgeRecipe = FIRST, advance: Callable[[int], None] = lambda _: None
 ) -> bytes:
     """The ONNX graph of a classifier of uint8 images [N, *image_shape] with labels uint8 [N], 0 to the largest.
 

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from training import classifier, data
-from training.classifier import JUDGES, Classifier, Judge, judges_of
+from training.classifier import JUDGES, Classifier, JudgeRecipe, judges_of
 from training.data import Sets
 
 from . import subset
@@ -42,8 +44,20 @@ def test_judges_of_unknown_pictures_are_trained_alike_every_time(sets: Sets, mon
 
 
 @pytest.mark.parametrize("judge", JUDGES, ids=lambda judge: judge.name)
-def test_colour_pictures_of_any_size_are_classified(judge: Judge, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_colour_pictures_of_any_size_are_classified(judge: JudgeRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(classifier, "LEAST_STEPS", 1)
     images = torch.randint(0, 256, (20, 9, 14, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     trained = Classifier(classifier.train(images, torch.arange(20) % 2, judge))
     assert trained.classify(images.numpy())[0].shape == (20, classifier.FEATURES)
+
+
+def test_the_command_writes_the_judge_that_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(classifier, "CLASSIFIERS", tmp_path)
+    monkeypatch.setattr(classifier, "LEAST_STEPS", 1)
+    monkeypatch.setattr(classifier, "EPOCHS", 1)
+    assert classifier.main(["mnist", "--judge=second", f"--data-dir={subset.DIRECTORY}"]) == 0
+    (written,) = tmp_path.iterdir()
+    assert written.name == "mnist-second.onnx"
+    assert capsys.readouterr().out.endswith(f"SHA-256 {Classifier(written.read_bytes()).sha256}\n")
