@@ -17,6 +17,7 @@ from training.figures import Figures
 from training.graphs import Graphs
 from training.prior import Prior
 from training.recipe import Recipe
+from training.samples import samples
 
 SCALE: Final = 2
 COLUMNS: Final = 10
@@ -53,22 +54,19 @@ def write(bundle: Contract, graphs: Graphs, prior: Prior, sets: Sets, run: Train
     """The card and its pictures as files of the bundle, by name. The pictures show what the graphs give."""
     curves = plots.curves(run.history) if run.history else run.curves
     codes = graphs.encode(sets.test_images)[0].numpy()
-    normal = np.random.Generator(np.random.PCG64(SAMPLE_SEED)).standard_normal(
-        (COLUMNS**2, bundle.latent_dim), np.float32
-    )
     labels = prior.labels[: card_text.MOST_ROWS]
-    by_label = np.concatenate([prior.draw(COLUMNS, SAMPLE_SEED, int(label)) for label in labels])
+    by_label = [samples(graphs, prior, COLUMNS, SAMPLE_SEED, int(label)) for label in labels]
 
-    def grid(z: npt.NDArray[np.float32]) -> bytes:
-        return pictures.png(pictures.grid(graphs.images(z), COLUMNS), SCALE)
+    def grid(images: npt.NDArray[np.uint8]) -> bytes:
+        return pictures.png(pictures.grid(images, COLUMNS), SCALE)
 
     return {
         CARD_FILE: card_text.text(bundle, has_curves=curves is not None).encode(),
         card_text.RECONSTRUCTIONS: reconstructions(graphs, sets),
-        card_text.SAMPLES_NORMAL: grid(normal),
-        card_text.SAMPLES_AGGREGATE: grid(prior.draw(COLUMNS**2, SAMPLE_SEED)),
-        card_text.SAMPLES_LABELS: grid(by_label),
-        card_text.TRAVERSALS: grid(traversals(codes)),
+        card_text.SAMPLES_NORMAL: grid(samples(graphs, prior, COLUMNS**2, SAMPLE_SEED, normal=True)),
+        card_text.SAMPLES_AGGREGATE: grid(samples(graphs, prior, COLUMNS**2, SAMPLE_SEED)),
+        card_text.SAMPLES_LABELS: grid(np.concatenate(by_label)),
+        card_text.TRAVERSALS: grid(graphs.images(traversals(codes))),
         card_text.LATENTS: plots.latent_map(codes, sets.test_labels.numpy(), sets.label_names),
     } | ({card_text.CURVES: curves} if curves is not None else {})
 

@@ -29,7 +29,7 @@ from service import contract
 from service.contract import Contract
 from training import card, checkpoint, data, figures, onnx_graph, onnx_model, provenance, versions
 from training.checkpoint import Trained
-from training.classifier import classifier_of
+from training.classifier import hashes, judges_of
 from training.data import Sets
 from training.errors import ExportError, RecipeError, TrainingError, VersionTaken
 from training.evaluate import evaluate, refinement_figures
@@ -126,7 +126,7 @@ def measure(run: Trained, sets: Sets, version: int, *, effort: Effort = FULL, st
     """
     # The path of a folder of pictures is not for others to read.
     recipe = run.recipe.model_copy(update={"dataset": data.published(run.recipe.dataset)})
-    classifier = classifier_of(recipe.dataset, sets.train_images, sets.train_labels, steps)
+    judges = judges_of(recipe.dataset, sets.train_images, sets.train_labels, steps)
     bundle = Contract(
         name=recipe.name,
         version=version,
@@ -139,9 +139,7 @@ def measure(run: Trained, sets: Sets, version: int, *, effort: Effort = FULL, st
         recipe=recipe.model_dump(),
         metrics={},
         files={},
-        tools=provenance.tools()
-        | {"classifier": f"sha256:{classifier.sha256}"}
-        | ({"device": run.device} if run.device != "cpu" else {}),
+        tools=provenance.tools() | hashes(judges) | ({"device": run.device} if run.device != "cpu" else {}),
         git_commit=provenance.git_commit(),
         label_names=sets.label_names,
     )
@@ -157,7 +155,7 @@ def measure(run: Trained, sets: Sets, version: int, *, effort: Effort = FULL, st
     with steps.step("prior of each label", len(torch.unique(sets.train_labels))) as advance:
         mu, _ = graphs.encode(sets.train_images)
         prior = Prior.fit(mu.numpy(), sets.train_labels.numpy(), recipe.prior_components, advance)
-    found = evaluate(graphs, recipe, prior, sets, classifier, effort=effort, steps=steps)
+    found = evaluate(graphs, recipe, prior, sets, judges, effort=effort, steps=steps)
     if recipe.refinement_steps:
         found |= refinement_figures(graphs, unrefined, recipe, effort.of(sets))
     return Measured(dataclasses.replace(bundle, metrics=found), model, encoder, decoder, graphs, prior)

@@ -17,6 +17,11 @@ DIGITS: Final = 5  # after the decimal point
 # count as the same when they differ by no more than this share of the larger one, or by the last digit.
 RELATIVE_TOLERANCE: Final = 1e-3
 ABSOLUTE_TOLERANCE: Final = 2 * 10**-DIGITS
+# The end of the name of a spread: the largest minus the smallest of the draws whose mean has the name before it. It
+# counts as the same when it differs by no more than that mean may.
+SPREAD: Final = "_spread"
+# What the names of figures begin with that are measured by each of the two judges of `training.classifier`.
+PREFIXES: Final = ("", "second_")
 
 # Figures of an encoder that refines its posteriors: the total without that, and how many images one thread encodes in a
 # second. An export has them. A bundle's graphs alone do not give the first, and the others are never the same twice.
@@ -59,11 +64,13 @@ QUICK: Final = Effort(test_images=1_000, draws=10, bernoulli_draws=100)
 def differing(one: Figures, other: Figures) -> list[str]:
     """The names of the figures that are not the same in both, or that only one has; those of an export do not count."""
     names = [name for name in [*one, *(each for each in other if each not in one)] if name not in OF_EXPORT]
-    return [name for name in names if name not in one or name not in other or not _same(one[name], other[name])]
+    return [name for name in names if name not in one or name not in other or not _same(name, one, other)]
 
 
-def _same(one: float, other: float) -> bool:
-    return abs(one - other) <= max(ABSOLUTE_TOLERANCE, RELATIVE_TOLERANCE * max(abs(one), abs(other)))
+def _same(name: str, one: Figures, other: Figures) -> bool:
+    figure = name.removesuffix(SPREAD)
+    largest = max((abs(each[figure]) for each in (one, other) if figure in each), default=0.0)
+    return abs(one[name] - other[name]) <= max(ABSOLUTE_TOLERANCE, RELATIVE_TOLERANCE * largest)
 
 
 def warning(test_images: int) -> str | None:

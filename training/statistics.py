@@ -161,11 +161,15 @@ def add(folder: Path, sets: Sets, steps: Steps = SILENT, *, overwrite: bool = Fa
     files[contract.MAP_FILE] = LatentMap.measure(graphs, sets).to_bytes()
     if not overwrite:
         bundle, files = _renumbered(bundle, files, versions.next_free(folder.parent))
-    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())}
-    files[contract.CONTRACT_FILE] = dataclasses.replace(bundle, files=hashes).to_json().encode()
     place = folder.parent / str(bundle.version)
-    versions.publish(files, place, overwrite=overwrite)
+    versions.publish(with_contract(bundle, files), place, overwrite=overwrite)
     return place
+
+
+def with_contract(bundle: Contract, files: dict[str, bytes]) -> dict[str, bytes]:
+    """The files of a bundle by name, and its contract with their hashes."""
+    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())}
+    return files | {contract.CONTRACT_FILE: dataclasses.replace(bundle, files=hashes).to_json().encode()}
 
 
 def _renumbered(bundle: Contract, files: dict[str, bytes], version: int) -> tuple[Contract, dict[str, bytes]]:
