@@ -50,9 +50,11 @@ def summary(recipe: Recipe, found: Figures, test_images: int) -> str:
     return f"{line}\n{rough}" if rough else line
 
 
-def write(bundle: Contract, graphs: Graphs, prior: Prior, sets: Sets, run: Trained) -> dict[str, bytes]:
-    """The card and its pictures as files of the bundle, by name. The pictures show what the graphs give."""
-    curves = plots.curves(run.history) if run.history else run.curves
+def write(bundle: Contract, graphs: Graphs, prior: Prior, sets: Sets, curves: bytes | None) -> dict[str, bytes]:
+    """The card and its pictures as files of the bundle, by name; `curves` is the picture of the training, if there is one.
+
+    The others show what the graphs give.
+    """
     codes = graphs.encode(sets.test_images)[0].numpy()
     labels = prior.labels[: card_text.MOST_ROWS]
     by_label = [samples(graphs, prior, COLUMNS, SAMPLE_SEED, int(label)) for label in labels]

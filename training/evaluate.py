@@ -143,8 +143,7 @@ def rewrite(folder: Path, found: Found, graphs: Graphs, prior: Prior, sets: Sets
     """
     bundle, files = read(folder)
     bundle = dataclasses.replace(bundle, metrics=found, tools=bundle.tools | hashes(judges))
-    files |= card.write(bundle, graphs, prior, sets, ())
-    files[contract.CARD_FILE] = card_text.text(bundle, has_curves=card_text.CURVES in files).encode()
+    files |= card.write(bundle, graphs, prior, sets, files.get(card_text.CURVES))
     versions.publish(with_contract(bundle, files), folder, overwrite=True)
 
 

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from service import contract
 from service.contract import Contract
-from training import card, checkpoint, data, figures, onnx_graph, onnx_model, provenance, versions
+from training import card, checkpoint, data, figures, onnx_graph, onnx_model, plots, provenance, versions
 from training.checkpoint import Trained
 from training.classifier import hashes, judges_of
 from training.data import Sets
@@ -187,7 +187,8 @@ def _files(measured: Measured, statistics: Statistics, run: Trained, sets: Sets)
         contract.MAP_FILE: LatentMap.measure(measured.graphs, sets).to_bytes(),
         contract.GOLDEN_FILE: _golden(measured.model, sets.test_images, sets.test_labels),
     }
-    files |= card.write(measured.bundle, measured.graphs, measured.prior, sets, run)
+    curves = plots.curves(run.history) if run.history else run.curves
+    files |= card.write(measured.bundle, measured.graphs, measured.prior, sets, curves)
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())}
     bundle = dataclasses.replace(measured.bundle, files=hashes)
     files[contract.CONTRACT_FILE] = bundle.to_json().encode()
