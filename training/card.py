@@ -51,9 +51,9 @@ def summary(recipe: Recipe, found: Figures, test_images: int) -> str:
 
 
 def write(bundle: Contract, graphs: Graphs, prior: Prior, sets: Sets, curves: bytes | None) -> dict[str, bytes]:
-    """The card and its pictures as files of the bundle, by name; `curves` is the picture of the training, if there is one.
+    """The card and its pictures as files of the bundle, by name.
 
-    The others show what the graphs give.
+    `curves` is the picture of the training, if there is one. The others show what the graphs give.
     """
     codes = graphs.encode(sets.test_images)[0].numpy()
     labels = prior.labels[: card_text.MOST_ROWS]
