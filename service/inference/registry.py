@@ -12,6 +12,7 @@ import hashlib
 import logging
 import math
 import re
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -239,7 +240,7 @@ def _open(folder: Path, options: RegistryOptions) -> Model:
     engine = Engine(bundle, provider=options.provider, threads=options.threads, tf32=options.tf32)
     name = engine.contract.id
     # GPU runs are always done in the thread: the loop can do other work while it waits for the GPU.
-    inline = options.batch if engine.provider == CPU else 0
+    inline = sys.maxsize if engine.provider == CPU else 0
     batcher = Batcher(name, max_rows=options.batch, inline_rows=inline, count=partial(options.count, name))
     paces = engine.paces()
     if bundle.statistics is not None:
