@@ -13,11 +13,13 @@ import numpy as np
 import torch
 
 from harness.digits import digits
+from harness.paths import MODELS
 from service import contract
 from service.contract import Contract
-from training import networks, onnx_model
-from training.model import to_image, to_signal
+from training import networks, onnx_model, refine
+from training.model import VAE, to_image, to_signal
 from training.recipe import Recipe
+from training.refinement import Refined
 
 # How long a network takes does not depend on its weights.
 UNTRAINED: Final = (
@@ -39,20 +41,30 @@ ANY: Final = {
     "checkpoint_every": 1,
 }
 
+VARIANCE: Final = 0.5  # of the squared error's likelihood
+
 
 def write_untrained(folder: Path, *wanted: str) -> None:
     """Write a bundle with random weights for each of UNTRAINED, or for those of these names, to `folder`."""
     for numbers in UNTRAINED:
         if not wanted or numbers["name"] in wanted:
-            _write(folder, Recipe.model_validate(ANY | numbers))
+            recipe = Recipe.model_validate(ANY | numbers)
+            _write(folder, recipe, networks.build(recipe, (28, 28), torch.Generator().manual_seed(0)))
+
+
+def write_refined(folder: Path) -> None:
+    """Write a bundle with the weights of mnist-resmlp@1, whose encoder refines its posteriors, to `folder`."""
+    run = refine.read(MODELS / "mnist-resmlp" / "1")
+    recipe = run.recipe.model_copy(update={"name": "refined", "refinement_steps": 4, "refinement_draws": 4})
+    _write(folder, recipe, Refined(run.model, recipe, VARIANCE))
 
 
 @torch.no_grad()
-def _write(folder: Path, recipe: Recipe) -> None:
+def _write(folder: Path, recipe: Recipe, model: VAE) -> None:
     place = folder / recipe.name / "1"
     place.mkdir(parents=True)
     image = torch.from_numpy(digits()[:16].copy())
-    model = networks.build(recipe, (28, 28), torch.Generator().manual_seed(0)).eval()
+    model.eval()
     described = Contract(
         name=recipe.name,
         version=1,

@@ -2,8 +2,8 @@
 
     python -m bench.gpu [--only ways,bits,threads,first-runs,serving] [--seconds 1]
 
-It takes two to three minutes. The models are shipped bundles, and networks that are not trained: a small and a large
-convolutional one, and a wide one.
+It takes two to three minutes. The models are shipped bundles, one of them with refined posteriors, and networks
+that are not trained: a small and a large convolutional one, and a wide one.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import onnxruntime as ort
 from bench.gpu import serving, tables
 from bench.machine import machine
 from harness.paths import MODELS
-from harness.untrained import UNTRAINED, write_untrained
+from harness.untrained import UNTRAINED, write_refined, write_untrained
 from service.inference.bundle import Bundle, read_bundle
 from service.inference.sessions import CUDA
 
@@ -47,6 +47,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         models = Path(folder)
         write_untrained(models)
+        write_refined(models)
         for name, version in SHIPPED:
             shutil.copytree(MODELS / name / version, models / name / version)
         bundles = {path.parent.parent.name: read_bundle(path.parent) for path in sorted(models.glob("*/*/model.json"))}
@@ -82,6 +83,7 @@ def served(models: Path, seconds: int) -> Iterator[str]:
     for model, workers, wanted in (
         ("mnist-mlp", 1, everything),
         ("mnist-mlp", 4, few),
+        ("refined", 1, few),
         *((str(numbers["name"]), 1, few) for numbers in UNTRAINED if numbers["name"] != "conv-128"),
     ):
         for provider in ("cpu", "cuda"):

@@ -20,7 +20,7 @@ from fastapi.testclient import TestClient
 from harness.digits import digits
 from harness.paths import MODELS, ROOT
 from harness.servers import running
-from harness.untrained import write_untrained
+from harness.untrained import write_refined, write_untrained
 from service import contract as names
 from service.api.error_handlers import OUR_FAULT
 from service.app import create_app
@@ -69,17 +69,19 @@ def cuda(gpu: None) -> None:
 
 
 @pytest.fixture(scope="module")
-def convolutional(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of an untrained convolutional bundle."""
+def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a convolutional model, and one that refines its posteriors."""
     models = tmp_path_factory.mktemp("untrained")
     write_untrained(models, "conv-32")
-    return models / "conv-32" / "1"
+    write_refined(models)
+    return models
 
 
-@pytest.fixture(params=[*SHIPPED, None], ids=lambda place: f"{place.parent.name}@{place.name}" if place else "conv")
-def folder(request: pytest.FixtureRequest, convolutional: Path) -> Path:
-    """Each shipped bundle, and a convolutional one."""
-    return request.param or convolutional
+@pytest.fixture(params=[*SHIPPED, Path("conv-32/1"), Path("refined/1")], ids=lambda place: "/".join(place.parts[-2:]))
+def folder(request: pytest.FixtureRequest, untrained: Path) -> Path:
+    """Each shipped bundle, and the others."""
+    place: Path = request.param
+    return place if place.is_absolute() else untrained / place
 
 
 @pytest.fixture

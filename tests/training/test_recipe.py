@@ -88,8 +88,8 @@ def test_a_missing_key_is_named(tmp_path: Path) -> None:
 def test_an_unknown_recipe_is_answered_with_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--recipe", "mnist-nothing"]) == 2
     assert capsys.readouterr().err == (
-        "There is no recipe mnist-nothing; known are fashion-mlp, mnist-binarised, mnist-mlp, mnist-mlp-calibrated, "
-        "mnist-mlp-notebook, mnist-resmlp, mnist-resmlp-base, mnist-sharp, or give the path of a .toml file.\n"
+        "There is no recipe mnist-nothing; known are fashion-mlp, fashion-sharp, mnist-binarised, mnist-mlp, "
+        "mnist-mlp-calibrated, mnist-mlp-notebook, mnist-resmlp, mnist-resmlp-base, mnist-sharp, or give the path of a .toml file.\n"
     )
 
 
