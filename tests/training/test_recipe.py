@@ -89,7 +89,8 @@ def test_an_unknown_recipe_is_answered_with_the_known_ones(capsys: pytest.Captur
     assert main(["--recipe", "mnist-nothing"]) == 2
     assert capsys.readouterr().err == (
         "There is no recipe mnist-nothing; known are fashion-mlp, fashion-sharp, mnist-binarised, mnist-mlp, "
-        "mnist-mlp-calibrated, mnist-mlp-notebook, mnist-resmlp, mnist-resmlp-base, mnist-sharp, or give the path of a .toml file.\n"
+        "mnist-mlp-calibrated, mnist-mlp-notebook, mnist-resmlp, mnist-resmlp-base, mnist-sharp, or give the path of a "
+        ".toml file.\n"
     )
 
 
