@@ -15,6 +15,7 @@ COMMANDS: Final = {
     "export": ("training.export", "evaluate a finished run again, and export it as a bundle"),
     "evaluate": ("training.evaluate", "measure the figures of a bundle again"),
     "statistics": ("training.statistics", "add statistics to a bundle that was exported without them"),
+    "sharpen": ("training.sharpen", "choose sharpness and temperature of a bundle's samples anew"),
     "typicality": ("training.typicality", "measure how well typicality tells test images from other pictures"),
     "compare": ("training.compare", "show the figures of all runs side by side"),
 }

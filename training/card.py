@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -16,8 +15,9 @@ from training.checkpoint import Trained
 from training.data import Sets
 from training.figures import Figures
 from training.graphs import Graphs
-from training.prior import Prior
+from training.plots import Trade
 from training.recipe import Recipe
+from training.sampler import Sampler
 
 SCALE: Final = 2
 COLUMNS: Final = 10
@@ -33,6 +33,8 @@ def report(run: Trained, bundle: Contract, path: Path) -> None:
         "metrics": bundle.metrics,
         "recipe": bundle.recipe,
         "seconds": round(run.seconds, 1),
+        "sharpness": bundle.sharpness,
+        "temperature": bundle.temperature,
         "tools": bundle.tools,
     }
     path.write_text(json.dumps(document, indent=2) + "\n")
@@ -50,29 +52,29 @@ def summary(recipe: Recipe, found: Figures, test_images: int) -> str:
     return f"{line}\n{rough}" if rough else line
 
 
-def write(
-    bundle: Contract, graphs: Graphs, prior: Prior, sets: Sets, history: Sequence[tuple[float, float, float, float]]
-) -> dict[str, bytes]:
-    """The card and its pictures as files of the bundle, by name. The pictures show what the graphs give."""
-    codes = graphs.encode(sets.test_images)[0].numpy()
-    normal = np.random.Generator(np.random.PCG64(SAMPLE_SEED)).standard_normal(
-        (COLUMNS**2, bundle.latent_dim), np.float32
-    )
-    labels = prior.labels[: card_text.MOST_ROWS]
-    by_label = np.concatenate([prior.draw(COLUMNS, SAMPLE_SEED, int(label)) for label in labels])
+def write(bundle: Contract, sampler: Sampler, sets: Sets, trade: Trade, curves: bytes | None) -> dict[str, bytes]:
+    """The card and its pictures as files of the bundle, by name. The pictures show what the graphs give.
 
-    def grid(z: npt.NDArray[np.float32]) -> bytes:
-        return pictures.png(pictures.grid(graphs.images(z), COLUMNS), SCALE)
+    `trade` is what the default temperature was chosen by, and `curves` the picture of the training, if there is one.
+    """
+    graphs = sampler.graphs
+    codes = graphs.encode(sets.test_images)[0].numpy()
+    labels = sampler.prior.labels[: card_text.MOST_ROWS]
+    by_label = [sampler.images(COLUMNS, SAMPLE_SEED, int(label)) for label in labels]
+
+    def grid(images: npt.NDArray[np.uint8]) -> bytes:
+        return pictures.png(pictures.grid(images, COLUMNS), SCALE)
 
     return {
-        CARD_FILE: card_text.text(bundle, has_curves=bool(history)).encode(),
+        CARD_FILE: card_text.text(bundle, has_curves=curves is not None).encode(),
         card_text.RECONSTRUCTIONS: reconstructions(graphs, sets),
-        card_text.SAMPLES_NORMAL: grid(normal),
-        card_text.SAMPLES_AGGREGATE: grid(prior.draw(COLUMNS**2, SAMPLE_SEED)),
-        card_text.SAMPLES_LABELS: grid(by_label),
-        card_text.TRAVERSALS: grid(traversals(codes)),
+        card_text.SAMPLES_NORMAL: grid(sampler.normal(COLUMNS**2, SAMPLE_SEED)),
+        card_text.SAMPLES_AGGREGATE: grid(sampler.images(COLUMNS**2, SAMPLE_SEED)),
+        card_text.SAMPLES_LABELS: grid(np.concatenate(by_label)),
+        card_text.TRADE: plots.trade(trade, bundle.temperature),
+        card_text.TRAVERSALS: grid(graphs.images(traversals(codes))),
         card_text.LATENTS: plots.latent_map(codes, sets.test_labels.numpy(), sets.label_names),
-    } | ({card_text.CURVES: plots.curves(history)} if history else {})
+    } | ({} if curves is None else {card_text.CURVES: curves})
 
 
 def reconstructions(graphs: Graphs, sets: Sets) -> bytes:

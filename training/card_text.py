@@ -22,6 +22,7 @@ RECONSTRUCTIONS: Final = "reconstructions.png"
 SAMPLES_NORMAL: Final = "samples-normal.png"
 SAMPLES_AGGREGATE: Final = "samples-aggregate.png"
 SAMPLES_LABELS: Final = "samples-labels.png"
+TRADE: Final = "trade.png"
 TRAVERSALS: Final = "traversals.png"
 CURVES: Final = "curves.png"
 LATENTS: Final = "latents.png"
@@ -100,6 +101,7 @@ The aggregate prior is a mixture of {recipe.prior_components} Gaussians for each
 training images. Samples from N(0, I) are often poor, because the codes of real images do not fill it evenly. No sample
 was selected.
 
+{defaults(bundle)}
 | | Frechet distance to the test images |
 |---|---|
 | samples of the aggregate prior | **{metrics["frechet_aggregate"]:.2f}** |
@@ -115,6 +117,17 @@ compares only with figures of the same classifier. The classifier takes samples 
 The nearest training image is {metrics["nearest_samples"]:.3f} away from a sample (root mean square, pixels in [0, 1])
 and {metrics["nearest_test"]:.3f} from a test image. For a model that repeats its training images, the first figure is
 near 0.
+"""
+
+
+def defaults(bundle: Contract) -> str:
+    """The sharpness and the temperature of samples, and what the latter costs."""
+    return f"""Samples have a sharpness of {bundle.sharpness:g} and a temperature of {bundle.temperature:g},
+unless a request to `/sample` says otherwise; so have those of the pictures and figures here. The sharpness makes dark
+pixels darker and light ones lighter, because a decoder's mean image is grey where real strokes are black or white. The
+temperature trades diversity for fidelity. Both were chosen on the training images, which the plot is about, too.
+
+![Figures of samples over the temperature]({TRADE})
 """
 
 

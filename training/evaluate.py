@@ -36,6 +36,7 @@ from training.model import to_signal
 from training.objective import distortion
 from training.prior import Prior
 from training.recipe import Recipe, recorded
+from training.sampler import Sampler
 from training.similarity import nearest, structural_similarity
 from training.steps import SILENT, Steps
 
@@ -49,9 +50,8 @@ Pixels = npt.NDArray[np.uint8]
 
 
 def evaluate(
-    graphs: Graphs,
+    sampler: Sampler,
     recipe: Recipe,
-    prior: Prior,
     sets: Sets,
     classifier: Classifier,
     *,
@@ -64,19 +64,26 @@ def evaluate(
     `onnx_bytes` are the size of both graphs. `test_images` is there only where test images are so few that the figures
     are rough.
     """
-    sets = effort.of(sets)
+    sets, graphs = effort.of(sets), sampler.graphs
     with parallel.one_thread():
         found = (
             likelihood_figures(graphs, recipe, sets, effort.draws_of(recipe), steps)
             | reconstruction_figures(graphs, sets, steps)
             | {"weights": float(graphs.weights), "onnx_bytes": float(graphs.bytes)}
-            | sample_figures(graphs, prior, sets, classifier, steps)
-            | label_figures(graphs, prior, sets, classifier, steps)
-            | neighbour_figures(graphs, prior, sets, steps)
+            | figures_of_samples(sampler, sets, classifier, steps)
         )
     if figures.warning(len(sets.test_images)):
         found["test_images"] = float(len(sets.test_images))
     return {name: round(value, figures.DIGITS) for name, value in found.items()}
+
+
+def figures_of_samples(sampler: Sampler, sets: Sets, classifier: Classifier, steps: Steps) -> Found:
+    """All figures that depend on how samples are drawn, with the defaults of the bundle; not rounded."""
+    return (
+        sample_figures(sampler, sets, classifier, steps)
+        | label_figures(sampler, sets, classifier, steps)
+        | neighbour_figures(sampler, sets, steps)
+    )
 
 
 def likelihood_figures(graphs: Graphs, recipe: Recipe, sets: Sets, draws: int, steps: Steps) -> Found:
@@ -138,20 +145,19 @@ def reconstruction_figures(graphs: Graphs, sets: Sets, steps: Steps) -> Found:
     }
 
 
-def sample_figures(graphs: Graphs, prior: Prior, sets: Sets, classifier: Classifier, steps: Steps) -> Found:
+def sample_figures(sampler: Sampler, sets: Sets, classifier: Classifier, steps: Steps) -> Found:
     """Frechet distances from the test images to as many other images, in the classifier's features.
 
     `frechet_normal` and `frechet_aggregate`: samples from the normal and from the aggregate prior.
     `frechet_reconstructions`: the test images' own reconstructions. `frechet_floor`: training images.
     """
-    images = sets.test_images
-    count, latents = len(images), prior.means.shape[-1]
-    normal = np.random.Generator(np.random.PCG64(SAMPLE_SEED)).standard_normal((count, latents), np.float32)
+    images, graphs = sets.test_images, sampler.graphs
+    count = len(images)
     sources: dict[str, Callable[[], Pixels]] = {
         "floor": lambda: _pixels(sets.train_images[:count]),
         "reconstructions": lambda: graphs.images(graphs.encode(images)[0].numpy()),
-        "normal": lambda: graphs.images(normal),
-        "aggregate": lambda: graphs.images(prior.draw(count, SAMPLE_SEED)),
+        "normal": lambda: sampler.normal(count, SAMPLE_SEED),
+        "aggregate": lambda: sampler.images(count, SAMPLE_SEED),
     }
     found = {}
     with steps.step("Frechet distances", len(sources)) as advance:
@@ -167,19 +173,14 @@ def _pixels(images: Tensor) -> Pixels:
     return pixels
 
 
-def label_figures(graphs: Graphs, prior: Prior, sets: Sets, classifier: Classifier, steps: Steps) -> Found:
+def label_figures(sampler: Sampler, sets: Sets, classifier: Classifier, steps: Steps) -> Found:
     """How many samples of a label the classifier takes for that label, 0 to 1.
 
     `label_accuracy`: the share over equally many samples of each label. `label_accuracy_worst`: the share for the worst
     label. `classifier_accuracy`: its share of right answers on the test images.
     """
-    each = -(-len(sets.test_images) // len(prior.labels))
-    accuracies = []
-    with steps.step("samples of each label", len(prior.labels)) as advance:
-        for label in prior.labels:
-            samples = graphs.images(prior.draw(each, SAMPLE_SEED, int(label)))
-            accuracies.append(classifier.accuracy(samples, np.full(each, label)))
-            advance(1)
+    with steps.step("samples of each label", len(sampler.prior.labels)) as advance:
+        accuracies = label_accuracies(sampler, len(sets.test_images), SAMPLE_SEED, classifier, advance)
     return {
         "label_accuracy": float(np.mean(accuracies)),
         "label_accuracy_worst": min(accuracies),
@@ -187,14 +188,27 @@ def label_figures(graphs: Graphs, prior: Prior, sets: Sets, classifier: Classifi
     }
 
 
-def neighbour_figures(graphs: Graphs, prior: Prior, sets: Sets, steps: Steps) -> Found:
+def label_accuracies(
+    sampler: Sampler, count: int, seed: int, classifier: Classifier, advance: Callable[[int], None] = lambda _: None
+) -> list[float]:
+    """For each label the share of its samples that are taken for it, 0 to 1, of about `count` samples of all labels."""
+    labels = sampler.prior.labels
+    each = -(-count // len(labels))
+    accuracies = []
+    for label in labels:
+        accuracies.append(classifier.accuracy(sampler.images(each, seed, int(label)), np.full(each, label)))
+        advance(1)
+    return accuracies
+
+
+def neighbour_figures(sampler: Sampler, sets: Sets, steps: Steps) -> Found:
     """How far images are from the nearest training image: the root mean squared difference, pixels in [0, 1].
 
     `nearest_samples` is the mean over samples from the aggregate prior, `nearest_test` the mean over test images. The
     samples of a model that repeats its training images are far nearer than test images are.
     """
     count = len(sets.test_images)
-    samples = torch.from_numpy(graphs.images(prior.draw(count, SAMPLE_SEED)[:NEIGHBOURS]))
+    samples = torch.from_numpy(sampler.images(count, SAMPLE_SEED)[:NEIGHBOURS].copy())  # PyTorch wants them writable
     with steps.step("nearest training images", 2 * len(sets.train_images)) as advance:
         return {
             "nearest_samples": nearest(samples, sets.train_images, advance),
@@ -233,7 +247,8 @@ def _measure(folder: Path, data_dir: Path | None, *, quick: bool) -> int:
     with Steps() as steps:
         sets = data.load_both(recipe.dataset, data_dir, steps)
         classifier = classifier_of(recipe.dataset, sets.train_images, sets.train_labels, steps)
-        found = evaluate(graphs, recipe, prior, sets, classifier, effort=QUICK if quick else FULL, steps=steps)
+        sampler = Sampler(graphs, prior, bundle.sharpness, bundle.temperature)
+        found = evaluate(sampler, recipe, sets, classifier, effort=QUICK if quick else FULL, steps=steps)
     print(json.dumps(found, indent=2))
     if quick:
         print(figures.look(sets, recipe), file=sys.stderr)

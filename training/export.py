@@ -27,7 +27,7 @@ from torch import Tensor
 
 from service import contract
 from service.contract import Contract
-from training import card, checkpoint, data, figures, onnx_graph, onnx_model, provenance, versions
+from training import card, checkpoint, data, figures, onnx_graph, onnx_model, plots, provenance, versions
 from training.checkpoint import Trained
 from training.classifier import classifier_of
 from training.data import Sets
@@ -38,8 +38,11 @@ from training.graphs import Graphs
 from training.latent_map import LatentMap
 from training.model import VAE, to_image, to_signal
 from training.objective import reparametrise
+from training.plots import Trade
 from training.prior import Prior
 from training.recipe import recorded
+from training.sampler import Sampler
+from training.sharpen import choose
 from training.statistics import Statistics
 from training.steps import SILENT, Steps
 
@@ -49,13 +52,22 @@ GOLDEN_SEED: Final = 0
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What a bundle is made of: the contract with its figures, both graphs as files and as sessions, and the prior."""
+    """What a bundle is made of: the contract with its figures, both graphs as files and as sessions, and the prior.
+
+    `trade` is what the default temperature was chosen by.
+    """
 
     bundle: Contract
     encoder: bytes
     decoder: bytes
     graphs: Graphs
     prior: Prior
+    trade: Trade
+
+    @property
+    def sampler(self) -> Sampler:
+        """Samples as the service will draw them by default."""
+        return Sampler(self.graphs, self.prior, self.bundle.sharpness, self.bundle.temperature)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +158,11 @@ def measure(run: Trained, sets: Sets, version: int, *, effort: Effort = FULL, st
     with steps.step("prior of each label", len(torch.unique(sets.train_labels))) as advance:
         mu, _ = graphs.encode(sets.train_images)
         prior = Prior.fit(mu.numpy(), sets.train_labels.numpy(), recipe.prior_components, advance)
-    found = evaluate(graphs, recipe, prior, sets, classifier, effort=effort, steps=steps)
-    return Measured(dataclasses.replace(bundle, metrics=found), encoder, decoder, graphs, prior)
+    choice = choose(graphs, prior, sets.train_images, classifier, effort=effort, steps=steps)
+    bundle = dataclasses.replace(bundle, sharpness=choice.sharpness, temperature=choice.temperature)
+    measured = Measured(bundle, encoder, decoder, graphs, prior, choice.trade)
+    found = evaluate(measured.sampler, recipe, sets, classifier, effort=effort, steps=steps)
+    return dataclasses.replace(measured, bundle=dataclasses.replace(bundle, metrics=found))
 
 
 def _renumbered(measured: Measured, version: int) -> Measured:
@@ -169,7 +184,8 @@ def _files(measured: Measured, statistics: Statistics, run: Trained, sets: Sets)
         contract.MAP_FILE: LatentMap.measure(measured.graphs, sets).to_bytes(),
         contract.GOLDEN_FILE: _golden(run.model, sets.test_images, sets.test_labels),
     }
-    files |= card.write(measured.bundle, measured.graphs, measured.prior, sets, run.history)
+    curves = plots.curves(run.history) if run.history else None
+    files |= card.write(measured.bundle, measured.sampler, sets, measured.trade, curves)
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())}
     bundle = dataclasses.replace(measured.bundle, files=hashes)
     files[contract.CONTRACT_FILE] = bundle.to_json().encode()
