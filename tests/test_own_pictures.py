@@ -56,7 +56,7 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     write_pictures(path / "mine" / "birds", LABELS)
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as told:
-        patch.setattr(classifier, "LEAST_STEPS", 100)
+        patch.setattr(classifier, "LEAST_STEPS", 50)
         patch.chdir(path)
         assert main([*documented("train"), *SMALL, *NETWORKS[request.param]]) == 0
         yield Place(path, told.getvalue())

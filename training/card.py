@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +16,6 @@ from training.checkpoint import Trained
 from training.data import Sets
 from training.figures import Figures
 from training.graphs import Graphs
-from training.plots import Trade
 from training.recipe import Recipe
 from training.sampler import Sampler
 
@@ -52,10 +52,10 @@ def summary(recipe: Recipe, found: Figures, test_images: int) -> str:
     return f"{line}\n{rough}" if rough else line
 
 
-def write(bundle: Contract, sampler: Sampler, sets: Sets, trade: Trade, curves: bytes | None) -> dict[str, bytes]:
+def write(bundle: Contract, sampler: Sampler, sets: Sets, plotted: Mapping[str, bytes]) -> dict[str, bytes]:
     """The card and its pictures as files of the bundle, by name. The pictures show what the graphs give.
 
-    `trade` is what the default temperature was chosen by, and `curves` the picture of the training, if there is one.
+    `plotted` are those of `card_text.PLOTTED` that there are.
     """
     graphs = sampler.graphs
     codes = graphs.encode(sets.test_images)[0].numpy()
@@ -66,15 +66,15 @@ def write(bundle: Contract, sampler: Sampler, sets: Sets, trade: Trade, curves: 
         return pictures.png(pictures.grid(images, COLUMNS), SCALE)
 
     return {
-        CARD_FILE: card_text.text(bundle, has_curves=curves is not None).encode(),
+        **plotted,
+        CARD_FILE: card_text.text(bundle, plotted).encode(),
         card_text.RECONSTRUCTIONS: reconstructions(graphs, sets),
         card_text.SAMPLES_NORMAL: grid(sampler.normal(COLUMNS**2, SAMPLE_SEED)),
         card_text.SAMPLES_AGGREGATE: grid(sampler.images(COLUMNS**2, SAMPLE_SEED)),
         card_text.SAMPLES_LABELS: grid(np.concatenate(by_label)),
-        card_text.TRADE: plots.trade(trade, bundle.temperature),
         card_text.TRAVERSALS: grid(graphs.images(traversals(codes))),
         card_text.LATENTS: plots.latent_map(codes, sets.test_labels.numpy(), sets.label_names),
-    } | ({} if curves is None else {card_text.CURVES: curves})
+    }
 
 
 def reconstructions(graphs: Graphs, sets: Sets) -> bytes:

@@ -7,6 +7,7 @@ writes.
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +27,8 @@ TRADE: Final = "trade.png"
 TRAVERSALS: Final = "traversals.png"
 CURVES: Final = "curves.png"
 LATENTS: Final = "latents.png"
+# Pictures that cannot be drawn again from the bundle: of its training, and of the choice of the defaults of samples.
+PLOTTED: Final[tuple[str, ...]] = (CURVES, TRADE)
 MOST_ROWS: Final = 10  # of labels, and of latents that are traversed
 
 # The losses that the notebook printed for single validation batches, epochs 20 to 100, each summed over its batch.
@@ -50,15 +53,15 @@ OBJECTIVES: Final = {
 }
 
 
-def text(bundle: Contract, *, has_curves: bool = True) -> str:
-    """The whole card."""
+def text(bundle: Contract, plotted: Collection[str] = PLOTTED) -> str:
+    """The whole card, with those of the pictures in PLOTTED that are `plotted`."""
     recipe = recorded(bundle.recipe, "The bundle's recipe")
     sections = (
         introduction(bundle, recipe),
-        samples(bundle, recipe),
+        samples(bundle, recipe, plotted),
         measured(bundle, recipe),
         latents(),
-        training(bundle, recipe, has_curves=has_curves),
+        training(bundle, recipe, has_curves=CURVES in plotted),
         tensors(bundle),
         limits(bundle, recipe),
     )
@@ -84,7 +87,7 @@ of {bundle.latent_dim} latents, and a decoder back. It is {network}:
 """
 
 
-def samples(bundle: Contract, recipe: Recipe) -> str:
+def samples(bundle: Contract, recipe: Recipe, plotted: Collection[str]) -> str:
     """Pictures of samples, and how good they are."""
     metrics = bundle.metrics
     return f"""## Samples
@@ -101,26 +104,24 @@ The aggregate prior is a mixture of {recipe.prior_components} Gaussians for each
 training images. Samples from N(0, I) are often poor, because the codes of real images do not fill it evenly. No sample
 was selected.
 
-{defaults(bundle)}
-| | Frechet distance to the test images |
-|---|---|
-| samples of the aggregate prior | **{metrics["frechet_aggregate"]:.2f}** |
-| samples of the normal prior | {metrics["frechet_normal"]:.2f} |
-| reconstructions of the test images | {metrics["frechet_reconstructions"]:.2f} |
-| as many training images: the floor | {metrics["frechet_floor"]:.2f} |
+{_defaults(bundle) if TRADE in plotted else ""}{_judged(bundle)}
 
-The distance is measured in the features of a small classifier that this project trained (`training/classifier.py`).
-The classifier is right about {metrics["classifier_accuracy"]:.2%} of the test images; its SHA-256 is
-`{bundle.tools["classifier"].removeprefix("sha256:")}`. So the distance is not the FID, and it
-compares only with figures of the same classifier. The classifier takes samples of a label for that label in
-**{metrics["label_accuracy"]:.2%}** of cases ({metrics["label_accuracy_worst"]:.2%} for the worst label).
-The nearest training image is {metrics["nearest_samples"]:.3f} away from a sample (root mean square, pixels in [0, 1])
-and {metrics["nearest_test"]:.3f} from a test image. For a model that repeats its training images, the first figure is
-near 0.
+Two small classifiers that this project trained judge (`training/classifier.py`): a plain convolutional network and a
+residual one. They are right about {metrics["classifier_accuracy"]:.2%} and {metrics["second_classifier_accuracy"]:.2%}
+of the test images. Their SHA-256 are `{bundle.tools["classifier"].removeprefix("sha256:")}`
+and `{bundle.tools["second_classifier"].removeprefix("sha256:")}`.
+Distances are in their features, so they are not the FID, and compare only with figures of the same classifier. A figure
+with brackets is the mean of three draws; in brackets is the largest of the three minus the smallest.
+
+Precision is the share of samples that are near test images, recall the share of test images that are near samples
+(Kynkaanniemi et al. 2019, k = 3). Recall is also high for a model that repeats its training images, so here is another
+check. The nearest training image is {metrics["nearest_samples"]:.3f} away from a sample (root mean square, pixels in
+[0, 1]) and {metrics["nearest_test"]:.3f} from a test image. For a model that repeats its training images, the first
+figure is near 0.
 """
 
 
-def defaults(bundle: Contract) -> str:
+def _defaults(bundle: Contract) -> str:
     """The sharpness and the temperature of samples, and what the latter costs."""
     return f"""Samples have a sharpness of {bundle.sharpness:g} and a temperature of {bundle.temperature:g},
 unless a request to `/sample` says otherwise; so have those of the pictures and figures here. The sharpness makes dark
@@ -128,7 +129,49 @@ pixels darker and light ones lighter, because a decoder's mean image is grey whe
 temperature trades diversity for fidelity. Both were chosen on the training images, which the plot is about, too.
 
 ![Figures of samples over the temperature]({TRADE})
+
 """
+
+
+# Rows of the table of samples: the name of each figure, and what it says.
+JUDGED: Final = {
+    "frechet_aggregate": "Frechet distance from the test images to samples of the aggregate prior",
+    "frechet_normal": "to samples of the normal prior",
+    "frechet_reconstructions": "to their reconstructions",
+    "frechet_floor": "to as many training images: the floor",
+    "label_accuracy": "samples of a label that are taken for that label",
+    "label_accuracy_worst": "the same for the worst label",
+    "recall": "recall of samples of the aggregate prior",
+    "recall_training": "recall of as many training images",
+    "precision": "precision of samples of the aggregate prior",
+    "precision_training": "precision of as many training images",
+}
+PROMINENT: Final = ("frechet_aggregate", "label_accuracy", "recall")
+
+
+def _judged(bundle: Contract) -> str:
+    """The table of what both judges say of samples."""
+    metrics = bundle.metrics
+
+    def cell(name: str, figure: str) -> str:
+        style = ".3f" if name.startswith("frechet") else ".2%"
+        value, spread = format(metrics[figure], style), metrics.get(figure + figures.SPREAD)
+        shown = f"**{value}**" if name in PROMINENT else value
+        return shown if spread is None else f"{shown} ({spread:{style}})"
+
+    rows = [
+        f"| {meaning} | {' | '.join(cell(name, prefix + name) for prefix in figures.PREFIXES)} |"
+        for name, meaning in JUDGED.items()
+    ]
+    ratios = [ratio(metrics, f"{prefix}recall") for prefix in figures.PREFIXES]
+    rows.append(f"| recall, of that of as many training images | {' | '.join(ratios)} |")
+    return "\n".join(["| | first judge | second judge |", "|---|---|---|", *rows])
+
+
+def ratio(metrics: dict[str, Any], name: str) -> str:
+    """A figure of samples, divided by that of training images; nothing where there is none."""
+    whole = metrics.get(f"{name}_training")
+    return f"{metrics[name] / whole:.2f}" if whole else ""
 
 
 def _rows(bundle: Contract) -> str:

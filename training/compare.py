@@ -1,9 +1,10 @@
-"""Runs side by side: a table of the figures of each, read from its metrics.json.
+"""Runs side by side: tables of the figures of each, read from its metrics.json.
 
     python -m training compare                  (the runs under runs/)
-    python -m training compare --shipped        (the table of docs/models.md)
+    python -m training compare --shipped        (the tables of docs/models.md)
 
-Each row has the command that trains the run again. With --shipped the rows are the notebook's own figures, the bundles
+The first table is about likelihood and reconstructions, the second about samples, by both judges. Each row of the first
+has the command that trains the run again. With --shipped the rows are the notebook's own figures, the bundles
 under models/ and the runs that are recorded under docs/runs/.
 """
 
@@ -11,14 +12,14 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from service.contract import CONTRACT_FILE
-from training import commands
-from training.card_text import NOTEBOOK_BATCH, NOTEBOOK_PRINTED, RECORDED
+from training import commands, figures
+from training.card_text import NOTEBOOK_BATCH, NOTEBOOK_PRINTED, RECORDED, ratio
 from training.recipe import recorded
 
 COLUMNS: Final = {
@@ -28,12 +29,18 @@ COLUMNS: Final = {
     "nll": ".2f",
     "psnr": ".2f",
     "ssim": ".3f",
-    "frechet_normal": ".1f",
-    "frechet_aggregate": ".2f",
-    "frechet_floor": ".2f",
-    "label_accuracy": ".2%",
     "weights": ",.0f",
     "onnx_bytes": ",.0f",
+}
+# Of these every judge has one, and the second judge's follow those of the first.
+SAMPLE_COLUMNS: Final = {
+    "frechet_normal": ".1f",
+    "frechet_aggregate": ".3f",
+    "frechet_floor": ".3f",
+    "label_accuracy": ".2%",
+    "recall": ".2%",
+    "recall_ratio": "",
+    "precision": ".2%",
 }
 
 
@@ -60,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rows += [run(path, commands.ANYWHERE) for path in sorted(RECORDED.glob("*.json"))]
     else:
         rows = [run(path, commands.training()) for path in sorted(options.runs_dir.glob("*/metrics.json"))]
-    print(table(rows))
+    print(table(rows), sample_table(rows), sep="\n\n")
     return 0
 
 
@@ -95,13 +102,32 @@ def _command(document: dict[str, Any], training: str) -> str:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """The rows in Markdown."""
-    lines = [f"| | objective | made by | {' | '.join(name.replace('_', ' ') for name in COLUMNS)} |"]
-    lines.append(f"|---|---|---|{'---|' * len(COLUMNS)}")
+    """The figures of likelihood and reconstructions in Markdown."""
+    facts = [[row.name, row.objective, row.made_by] for row in rows]
+    cells = [[*fact, *_cells(row.figures, COLUMNS)] for fact, row in zip(facts, rows, strict=True)]
+    return _markdown(["", "objective", "made by", *COLUMNS], cells)
+
+
+def sample_table(rows: Sequence[Row]) -> str:
+    """The figures of samples in Markdown, of those rows that have any."""
+    columns = {prefix + name: style for prefix in figures.PREFIXES for name, style in SAMPLE_COLUMNS.items()}
+    cells = []
     for row in rows:
-        cells = [_cell(row.figures.get(name, ""), style) for name, style in COLUMNS.items()]
-        lines.append(f"| {row.name} | {row.objective} | {row.made_by} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        ratios = {f"{prefix}recall_ratio": ratio(row.figures, f"{prefix}recall") for prefix in figures.PREFIXES}
+        found = [row.name, *_cells(row.figures | ratios, columns)]
+        if any(found[1:]):
+            cells.append(found)
+    return _markdown(["", *columns], cells)
+
+
+def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    names = (f" {name.replace('_', ' ')} " if name else " " for name in head)
+    lines = [f"|{'|'.join(names)}|", "|" + "---|" * len(head)]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
+
+
+def _cells(found: Mapping[str, Any], columns: Mapping[str, str]) -> list[str]:
+    return [_cell(found.get(name, ""), style) for name, style in columns.items()]
 
 
 def _cell(value: float | str, style: str) -> str:

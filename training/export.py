@@ -27,9 +27,9 @@ from torch import Tensor
 
 from service import contract
 from service.contract import Contract
-from training import card, checkpoint, data, figures, onnx_graph, onnx_model, plots, provenance, versions
+from training import card, card_text, checkpoint, data, figures, onnx_graph, onnx_model, plots, provenance, versions
 from training.checkpoint import Trained
-from training.classifier import classifier_of
+from training.classifier import hashes, judges_of
 from training.data import Sets
 from training.errors import ExportError, RecipeError, TrainingError, VersionTaken
 from training.evaluate import evaluate
@@ -132,7 +132,7 @@ def measure(run: Trained, sets: Sets, version: int, *, effort: Effort = FULL, st
     """
     # The path of a folder of pictures is not for others to read.
     recipe = run.recipe.model_copy(update={"dataset": data.published(run.recipe.dataset)})
-    classifier = classifier_of(recipe.dataset, sets.train_images, sets.train_labels, steps)
+    judges = judges_of(recipe.dataset, sets.train_images, sets.train_labels, steps)
     bundle = Contract(
         name=recipe.name,
         version=version,
@@ -145,9 +145,7 @@ def measure(run: Trained, sets: Sets, version: int, *, effort: Effort = FULL, st
         recipe=recipe.model_dump(),
         metrics={},
         files={},
-        tools=provenance.tools()
-        | {"classifier": f"sha256:{classifier.sha256}"}
-        | ({"device": run.device} if run.device != "cpu" else {}),
+        tools=provenance.tools() | hashes(judges) | ({"device": run.device} if run.device != "cpu" else {}),
         git_commit=provenance.git_commit(),
         label_names=sets.label_names,
     )
@@ -158,10 +156,10 @@ def measure(run: Trained, sets: Sets, version: int, *, effort: Effort = FULL, st
     with steps.step("prior of each label", len(torch.unique(sets.train_labels))) as advance:
         mu, _ = graphs.encode(sets.train_images)
         prior = Prior.fit(mu.numpy(), sets.train_labels.numpy(), recipe.prior_components, advance)
-    choice = choose(graphs, prior, sets.train_images, classifier, effort=effort, steps=steps)
+    choice = choose(graphs, prior, sets.train_images, judges, effort=effort, steps=steps)
     bundle = dataclasses.replace(bundle, sharpness=choice.sharpness, temperature=choice.temperature)
     measured = Measured(bundle, encoder, decoder, graphs, prior, choice.trade)
-    found = evaluate(measured.sampler, recipe, sets, classifier, effort=effort, steps=steps)
+    found = evaluate(measured.sampler, recipe, sets, judges, effort=effort, steps=steps)
     return dataclasses.replace(measured, bundle=dataclasses.replace(bundle, metrics=found))
 
 
@@ -184,8 +182,10 @@ def _files(measured: Measured, statistics: Statistics, run: Trained, sets: Sets)
         contract.MAP_FILE: LatentMap.measure(measured.graphs, sets).to_bytes(),
         contract.GOLDEN_FILE: _golden(run.model, sets.test_images, sets.test_labels),
     }
-    curves = plots.curves(run.history) if run.history else None
-    files |= card.write(measured.bundle, measured.sampler, sets, measured.trade, curves)
+    plotted = {card_text.TRADE: plots.trade(measured.trade, measured.bundle.temperature)}
+    if run.history:
+        plotted[card_text.CURVES] = plots.curves(run.history)
+    files |= card.write(measured.bundle, measured.sampler, sets, plotted)
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())}
     bundle = dataclasses.replace(measured.bundle, files=hashes)
     files[contract.CONTRACT_FILE] = bundle.to_json().encode()

@@ -17,6 +17,11 @@ DIGITS: Final = 5  # after the decimal point
 # count as the same when they differ by no more than this share of the larger one, or by the last digit.
 RELATIVE_TOLERANCE: Final = 1e-3
 ABSOLUTE_TOLERANCE: Final = 2 * 10**-DIGITS
+# The end of the name of a spread: the largest minus the smallest of the draws whose mean has the name before it. It
+# counts as the same when it differs by no more than that mean may.
+SPREAD: Final = "_spread"
+# What the names of figures begin with that are measured by each of the two judges of `training.classifier`.
+PREFIXES: Final = ("", "second_")
 
 # With fewer test images than this, figures are rough: means have a standard error of several percent, and a Frechet
 # distance compares covariances of 64 features that so few images do not determine.
@@ -52,11 +57,13 @@ QUICK: Final = Effort(test_images=1_000, draws=10, bernoulli_draws=100)
 def differing(one: Figures, other: Figures) -> list[str]:
     """The names of the figures that are not the same in both, or that only one has."""
     names = [*one, *(name for name in other if name not in one)]
-    return [name for name in names if name not in one or name not in other or not _same(one[name], other[name])]
+    return [name for name in names if name not in one or name not in other or not _same(name, one, other)]
 
 
-def _same(one: float, other: float) -> bool:
-    return abs(one - other) <= max(ABSOLUTE_TOLERANCE, RELATIVE_TOLERANCE * max(abs(one), abs(other)))
+def _same(name: str, one: Figures, other: Figures) -> bool:
+    figure = name.removesuffix(SPREAD)
+    largest = max((abs(each[figure]) for each in (one, other) if figure in each), default=0.0)
+    return abs(one[name] - other[name]) <= max(ABSOLUTE_TOLERANCE, RELATIVE_TOLERANCE * largest)
 
 
 def warning(test_images: int) -> str | None:

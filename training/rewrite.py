@@ -49,8 +49,12 @@ def publish(bundle: Contract, files: dict[str, bytes], place: Path, *, overwrite
     """
     if not overwrite:
         bundle, files = renumbered(bundle, files, versions.next_free(place))
-    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())}
-    files[contract.CONTRACT_FILE] = dataclasses.replace(bundle, files=hashes).to_json().encode()
     folder = place / str(bundle.version)
-    versions.publish(files, folder, overwrite=overwrite)
+    versions.publish(with_contract(bundle, files), folder, overwrite=overwrite)
     return folder
+
+
+def with_contract(bundle: Contract, files: dict[str, bytes]) -> dict[str, bytes]:
+    """The files of a bundle by name, and its contract with their hashes."""
+    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())}
+    return files | {contract.CONTRACT_FILE: dataclasses.replace(bundle, files=hashes).to_json().encode()}

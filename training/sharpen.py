@@ -6,7 +6,7 @@ An export chooses them. The command above chooses them for a bundle that was exp
 writes it as the next version: with these defaults, with the figures of samples measured anew, and with a new card.
 Graphs, prior, statistics and all other figures stay.
 
-Samples are judged by the Frechet distance to all training images, in the features of the classifier of the data set.
+Samples are judged by the Frechet distance to all training images, in the features of the first judge of the data set.
 No test image is looked at, and the seed is another one than the evaluation's.
 """
 
@@ -24,10 +24,11 @@ import numpy as np
 from torch import Tensor
 
 from service import contract
-from training import card, card_text, data, evaluate, figures, parallel, rewrite
-from training.classifier import Classifier, classifier_of, frechet_distance
+from training import card, card_text, data, figures, parallel, plots, rewrite, samples
+from training.classifier import Classifier, Judges, hashes, judges_of
 from training.data import Sets
 from training.errors import TrainingError
+from training.fidelity import Manifold, frechet_distance
 from training.figures import FULL, Effort
 from training.graphs import Graphs
 from training.plots import Trade
@@ -63,7 +64,7 @@ def choose(
     graphs: Graphs,
     prior: Prior,
     images: Tensor,
-    classifier: Classifier,
+    judges: Judges,
     *,
     effort: Effort = FULL,
     steps: Steps = SILENT,
@@ -71,31 +72,42 @@ def choose(
     """Choose sharpness and temperature on training images, uint8 [N, *image_shape].
 
     The sharpness is that with the smallest distance at temperature 1: the curve corrects the decoder, not the prior.
-    The temperature, COOL or 1, trades diversity for samples that look like their label.
+    The temperature, COOL or 1, trades diversity for samples that look like their label. Recall is that of the first
+    10,000 images.
     """
+    judge = judges[figures.PREFIXES[0]]
     count = min(effort.test_images or SAMPLES, len(images))
     with (
         parallel.one_thread(),
         steps.step("sharpness and temperature", len(SHARPNESSES) + len(TEMPERATURES)) as advance,
     ):
-        reference, _ = classifier.classify(images.numpy())
+        reference, _ = judge.classify(images.numpy())
         bare = Sampler(graphs, prior).images(count, SEED)
         distances = []
         for sharpness in SHARPNESSES:
-            distances.append(frechet_distance(classifier.classify(sharpened(bare, sharpness))[0], reference))
+            distances.append(frechet_distance(judge.classify(sharpened(bare, sharpness))[0], reference))
             advance(1)
         sharpness = SHARPNESSES[int(np.argmin(distances))]
         trade = {}
         for temperature in TEMPERATURES:
             sampler = Sampler(graphs, prior, sharpness, temperature)
-            features, _ = classifier.classify(sampler.images(count, SEED))
+            features, _ = judge.classify(sampler.images(count, SEED))
             trade[temperature] = {
                 "Frechet distance": frechet_distance(features, reference),
-                "label accuracy": float(np.mean(evaluate.label_accuracies(sampler, count, SEED, classifier))),
+                "label accuracy": label_accuracy(sampler, count, judge),
+                "recall": Manifold.of(features).share_of(reference),
             }
             advance(1)
     farther = trade[COOL]["Frechet distance"] / trade[1.0]["Frechet distance"]
     return Choice(sharpness, COOL if farther <= FARTHER else 1.0, trade)
+
+
+def label_accuracy(sampler: Sampler, count: int, judge: Classifier) -> float:
+    """The share of samples that are taken for their label, 0 to 1, of about `count`, equally many of each label."""
+    labels = sampler.prior.labels
+    each = -(-count // len(labels))
+    drawn = ((sampler.images(each, SEED, int(label)), np.full(each, label)) for label in labels)
+    return float(np.mean([judge.accuracy(images, wanted) for images, wanted in drawn]))
 
 
 def sharpen(folder: Path, sets: Sets, steps: Steps = SILENT) -> tuple[Path, Choice]:
@@ -107,20 +119,22 @@ def sharpen(folder: Path, sets: Sets, steps: Steps = SILENT) -> tuple[Path, Choi
     bundle, files = rewrite.read(folder)
     graphs = Graphs(files[contract.ENCODER_FILE], files[contract.DECODER_FILE])
     prior = Prior.from_bytes(files[contract.PRIOR_FILE])
-    classifier = classifier_of(bundle.dataset, sets.train_images, sets.train_labels, steps)
-    choice = choose(graphs, prior, sets.train_images, classifier, steps=steps)
+    judges = judges_of(bundle.dataset, sets.train_images, sets.train_labels, steps)
+    choice = choose(graphs, prior, sets.train_images, judges, steps=steps)
     sampler = Sampler(graphs, prior, choice.sharpness, choice.temperature)
     with parallel.one_thread():
-        found = evaluate.figures_of_samples(sampler, sets, classifier, steps)
+        found = samples.figures(sampler, sets, judges, steps)
     bundle = dataclasses.replace(
         bundle,
         sharpness=choice.sharpness,
         temperature=choice.temperature,
         metrics=bundle.metrics | {name: round(value, figures.DIGITS) for name, value in found.items()},
-        tools=bundle.tools | {"classifier": f"sha256:{classifier.sha256}"},
+        tools=bundle.tools | hashes(judges),
     )
-    curves = files.get(card_text.CURVES)
-    files |= card.write(bundle, sampler, sets, choice.trade, curves)
+    plotted = {card_text.TRADE: plots.trade(choice.trade, choice.temperature)}
+    if card_text.CURVES in files:
+        plotted[card_text.CURVES] = files[card_text.CURVES]
+    files |= card.write(bundle, sampler, sets, plotted)
     return rewrite.publish(bundle, files, folder.parent), choice
 
 

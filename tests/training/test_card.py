@@ -10,7 +10,8 @@ from PIL import Image
 
 from service.contract import CARD_FILE, Contract
 from training import card, card_text, commands, pictures
-from training.classifier import CLASSIFIERS
+from training.classifier import JUDGES
+from training.figures import PREFIXES
 from training.recipe import Recipe
 
 from .conftest import Run
@@ -76,13 +77,23 @@ def test_every_picture_of_the_card_is_in_the_bundle_and_shown(finished: Run) -> 
             assert picture.text == {}  # type: ignore[attr-defined]  # not the version of what drew it
 
 
-def test_the_card_names_the_classifier_and_the_floor(finished: Run) -> None:
+def test_the_card_names_both_judges_and_has_the_figures_of_each(finished: Run) -> None:
     contract, written = bundle(finished), (finished.bundle / CARD_FILE).read_text()
-    classifier = (CLASSIFIERS / "mnist.onnx").read_bytes()
-    assert f"`{hashlib.sha256(classifier).hexdigest()}`" in written
-    for figure in ("frechet_aggregate", "frechet_normal", "frechet_floor"):
-        assert f"{contract.metrics[figure]:.2f}" in written
-    assert f"**{contract.metrics['label_accuracy']:.2%}**" in written
+    for judge, prefix in zip(JUDGES, PREFIXES, strict=True):
+        committed = judge.path("mnist").read_bytes()
+        assert f"`{hashlib.sha256(committed).hexdigest()}`" in written
+        for figure in ("frechet_aggregate", "frechet_normal", "frechet_floor"):
+            assert f"{contract.metrics[prefix + figure]:.3f}" in written
+        spread = contract.metrics[f"{prefix}label_accuracy_spread"]
+        assert f"**{contract.metrics[f'{prefix}label_accuracy']:.2%}** ({spread:.2%})" in written
+        recall, of_training = contract.metrics[f"{prefix}recall"], contract.metrics[f"{prefix}recall_training"]
+        assert f" {recall / of_training:.2f} |" in written
+
+
+def test_what_cannot_be_divided_is_left_empty() -> None:
+    assert card_text.ratio({"recall": 0.3, "recall_training": 0.6}, "recall") == "0.50"
+    assert card_text.ratio({"recall": 0.0, "recall_training": 0.0}, "recall") == ""
+    assert card_text.ratio({}, "recall") == ""
 
 
 def test_a_traversal_moves_one_latent_a_row_the_busiest_first() -> None:

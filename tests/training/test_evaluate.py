@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from pathlib import Path
@@ -92,6 +93,27 @@ def test_a_bundle_that_claims_something_else_is_found_out(
     versions.publish(files, tmp_path / "1", overwrite=False)
     assert evaluate.main([str(tmp_path / "1"), f"--data-dir={subset.DIRECTORY}"]) == 1
     assert capsys.readouterr().err.endswith(f"{tmp_path / '1'} has other figures: total.\n")
+
+
+def test_a_bundle_with_other_figures_gets_what_is_measured(finished: Run, tmp_path: Path) -> None:
+    """As one has that was exported by older code."""
+    files = {path.name: path.read_bytes() for path in finished.bundle.iterdir()}
+    document = json.loads(files[contract.CONTRACT_FILE])
+    for figure in [name for name in document["metrics"] if name.startswith("second_")]:
+        del document["metrics"][figure]
+    del document["tools"]["second_classifier"]
+    files[contract.CARD_FILE] = b"# An older card"
+    document["files"][contract.CARD_FILE] = hashlib.sha256(b"# An older card").hexdigest()
+    versions.publish(files | {contract.CONTRACT_FILE: json.dumps(document).encode()}, tmp_path / "1", overwrite=False)
+    assert evaluate.main([str(tmp_path / "1"), f"--data-dir={subset.DIRECTORY}", "--overwrite"]) == 0
+    found = {path.name: path.read_bytes() for path in (tmp_path / "1").iterdir()}
+    assert found == {name: (finished.bundle / name).read_bytes() for name in files}
+
+
+def test_a_quick_look_is_not_written(finished: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        evaluate.main([str(finished.bundle), "--quick", "--overwrite"])
+    assert "give one of them" in capsys.readouterr().err
 
 
 def test_what_is_no_bundle_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

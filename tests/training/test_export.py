@@ -175,6 +175,9 @@ def test_exporting_again_gives_the_same_bytes(finished: Run, tmp_path: Path) -> 
     assert contents(tmp_path / "elsewhere" / "mnist-mlp" / "1") == contents(finished.bundle)
 
 
+_TRADE = {1.0: {"recall": 1.0}}
+
+
 class TestVersions:
     """Which version a bundle gets."""
 
@@ -186,7 +189,7 @@ class TestVersions:
             bundle = read(finished.bundle)
             files = [(finished.bundle / name).read_bytes() for name in (contract.ENCODER_FILE, contract.DECODER_FILE)]
             prior = Prior.from_bytes((finished.bundle / contract.PRIOR_FILE).read_bytes())
-            measured = Measured(bundle, files[0], files[1], Graphs(files[0], files[1]), prior, trade={})
+            measured = Measured(bundle, files[0], files[1], Graphs(files[0], files[1]), prior, _TRADE)
             return export._renumbered(measured, version)
 
         pictures = {

@@ -30,6 +30,12 @@ def test_figures_are_the_same_within_a_thousandth_or_the_last_digit(one: float, 
     assert (figures.differing({"x": one}, {"x": other}) == []) is same
 
 
+def test_a_spread_may_differ_by_as_much_as_its_mean_may() -> None:
+    one = {"x": 50.0, "x_spread": 0.20}
+    assert figures.differing(one, {"x": 50.0, "x_spread": 0.24}) == []
+    assert figures.differing(one, {"x": 50.0, "x_spread": 0.26}) == ["x_spread"]
+
+
 def test_a_figure_that_only_one_has_is_a_difference() -> None:
     assert figures.differing({"a": 1, "b": 2}, {"a": 1, "c": 3}) == ["b", "c"]
 

@@ -17,7 +17,7 @@ from service.app import create_app
 from service.contract import tone_curve
 from service.settings import Settings
 from training import card_text, data, rewrite, sharpen
-from training.classifier import CLASSIFIERS, Classifier
+from training.classifier import Judges, judges_of
 from training.data import Sets
 from training.graphs import Array, Graphs
 from training.prior import Prior
@@ -33,8 +33,8 @@ def sets() -> Sets:
 
 
 @pytest.fixture
-def classifier() -> Classifier:
-    return Classifier((CLASSIFIERS / "mnist.onnx").read_bytes())
+def judges(sets: Sets) -> Judges:
+    return judges_of("mnist", sets.train_images, sets.train_labels)
 
 
 class Blurred(Graphs):
@@ -63,17 +63,15 @@ def of_images(sets: Sets) -> Prior:
 
 
 @pytest.mark.parametrize("softness", [1.0, 1.5])
-def test_the_contrast_that_a_decoder_has_lost_is_given_back(
-    sets: Sets, classifier: Classifier, softness: float
-) -> None:
-    choice = sharpen.choose(Blurred(sets, softness), of_images(sets), sets.train_images, classifier)
+def test_the_contrast_that_a_decoder_has_lost_is_given_back(sets: Sets, judges: Judges, softness: float) -> None:
+    choice = sharpen.choose(Blurred(sets, softness), of_images(sets), sets.train_images, judges)
     assert choice.sharpness == pytest.approx(softness, abs=0.15)
     assert choice.temperature == sharpen.COOL  # it changes nothing here
     assert sorted(choice.trade) == list(sharpen.TEMPERATURES)
 
 
 def test_the_temperature_is_lower_unless_samples_become_too_much_alike(
-    finished: Run, sets: Sets, classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+    finished: Run, sets: Sets, judges: Judges, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, files = rewrite.read(finished.bundle)
     graphs, prior = Graphs(files["encoder.onnx"], files["decoder.onnx"]), Prior.from_bytes(files["prior.npz"])
@@ -81,7 +79,7 @@ def test_the_temperature_is_lower_unless_samples_become_too_much_alike(
     monkeypatch.setattr(sharpen, "TEMPERATURES", (sharpen.COOL, 1.0))
     for most, temperature in ((1e9, sharpen.COOL), (0.0, 1.0)):
         monkeypatch.setattr(sharpen, "FARTHER", most)
-        assert sharpen.choose(graphs, prior, sets.train_images, classifier).temperature == temperature
+        assert sharpen.choose(graphs, prior, sets.train_images, judges).temperature == temperature
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +118,7 @@ def test_its_card_tells_its_defaults_and_shows_the_trade(sharp: Path) -> None:
     bundle, files = rewrite.read(sharp)
     said = f"a sharpness of {bundle.sharpness:g} and a temperature of {bundle.temperature:g},"
     assert said in files["README.md"].decode()
-    assert decoded(files[card_text.TRADE]).shape[:2] == (300, 600)
+    assert decoded(files[card_text.TRADE]).shape[:2] == (300, 900)
 
 
 def test_the_service_draws_what_was_judged(sharp: Path) -> None:

@@ -14,6 +14,7 @@ from harness.paths import MODELS
 from service import contract
 from service.contract import Contract
 from training import card_text, classifier, data, recipe, rewrite
+from training.figures import PREFIXES
 from training.graphs import Graphs
 from training.likelihood import Likelihood
 from training.onnx_graph import session
@@ -60,10 +61,20 @@ def test_it_was_trained_by_its_recipe_and_its_card_tells_its_figures(bundle: Pat
 
 
 @each_latest
-def test_it_was_measured_with_the_committed_classifier(bundle: Path) -> None:
+def test_it_was_measured_by_the_committed_judges(bundle: Path) -> None:
     shipped = read(bundle)
-    committed = (classifier.CLASSIFIERS / f"{shipped.dataset}.onnx").read_bytes()
-    assert shipped.tools["classifier"] == f"sha256:{hashlib.sha256(committed).hexdigest()}"
+    for prefix, judge in zip(PREFIXES, classifier.JUDGES, strict=True):
+        committed = judge.path(shipped.dataset).read_bytes()
+        assert shipped.tools[f"{prefix}classifier"] == f"sha256:{hashlib.sha256(committed).hexdigest()}"
+        assert len(committed) <= 500_000
+
+
+@each_latest
+def test_both_judges_know_the_data_set(bundle: Path) -> None:
+    shipped = read(bundle)
+    least = {"mnist": (0.99, 0.99), "fashion-mnist": (0.89, 0.92)}[shipped.dataset]
+    for prefix, accuracy in zip(PREFIXES, least, strict=True):
+        assert shipped.metrics[f"{prefix}classifier_accuracy"] >= accuracy
 
 
 def test_the_notebook_s_network_meets_what_was_asked_of_it() -> None:
