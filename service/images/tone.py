@@ -14,7 +14,7 @@ _curve: Final = lru_cache(maxsize=256)(tone_curve)  # making one takes as long a
 
 
 def sharpened(images: Images, sharpness: float) -> Images:
-    """Images, uint8 of any shape, after `contract.tone_curve`; at 1 these very images, else an array of their own."""
+    """Images, uint8 of any shape, after `contract.tone_curve`: at 1 these very images, else a read-only array."""
     if sharpness == 1:
         return images
     # A third faster than numpy.take.
