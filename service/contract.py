@@ -103,6 +103,11 @@ GREY_LEVEL_TOLERANCE: Final = 1
 # numbers may overflow.
 LATENT_LIMIT: Final = 1e6
 
+# The largest sharpness and temperature that a bundle or a request may have. At a sharpness of 8 almost two of three
+# grey levels become black or white.
+SHARPNESS_LIMIT: Final = 8.0
+TEMPERATURE_LIMIT: Final = 100.0
+
 NAME_PATTERN: Final = r"[a-z0-9][a-z0-9_-]{0,63}"
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
@@ -115,7 +120,9 @@ class Contract:
     `image_shape` is (height, width) for grey or (height, width, 3) for colour images; `background` is the grey level
     (0 to 255) of empty paper in the data set. `files` maps each other file of the bundle to its SHA-256, and is empty
     only while an exporter still writes them. `label_names` has a name for each label 0, 1, 2, ... in order; where the
-    labels have no names it is empty, and `model.json` leaves it out.
+    labels have no names it is empty, and `model.json` leaves it out. `sharpness` (see `tone_curve`; 1 to
+    SHARPNESS_LIMIT) and `temperature` (0 to TEMPERATURE_LIMIT) are the defaults of samples; `model.json` leaves out
+    those that are 1.
     """
 
     name: str
@@ -133,6 +140,8 @@ class Contract:
     git_commit: str
     contract_version: int = CONTRACT_VERSION
     label_names: tuple[str, ...] = ()
+    sharpness: float = 1.0
+    temperature: float = 1.0
 
     def __post_init__(self) -> None:
         """Raise ValueError, in one sentence, for a value that no bundle may have."""
@@ -153,6 +162,12 @@ class Contract:
             "label_names has an empty name or one twice": (
                 all(self.label_names) and len(set(self.label_names)) == len(self.label_names)
             ),
+            f"sharpness {self.sharpness} is not between 1 and {SHARPNESS_LIMIT:.0f}": (
+                1 <= self.sharpness <= SHARPNESS_LIMIT
+            ),
+            f"temperature {self.temperature} is not between 0 and {TEMPERATURE_LIMIT:.0f}": (
+                0 <= self.temperature <= TEMPERATURE_LIMIT
+            ),
         }
         for sentence, holds in checks.items():
             if not holds:
@@ -172,8 +187,9 @@ class Contract:
     def to_json(self) -> str:
         """The text of `model.json`: sorted keys, so that equal contracts are equal bytes."""
         document = asdict(self)
-        if not self.label_names:
-            del document[_OPTIONAL]
+        for field in fields(self):
+            if field.name in _OPTIONAL and document[field.name] == field.default:
+                del document[field.name]
         return json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
 
     @classmethod
@@ -194,17 +210,17 @@ class Contract:
         _check_values(document)
         if (version := document.get("contract_version")) != CONTRACT_VERSION:
             raise ValueError(f"contract_version is {version!r}, and this code reads {CONTRACT_VERSION}")
-        document.setdefault(_OPTIONAL, [])
+        document = _OPTIONAL | document
         known = {field.name for field in fields(cls)}
         if document.keys() != known:
             raise ValueError(f"missing or unknown keys: {', '.join(sorted(document.keys() ^ known))}")
         for key, kind in _JSON_KINDS.items():
-            if type(document[key]) is not kind:
+            if type(document[key]) is not kind and not (kind is float and type(document[key]) is int):
                 raise ValueError(f"{key} is not a JSON {_KIND_WORDS[kind]}")
         if not all(type(side) is int for side in document["image_shape"]):
             raise ValueError("image_shape is not a list of integers")
-        if not all(type(name) is str for name in document[_OPTIONAL]):
-            raise ValueError(f"{_OPTIONAL} is not a list of strings")
+        if not all(type(name) is str for name in document["label_names"]):
+            raise ValueError("label_names is not a list of strings")
         for key in ("files", "tools"):
             if not all(type(text) is str for text in document[key].values()):
                 raise ValueError(f"{key} is not an object of strings")
@@ -212,7 +228,7 @@ class Contract:
             raise ValueError("metrics is not an object of numbers")
         if not document["files"].keys() >= set(REQUIRED_FILES):
             raise ValueError(f"files lacks one of {', '.join(REQUIRED_FILES)}")
-        return cls(**document | {name: tuple(document[name]) for name in ("image_shape", _OPTIONAL)})
+        return cls(**document | {name: tuple(document[name]) for name in ("image_shape", "label_names")})
 
 
 def _check_values(value: Any, depth: int = 1) -> None:
@@ -235,9 +251,9 @@ _MAX_DEPTH: Final = 32
 _MOST: Final = 2**63
 _SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 
-# The one key that `model.json` may leave out. Bundles from before it was there are valid.
-_OPTIONAL: Final = "label_names"
-_KIND_WORDS: Final = {str: "string", int: "integer", list: "array", dict: "object"}
+# What `model.json` may leave out, and what that means. Bundles from before a key was there are valid.
+_OPTIONAL: Final[dict[str, Any]] = {"label_names": [], "sharpness": 1.0, "temperature": 1.0}
+_KIND_WORDS: Final = {str: "string", int: "integer", float: "number", list: "array", dict: "object"}
 _JSON_KINDS: Final[dict[str, type]] = {
     "name": str,
     "version": int,
@@ -254,6 +270,8 @@ _JSON_KINDS: Final[dict[str, type]] = {
     "git_commit": str,
     "contract_version": int,
     "label_names": list,
+    "sharpness": float,
+    "temperature": float,
 }
 
 
@@ -270,3 +288,18 @@ def graph_metadata(contract: Contract) -> dict[str, str]:
         "vae.latent_dim": str(contract.latent_dim),
         "vae.git_commit": contract.git_commit,
     }
+
+
+def tone_curve(sharpness: float) -> bytes:
+    """The grey level that each of the 256 grey levels becomes, as `bytes.translate` takes it.
+
+    The decoder's activation a is made larger by a factor, the sharpness: with x_hat = tanh(a) in [-1, 1], what becomes
+    of it is tanh(sharpness * a). For p = (x_hat + 1) / 2 that is p^s / (p^s + (1 - p)^s). At 1 nothing changes; above
+    it dark becomes darker and light lighter. The reason: x_hat is a mean of what an image may be, and a mean of black
+    and white is grey, where real strokes are one or the other.
+    """
+    levels = bytearray(256)
+    for level in range(256):
+        light, dark = (level / 255) ** sharpness, (1 - level / 255) ** sharpness
+        levels[level] = round(255 * light / (light + dark))
+    return bytes(levels)

@@ -21,7 +21,7 @@ from training.graphs import Graphs
 from training.likelihood import Likelihood
 from training.model import to_signal
 from training.objective import log_weights, rate
-from training.statistics import read
+from training.rewrite import read
 from training.typicality import Judge
 
 Floats = npt.NDArray[np.float32]

@@ -9,10 +9,11 @@ The modules, in the order in which a run uses them:
 - What is learned: `model`, `networks`, `objective`, `augment`.
 - The training: `train` (the loop), `captured` (its steps as CUDA graphs), `checkpoint`, `score` (validation),
   `progress`, `process_group`.
-- What comes out: `onnx_model`, `onnx_graph`, `graphs`, `prior`, `mixture`.
+- What comes out: `onnx_model`, `onnx_graph`, `graphs`, `prior`, `mixture`, `sampler`, `sharpen`.
 - How good it is: `evaluate`, `likelihood`, `similarity`, `linear`, `classifier`, `figures`; `parallel` and `steps` do
   the work on all CPUs and show it.
-- The bundle: `export`, `versions`, `card`, `card_text`, `pictures`, `plots`, `provenance`. `compare` shows all runs.
+- The bundle: `export`, `versions`, `rewrite`, `card`, `card_text`, `pictures`, `plots`, `provenance`. `compare` shows
+  all runs.
 """
 
 import os

@@ -16,6 +16,7 @@ COMMANDS: Final = {
     "refine": ("training.refine", "give a bundle an encoder that refines its posteriors, without training"),
     "evaluate": ("training.evaluate", "measure the figures of a bundle again"),
     "statistics": ("training.statistics", "add statistics to a bundle that was exported without them"),
+    "sharpen": ("training.sharpen", "choose sharpness and temperature of a bundle's samples anew"),
     "typicality": ("training.typicality", "measure how well typicality tells test images from other pictures"),
     "compare": ("training.compare", "show the figures of all runs side by side"),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -15,9 +16,8 @@ from training.checkpoint import Trained
 from training.data import Sets
 from training.figures import Figures
 from training.graphs import Graphs
-from training.prior import Prior
 from training.recipe import Recipe
-from training.samples import samples
+from training.sampler import Sampler
 
 SCALE: Final = 2
 COLUMNS: Final = 10
@@ -33,6 +33,8 @@ def report(run: Trained, bundle: Contract, path: Path) -> None:
         "metrics": bundle.metrics,
         "recipe": bundle.recipe,
         "seconds": round(run.seconds, 1),
+        "sharpness": bundle.sharpness,
+        "temperature": bundle.temperature,
         "tools": bundle.tools,
     }
     path.write_text(json.dumps(document, indent=2) + "\n")
@@ -50,27 +52,29 @@ def summary(recipe: Recipe, found: Figures, test_images: int) -> str:
     return f"{line}\n{rough}" if rough else line
 
 
-def write(bundle: Contract, graphs: Graphs, prior: Prior, sets: Sets, curves: bytes | None) -> dict[str, bytes]:
-    """The card and its pictures as files of the bundle, by name.
+def write(bundle: Contract, sampler: Sampler, sets: Sets, plotted: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The card and its pictures as files of the bundle, by name. The pictures show what the graphs give.
 
-    `curves` is the picture of the training, if there is one. The others show what the graphs give.
+    `plotted` are those of `card_text.PLOTTED` that there are.
     """
+    graphs = sampler.graphs
     codes = graphs.encode(sets.test_images)[0].numpy()
-    labels = prior.labels[: card_text.MOST_ROWS]
-    by_label = [samples(graphs, prior, COLUMNS, SAMPLE_SEED, int(label)) for label in labels]
+    labels = sampler.prior.labels[: card_text.MOST_ROWS]
+    by_label = [sampler.images(COLUMNS, SAMPLE_SEED, int(label)) for label in labels]
 
     def grid(images: npt.NDArray[np.uint8]) -> bytes:
         return pictures.png(pictures.grid(images, COLUMNS), SCALE)
 
     return {
-        CARD_FILE: card_text.text(bundle, has_curves=curves is not None).encode(),
+        **plotted,
+        CARD_FILE: card_text.text(bundle, plotted).encode(),
         card_text.RECONSTRUCTIONS: reconstructions(graphs, sets),
-        card_text.SAMPLES_NORMAL: grid(samples(graphs, prior, COLUMNS**2, SAMPLE_SEED, normal=True)),
-        card_text.SAMPLES_AGGREGATE: grid(samples(graphs, prior, COLUMNS**2, SAMPLE_SEED)),
+        card_text.SAMPLES_NORMAL: grid(sampler.normal(COLUMNS**2, SAMPLE_SEED)),
+        card_text.SAMPLES_AGGREGATE: grid(sampler.images(COLUMNS**2, SAMPLE_SEED)),
         card_text.SAMPLES_LABELS: grid(np.concatenate(by_label)),
         card_text.TRAVERSALS: grid(graphs.images(traversals(codes))),
         card_text.LATENTS: plots.latent_map(codes, sets.test_labels.numpy(), sets.label_names),
-    } | ({card_text.CURVES: curves} if curves is not None else {})
+    }
 
 
 def reconstructions(graphs: Graphs, sets: Sets) -> bytes:

@@ -7,6 +7,7 @@ writes.
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,9 +23,12 @@ RECONSTRUCTIONS: Final = "reconstructions.png"
 SAMPLES_NORMAL: Final = "samples-normal.png"
 SAMPLES_AGGREGATE: Final = "samples-aggregate.png"
 SAMPLES_LABELS: Final = "samples-labels.png"
+TRADE: Final = "trade.png"
 TRAVERSALS: Final = "traversals.png"
 CURVES: Final = "curves.png"
 LATENTS: Final = "latents.png"
+# Pictures that cannot be drawn again from the bundle: of its training, and of the choice of the defaults of samples.
+PLOTTED: Final[tuple[str, ...]] = (CURVES, TRADE)
 MOST_ROWS: Final = 10  # of labels, and of latents that are traversed
 
 # The losses that the notebook printed for single validation batches, epochs 20 to 100, each summed over its batch.
@@ -49,15 +53,15 @@ OBJECTIVES: Final = {
 }
 
 
-def text(bundle: Contract, *, has_curves: bool = True) -> str:
-    """The whole card."""
+def text(bundle: Contract, plotted: Collection[str] = PLOTTED) -> str:
+    """The whole card, with those of the pictures in PLOTTED that are `plotted`."""
     recipe = recorded(bundle.recipe, "The bundle's recipe")
     sections = (
         introduction(bundle, recipe),
-        samples(bundle, recipe),
+        samples(bundle, recipe, plotted),
         measured(bundle, recipe),
         latents(),
-        training(bundle, recipe, has_curves=has_curves),
+        training(bundle, recipe, has_curves=CURVES in plotted),
         tensors(bundle),
         limits(bundle, recipe),
     )
@@ -83,7 +87,7 @@ of {bundle.latent_dim} latents, and a decoder back. It is {network}:
 """
 
 
-def samples(bundle: Contract, recipe: Recipe) -> str:
+def samples(bundle: Contract, recipe: Recipe, plotted: Collection[str]) -> str:
     """Pictures of samples, and how good they are."""
     metrics = bundle.metrics
     return f"""## Samples
@@ -100,7 +104,7 @@ The aggregate prior is a mixture of {recipe.prior_components} Gaussians for each
 training images. Samples from N(0, I) are often poor, because the codes of real images do not fill it evenly. No sample
 was selected.
 
-{_judged(bundle)}
+{_defaults(bundle) if TRADE in plotted else ""}{_judged(bundle)}
 
 Two small classifiers that this project trained judge (`training/classifier.py`): a plain convolutional network and a
 residual one. They are right about {metrics["classifier_accuracy"]:.2%} and {metrics["second_classifier_accuracy"]:.2%}
@@ -114,6 +118,18 @@ Precision is the share of samples that are near test images, recall the share of
 check. The nearest training image is {metrics["nearest_samples"]:.3f} away from a sample (root mean square, pixels in
 [0, 1]) and {metrics["nearest_test"]:.3f} from a test image. For a model that repeats its training images, the first
 figure is near 0.
+"""
+
+
+def _defaults(bundle: Contract) -> str:
+    """The sharpness and the temperature of samples, and what the latter costs."""
+    return f"""Samples have a sharpness of {bundle.sharpness:g} and a temperature of {bundle.temperature:g},
+unless a request to `/sample` says otherwise; so have those of the pictures and figures here. The sharpness makes dark
+pixels darker and light ones lighter, because a decoder's mean image is grey where real strokes are black or white. The
+temperature trades diversity for fidelity. Both were chosen on the training images, which the plot is about, too.
+
+![Figures of samples over the temperature]({TRADE})
+
 """
 
 

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from service import contract
 from service.contract import Contract
-from training import card, card_text, data, figures, parallel, samples, versions
+from training import card, card_text, data, figures, parallel, rewrite, samples, versions
 from training.classifier import Judges, hashes, judges_of
 from training.data import Sets
 from training.errors import TrainingError
@@ -36,8 +36,8 @@ from training.model import to_signal
 from training.objective import distortion
 from training.prior import Prior
 from training.recipe import Recipe, recorded
+from training.sampler import Sampler
 from training.similarity import structural_similarity
-from training.statistics import read, with_contract
 from training.steps import SILENT, Steps
 
 # A latent is in use when its mu varies between images by more than this (Burda et al. 2016, section 5.2).
@@ -47,9 +47,8 @@ Found = dict[str, float]
 
 
 def evaluate(
-    graphs: Graphs,
+    sampler: Sampler,
     recipe: Recipe,
-    prior: Prior,
     sets: Sets,
     judges: Judges,
     *,
@@ -62,13 +61,13 @@ def evaluate(
     data set. `weights` and `onnx_bytes` are the size of both graphs. `test_images` is there only where test images are
     so few that the figures are rough.
     """
-    sets = effort.of(sets)
+    sets, graphs = effort.of(sets), sampler.graphs
     with parallel.one_thread():
         found = (
             likelihood_figures(graphs, recipe, sets, effort.draws_of(recipe), steps)
             | reconstruction_figures(graphs, sets, steps)
             | {"weights": float(graphs.weights), "onnx_bytes": float(graphs.bytes)}
-            | samples.figures(graphs, prior, sets, judges, steps)
+            | samples.figures(sampler, sets, judges, steps)
         )
     if figures.warning(len(sets.test_images)):
         found["test_images"] = float(len(sets.test_images))
@@ -134,17 +133,18 @@ def reconstruction_figures(graphs: Graphs, sets: Sets, steps: Steps) -> Found:
     }
 
 
-def rewrite(folder: Path, found: Found, graphs: Graphs, prior: Prior, sets: Sets, judges: Judges) -> None:
+def renew(folder: Path, found: Found, sampler: Sampler, sets: Sets, judges: Judges) -> None:
     """Write these figures into a bundle's model.json, and its card and pictures again, at once or not at all.
 
-    The curves of the training stay as they are, because only its run has their numbers. So does the commit in
-    model.json, which is that of the graphs. Raises ExportError, in one sentence, when a file is not what model.json
+    The pictures in `card_text.PLOTTED` stay as they are. So does the commit in model.json, which is that of the graphs.
+    Raises ExportError, in one sentence, when a file is not what model.json
     says.
     """
-    bundle, files = read(folder)
+    bundle, files = rewrite.read(folder)
     bundle = dataclasses.replace(bundle, metrics=found, tools=bundle.tools | hashes(judges))
-    files |= card.write(bundle, graphs, prior, sets, files.get(card_text.CURVES))
-    versions.publish(with_contract(bundle, files), folder, overwrite=True)
+    plotted = {name: files[name] for name in card_text.PLOTTED if name in files}
+    files |= card.write(bundle, sampler, sets, plotted)
+    versions.publish(rewrite.with_contract(bundle, files), folder, overwrite=True)
 
 
 def refinement_figures(graphs: Graphs, unrefined: Graphs, recipe: Recipe, sets: Sets) -> Found:
@@ -201,10 +201,11 @@ def _measure(folder: Path, data_dir: Path | None, *, quick: bool, overwrite: boo
     with Steps() as steps:
         sets = data.load_both(recipe.dataset, data_dir, steps)
         judges = judges_of(recipe.dataset, sets.train_images, sets.train_labels, steps)
-        found = evaluate(graphs, recipe, prior, sets, judges, effort=QUICK if quick else FULL, steps=steps)
+        sampler = Sampler(graphs, prior, bundle.sharpness, bundle.temperature)
+        found = evaluate(sampler, recipe, sets, judges, effort=QUICK if quick else FULL, steps=steps)
         if overwrite:
             with steps.step("card and pictures"):
-                rewrite(folder, found, graphs, prior, sets, judges)
+                renew(folder, found, sampler, sets, judges)
     print(json.dumps(found, indent=2))
     if quick:
         print(figures.look(sets, recipe), file=sys.stderr)

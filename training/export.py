@@ -27,7 +27,7 @@ from torch import Tensor
 
 from service import contract
 from service.contract import Contract
-from training import card, checkpoint, data, figures, onnx_graph, onnx_model, plots, provenance, versions
+from training import card, card_text, checkpoint, data, figures, onnx_graph, onnx_model, plots, provenance, versions
 from training.checkpoint import Trained
 from training.classifier import hashes, judges_of
 from training.data import Sets
@@ -39,9 +39,12 @@ from training.latent_map import LatentMap
 from training.likelihood import Likelihood
 from training.model import VAE, to_image, to_signal
 from training.objective import reparametrise
+from training.plots import Trade
 from training.prior import Prior
 from training.recipe import recorded
 from training.refinement import Refined
+from training.sampler import Sampler
+from training.sharpen import choose
 from training.statistics import Statistics
 from training.steps import SILENT, Steps
 
@@ -53,7 +56,8 @@ GOLDEN_SEED: Final = 0
 class Measured:
     """What a bundle is made of.
 
-    The contract with its figures, the model, both graphs as files and as sessions, and the prior.
+    The contract with its figures, the model, both graphs as files and as sessions, the prior, and what the default
+    temperature was chosen by, `trade`.
     """
 
     bundle: Contract
@@ -62,6 +66,12 @@ class Measured:
     decoder: bytes
     graphs: Graphs
     prior: Prior
+    trade: Trade
+
+    @property
+    def sampler(self) -> Sampler:
+        """Samples as the service will draw them by default."""
+        return Sampler(self.graphs, self.prior, self.bundle.sharpness, self.bundle.temperature)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,10 +165,13 @@ def measure(run: Trained, sets: Sets, version: int, *, effort: Effort = FULL, st
     with steps.step("prior of each label", len(torch.unique(sets.train_labels))) as advance:
         mu, _ = graphs.encode(sets.train_images)
         prior = Prior.fit(mu.numpy(), sets.train_labels.numpy(), recipe.prior_components, advance)
-    found = evaluate(graphs, recipe, prior, sets, judges, effort=effort, steps=steps)
+    choice = choose(graphs, prior, sets.train_images, judges, effort=effort, steps=steps)
+    bundle = dataclasses.replace(bundle, sharpness=choice.sharpness, temperature=choice.temperature)
+    measured = Measured(bundle, model, encoder, decoder, graphs, prior, choice.trade)
+    found = evaluate(measured.sampler, recipe, sets, judges, effort=effort, steps=steps)
     if recipe.refinement_steps:
         found |= refinement_figures(graphs, unrefined, recipe, effort.of(sets))
-    return Measured(dataclasses.replace(bundle, metrics=found), model, encoder, decoder, graphs, prior)
+    return dataclasses.replace(measured, bundle=dataclasses.replace(bundle, metrics=found))
 
 
 def _proven(model: VAE, images: Tensor, bundle: Contract) -> tuple[bytes, bytes]:
@@ -187,8 +200,10 @@ def _files(measured: Measured, statistics: Statistics, run: Trained, sets: Sets)
         contract.MAP_FILE: LatentMap.measure(measured.graphs, sets).to_bytes(),
         contract.GOLDEN_FILE: _golden(measured.model, sets.test_images, sets.test_labels),
     }
-    curves = plots.curves(run.history) if run.history else run.curves
-    files |= card.write(measured.bundle, measured.graphs, measured.prior, sets, curves)
+    plotted = {card_text.TRADE: plots.trade(measured.trade, measured.bundle.temperature)}
+    if curves := plots.curves(run.history) if run.history else run.curves:
+        plotted[card_text.CURVES] = curves
+    files |= card.write(measured.bundle, measured.sampler, sets, plotted)
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())}
     bundle = dataclasses.replace(measured.bundle, files=hashes)
     files[contract.CONTRACT_FILE] = bundle.to_json().encode()

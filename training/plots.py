@@ -3,11 +3,30 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
+
+# The figures of samples, by their names, at each temperature.
+Trade = Mapping[float, Mapping[str, float]]
+
+
+def trade(found: Trade, chosen: float) -> bytes:
+    """Fidelity against diversity, as a PNG file: each figure of samples over the temperature that they are drawn at.
+
+    The temperature that was `chosen` is a vertical line.
+    """
+    temperatures = sorted(found)
+    names = list(found[temperatures[0]])
+    figure = Figure(figsize=(3 * len(names), 3), layout="constrained")
+    for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
+        axes.plot(temperatures, [found[temperature][name] for temperature in temperatures], marker="o", markersize=3)
+        axes.axvline(chosen, color="grey", linewidth=0.8)
+        axes.set_title(name)
+        axes.set_xlabel("temperature")
+    return _png(figure)
 
 
 def curves(history: Sequence[tuple[float, float, float, float]]) -> bytes:

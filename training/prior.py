@@ -64,7 +64,9 @@ class Prior:
         weights, means, cholesky = (np.stack(arrays).astype(np.float32) for arrays in zip(*fitted, strict=True))
         return cls(known.astype(np.int64), (counts / counts.sum()).astype(np.float32), weights, means, cholesky)
 
-    def draw(self, count: int, seed: int, label: int | None = None) -> npt.NDArray[np.float32]:
+    def draw(
+        self, count: int, seed: int, label: int | None = None, temperature: float = 1.0
+    ) -> npt.NDArray[np.float32]:
         """Draws from the mixture of one label, or of all: float32 [count, L], equal to the service's draws."""
         if label is None:
             weights, means, cholesky = (self.shares[:, None] * self.weights), self.means, self.cholesky
@@ -77,7 +79,7 @@ class Prior:
         edges = np.cumsum(weights.reshape(-1), dtype=np.float64)[:-1]
         component = np.searchsorted(edges, choice, side="right")
         away = np.einsum("nij,nj->ni", cholesky.reshape(-1, latents, latents)[component], noise)
-        z: npt.NDArray[np.float32] = means.reshape(-1, latents)[component] + away
+        z: npt.NDArray[np.float32] = means.reshape(-1, latents)[component] + np.float32(temperature) * away
         return z
 
     def to_bytes(self) -> bytes:

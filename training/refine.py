@@ -19,7 +19,7 @@ import torch
 from onnx import numpy_helper
 
 from service import contract
-from training import data, export, networks, onnx_model, recipe, statistics
+from training import data, export, networks, onnx_model, recipe, rewrite
 from training.card_text import CURVES
 from training.checkpoint import Trained
 from training.errors import ExportError, RecipeError, TrainingError
@@ -34,7 +34,7 @@ def read(folder: Path) -> Trained:
     Raises ExportError, in one sentence, when the files are not those of a bundle, or its weights not those of its
     recipe.
     """
-    bundle, files = statistics.read(folder)
+    bundle, files = rewrite.read(folder)
     wanted = recorded(bundle.recipe, "The bundle's recipe")
     weights = learned(files[contract.ENCODER_FILE]) | learned(files[contract.DECODER_FILE])
     model = networks.build(wanted, bundle.image_shape).requires_grad_(False).eval()

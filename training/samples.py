@@ -1,4 +1,4 @@
-"""Samples of a bundle, as the service would give them, and the figures that are measured on them.
+"""The figures that are measured on samples of a bundle.
 
 Each figure of random images is the mean of three draws, with the seeds 0, 1 and 2. Its `_spread` is the largest of the
 three minus the smallest. Two classifiers judge: figures of the second have the same names after `second_`.
@@ -17,8 +17,7 @@ from training.classifier import Judges
 from training.data import Sets
 from training.fidelity import Manifold, frechet_distance
 from training.figures import SPREAD
-from training.graphs import Graphs
-from training.prior import Prior
+from training.sampler import Sampler
 from training.similarity import nearest
 from training.steps import SILENT, Steps
 
@@ -29,29 +28,16 @@ Found = dict[str, float]
 Pixels = npt.NDArray[np.uint8]
 
 
-def samples(
-    graphs: Graphs, prior: Prior, count: int, seed: int, label: int | None = None, *, normal: bool = False
-) -> Pixels:
-    """What `/sample` answers: uint8 [count, *image_shape].
-
-    They are of the aggregate prior, of one label with `label`, or of the normal prior with `normal`.
-    """
-    if not normal:
-        return graphs.images(prior.draw(count, seed, label))
-    latents = prior.means.shape[-1]
-    return graphs.images(np.random.Generator(np.random.PCG64(seed)).standard_normal((count, latents), np.float32))
-
-
-def figures(graphs: Graphs, prior: Prior, sets: Sets, judges: Judges, steps: Steps = SILENT) -> Found:
+def figures(sampler: Sampler, sets: Sets, judges: Judges, steps: Steps = SILENT) -> Found:
     """All figures of samples."""
     return (
-        set_figures(graphs, prior, sets, judges, steps)
-        | label_figures(graphs, prior, sets, judges, steps)
-        | neighbour_figures(graphs, prior, sets, steps)
+        set_figures(sampler, sets, judges, steps)
+        | label_figures(sampler, sets, judges, steps)
+        | neighbour_figures(sampler, sets, steps)
     )
 
 
-def set_figures(graphs: Graphs, prior: Prior, sets: Sets, judges: Judges, steps: Steps) -> Found:
+def set_figures(sampler: Sampler, sets: Sets, judges: Judges, steps: Steps) -> Found:
     """How alike the test images and as many other images are, in the features of each judge.
 
     Frechet distances: `frechet_normal` and `frechet_aggregate` of samples from the normal and from the aggregate prior,
@@ -63,15 +49,15 @@ def set_figures(graphs: Graphs, prior: Prior, sets: Sets, judges: Judges, steps:
     count = len(images)
     sources: dict[str, Callable[[int], Pixels]] = {
         "floor": lambda seed: some_training_images(sets, count, seed),
-        "aggregate": lambda seed: samples(graphs, prior, count, seed),
-        "normal": lambda seed: samples(graphs, prior, count, seed, normal=True),
+        "aggregate": lambda seed: sampler.images(count, seed),
+        "normal": lambda seed: sampler.normal(count, seed),
     }
     covered = {"floor": "_training", "aggregate": ""}  # the ends of the names of their precision and recall
     found: Found = {}
     with steps.step("samples and test images", len(sources) * len(SEEDS) + 1) as advance:
         real = {prefix: judge.classify(images.numpy())[0] for prefix, judge in judges.items()}
         manifolds = {prefix: Manifold.of(features) for prefix, features in real.items()}
-        reconstructions = graphs.images(graphs.encode(images)[0].numpy())
+        reconstructions = sampler.graphs.images(sampler.graphs.encode(images)[0].numpy())
         for prefix, judge in judges.items():
             features = judge.classify(reconstructions)[0]
             found[f"{prefix}frechet_reconstructions"] = frechet_distance(features, real[prefix])
@@ -94,18 +80,18 @@ def set_figures(graphs: Graphs, prior: Prior, sets: Sets, judges: Judges, steps:
     return found
 
 
-def label_figures(graphs: Graphs, prior: Prior, sets: Sets, judges: Judges, steps: Steps) -> Found:
+def label_figures(sampler: Sampler, sets: Sets, judges: Judges, steps: Steps) -> Found:
     """How many samples of a label a judge takes for that label, 0 to 1.
 
     `label_accuracy`: the share over equally many samples of each label. `label_accuracy_worst`: the share for the worst
     label. `classifier_accuracy`: the judge's share of right answers on the test images.
     """
-    each = -(-len(sets.test_images) // len(prior.labels))
-    accuracies = np.empty((len(judges), len(SEEDS), len(prior.labels)))
-    with steps.step("samples of each label", len(prior.labels)) as advance:
-        for column, label in enumerate(prior.labels):
+    each = -(-len(sets.test_images) // len(sampler.prior.labels))
+    accuracies = np.empty((len(judges), len(SEEDS), len(sampler.prior.labels)))
+    with steps.step("samples of each label", len(sampler.prior.labels)) as advance:
+        for column, label in enumerate(sampler.prior.labels):
             for row, seed in enumerate(SEEDS):
-                drawn = samples(graphs, prior, each, seed, int(label))
+                drawn = sampler.images(each, seed, int(label))
                 for index, judge in enumerate(judges.values()):
                     accuracies[index, row, column] = judge.accuracy(drawn, np.full(each, label))
             advance(1)
@@ -117,13 +103,13 @@ def label_figures(graphs: Graphs, prior: Prior, sets: Sets, judges: Judges, step
     return found
 
 
-def neighbour_figures(graphs: Graphs, prior: Prior, sets: Sets, steps: Steps) -> Found:
+def neighbour_figures(sampler: Sampler, sets: Sets, steps: Steps) -> Found:
     """How far images are from the nearest training image: the root mean squared difference, pixels in [0, 1].
 
     `nearest_samples` is the mean over samples from the aggregate prior, `nearest_test` the mean over test images. The
     samples of a model that repeats its training images are far nearer than test images are.
     """
-    drawn = torch.from_numpy(samples(graphs, prior, len(sets.test_images), SEEDS[0])[:NEIGHBOURS])
+    drawn = torch.from_numpy(sampler.images(len(sets.test_images), SEEDS[0])[:NEIGHBOURS])
     with steps.step("nearest training images", 2 * len(sets.train_images)) as advance:
         return {
             "nearest_samples": nearest(drawn, sets.train_images, advance),

@@ -10,8 +10,6 @@ the commit in model.json, because it is that of the graphs. The result is what a
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import hashlib
 import io
 import sys
 from collections.abc import Sequence
@@ -25,11 +23,10 @@ import torch
 from torch import Tensor
 
 from service import contract
-from service.contract import Contract
-from training import data, onnx_graph, versions
+from training import data, rewrite
 from training.data import Sets
 from training.density import Density
-from training.errors import ExportError, TrainingError
+from training.errors import TrainingError
 from training.graphs import CHUNK, Graphs
 from training.latent_map import LatentMap
 from training.likelihood import Likelihood
@@ -153,53 +150,13 @@ def add(folder: Path, sets: Sets, steps: Steps = SILENT, *, overwrite: bool = Fa
     It is the next free version, whose graphs have that version in their metadata, or with `overwrite` the same one.
     Raises ExportError, in one sentence, when the files are not those of a bundle with a prior.
     """
-    bundle, files = read(folder)
+    bundle, files = rewrite.read(folder)
     recipe = recorded(bundle.recipe, "The bundle's recipe")
     graphs = Graphs(files[contract.ENCODER_FILE], files[contract.DECODER_FILE])
     prior = Prior.from_bytes(files[contract.PRIOR_FILE])
     files[contract.STATISTICS_FILE] = Statistics.measure(graphs, recipe, prior, sets, steps).to_bytes()
     files[contract.MAP_FILE] = LatentMap.measure(graphs, sets).to_bytes()
-    if not overwrite:
-        bundle, files = _renumbered(bundle, files, versions.next_free(folder.parent))
-    place = folder.parent / str(bundle.version)
-    versions.publish(with_contract(bundle, files), place, overwrite=overwrite)
-    return place
-
-
-def with_contract(bundle: Contract, files: dict[str, bytes]) -> dict[str, bytes]:
-    """The files of a bundle by name, and its contract with their hashes."""
-    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())}
-    return files | {contract.CONTRACT_FILE: dataclasses.replace(bundle, files=hashes).to_json().encode()}
-
-
-def _renumbered(bundle: Contract, files: dict[str, bytes], version: int) -> tuple[Contract, dict[str, bytes]]:
-    """The same under another version, which the graphs and the card name, too."""
-    found = dataclasses.replace(bundle, version=version)
-    metadata = contract.graph_metadata(found)
-    graphs = {
-        name: onnx_graph.with_metadata(files[name], metadata) for name in (contract.ENCODER_FILE, contract.DECODER_FILE)
-    }
-    card = files[contract.CARD_FILE].replace(bundle.id.encode(), found.id.encode())
-    metrics = found.metrics | {"onnx_bytes": float(sum(map(len, graphs.values())))}
-    return dataclasses.replace(found, metrics=metrics), files | graphs | {contract.CARD_FILE: card}
-
-
-def read(folder: Path) -> tuple[Contract, dict[str, bytes]]:
-    """The contract of a bundle and its other files by name.
-
-    Raises ExportError, in one sentence, when they are not those of a bundle with a prior.
-    """
-    try:
-        bundle = Contract.from_json((folder / contract.CONTRACT_FILE).read_bytes())
-        files = {name: (folder / name).read_bytes() for name in bundle.files}
-    except (OSError, ValueError) as error:
-        raise ExportError(f"{folder} is not a bundle: {error}.") from error
-    for name, content in files.items():
-        if hashlib.sha256(content).hexdigest() != bundle.files[name]:
-            raise ExportError(f"{folder} is damaged: {name} does not have the SHA-256 of {contract.CONTRACT_FILE}.")
-    if contract.PRIOR_FILE not in files:
-        raise ExportError(f"{folder} has no {contract.PRIOR_FILE}: export its run again.")
-    return bundle, files
+    return rewrite.publish(bundle, files, folder.parent, overwrite=overwrite)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -214,7 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--overwrite", action="store_true", help="in place, and not as the next free version")
     options = parser.parse_args(arguments)
     try:
-        bundle, _ = read(options.bundle)
+        bundle, _ = rewrite.read(options.bundle)
         with Steps() as steps:
             sets = data.load_both(bundle.dataset, options.data_dir, steps)
             folder = add(options.bundle, sets, steps, overwrite=options.overwrite)

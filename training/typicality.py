@@ -28,7 +28,8 @@ from training.errors import ExportError, TrainingError
 from training.graphs import Graphs
 from training.other_pictures import Others
 from training.prior import Prior
-from training.statistics import Statistics, Terms, read
+from training.rewrite import read
+from training.statistics import Statistics, Terms
 from training.steps import Steps
 
 RARE: Final = 0.01  # such a typicality has one in a hundred test images

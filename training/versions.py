@@ -46,8 +46,8 @@ def find_same(folder: Path, bundle: Contract, encoder: bytes, decoder: bytes) ->
     """The version under models/<name> that is the same bundle as this one, the highest of several, or None.
 
     Bundles are the same when they have the same weights, graphs (without their metadata, which names the version and
-    the commit), data set and names of labels, and the same figures within the tolerance of `training.figures`. One
-    without statistics or map, as older code wrote them, is another bundle.
+    the commit), data set, names of labels and defaults of samples, and the same figures within the tolerance of
+    `training.figures`. One without statistics or map, as older code wrote them, is another bundle.
     """
     for version in existing(folder):
         path = folder / str(version)
@@ -57,7 +57,10 @@ def find_same(folder: Path, bundle: Contract, encoder: bytes, decoder: bytes) ->
                 continue
             if figures.differing(other.metrics, bundle.metrics):
                 continue
-            facts = [(each.dataset, each.image_shape, each.background, each.label_names) for each in (other, bundle)]
+            facts = [
+                (each.dataset, each.image_shape, each.background, each.label_names, each.sharpness, each.temperature)
+                for each in (other, bundle)
+            ]
             files = (path / contract.ENCODER_FILE).read_bytes(), (path / contract.DECODER_FILE).read_bytes()
         except (OSError, ValueError):
             continue

@@ -85,12 +85,17 @@ def reconstruct(
     preprocess: Preprocess | None = None,
     sample: bool = False,
     seed: int | None = None,
+    sharpness: float | None = None,
     preview: bool = False,
     skip_bad: bool = False,
     progress: Progress | None = None,
     timeout: float | None = None,
 ) -> Call[Reconstructed]:
-    """Encode each picture and decode it again, from its mean or, with `sample`, from a draw. Options as of `encode`."""
+    """Encode each picture and decode it again, from its mean or, with `sample`, from a draw.
+
+    `sharpness`, 1 (the default) to 8, gives the images contrast. `mse` is that of the images without. Other options as
+    of `encode`.
+    """
     seed = new_seed() if sample and seed is None else seed
 
     def read(answer: Answer) -> Reconstructed:
@@ -106,7 +111,12 @@ def reconstruct(
             **seen(document),
         )
 
-    options = {"preprocess": preprocess, "sample": sample or None, "preview": preview or None}
+    options = {
+        "preprocess": preprocess,
+        "sample": sample or None,
+        "sharpness": sharpness,
+        "preview": preview or None,
+    }
     ask = partial(ask_pictures, "/reconstruct", batch := batch_of(pictures), options, seed, JSON)
     return _of_pictures(Reconstructed, ask, read, batch, model, skip_bad, progress, timeout)
 
@@ -144,6 +154,7 @@ def sample(
     label: int | str | None = None,
     prior: Prior | None = None,
     temperature: float | None = None,
+    sharpness: float | None = None,
     seed: int | None = None,
     model: str | None = None,
     progress: Progress | None = None,
@@ -151,6 +162,7 @@ def sample(
 ) -> Call[Sampled]:
     """Draw `n` new images, of one `label` (its number or name) if the model has labels.
 
+    `temperature` scales the noise, and `sharpness`, 1 to 8, gives the images contrast; by default the model's own.
     Raises ValueError for `n` below 1. `seed` is chosen here if it is not given, so that trying again changes nothing.
     """
     if n < 1:
@@ -158,25 +170,41 @@ def sample(
     first = new_seed() if seed is None else seed
 
     def ask(rows: Rows, name: str | None) -> Request:
-        options = {"label": label, "prior": prior, "temperature": temperature, "model": name}
+        options = {"label": label, "prior": prior, "temperature": temperature, "sharpness": sharpness, "model": name}
         return ask_json("/sample", {"n": len(rows.indices), "seed": seed_of(first, rows.start), **options})
 
     def read(answer: Answer) -> Sampled:
         document = document_of(answer)
-        images, z = images_of(document["images"]), floats_of(document["z"])
-        return Sampled(model=document["model"], images=images, z=z, seed=first, prior=document["prior"])
+        return Sampled(
+            model=document["model"],
+            images=images_of(document["images"]),
+            z=floats_of(document["z"]),
+            seed=first,
+            prior=document["prior"],
+            temperature=document["temperature"],
+            sharpness=document["sharpness"],
+        )
 
     return Call(ask, read, Sampled.join, rows=n, model=model, progress=progress, timeout=timeout)
 
 
 def decode(
-    z: Latents, *, model: str | None = None, progress: Progress | None = None, timeout: float | None = None
+    z: Latents,
+    *,
+    sharpness: float | None = None,
+    model: str | None = None,
+    progress: Progress | None = None,
+    timeout: float | None = None,
 ) -> Call[Decoded]:
-    """Decode latents, float32 [N, latent_dim] or [latent_dim], to images. Raises ValueError for anything else."""
+    """Decode latents, float32 [N, latent_dim] or [latent_dim], to images; `sharpness` as of `reconstruct`.
+
+    Raises ValueError for anything else.
+    """
     latents = latents_of(z)
 
     def ask(rows: Rows, name: str | None) -> Request:
-        return Request("POST", "/decode", query_of({"model": name}), NPY, npy_body(latents[list(rows.indices)]))
+        query = query_of({"sharpness": sharpness, "model": name})
+        return Request("POST", "/decode", query, NPY, npy_body(latents[list(rows.indices)]))
 
     def read(answer: Answer) -> Decoded:
         return Decoded(model=answer.headers["x-model"], images=array_of(answer))
@@ -199,6 +227,7 @@ def interpolate(
     z: Latents | None = None,
     steps: int = 8,
     path: WalkPath | None = None,
+    sharpness: float | None = None,
     preprocess: Preprocess | None = None,
     model: str | None = None,
     progress: Progress | None = None,
@@ -206,12 +235,13 @@ def interpolate(
 ) -> Call[Interpolated]:
     """Go from each picture, or each latent of `z`, to the next in `steps` images, both included.
 
+    `sharpness` as of `reconstruct`.
     Raises ValueError unless there are two points or more, of either kind, and two steps or more.
     """
     points = _points(pictures, z)
     if len(points) < 2 or steps < 2:
         raise ValueError("At least two pictures or latents and two steps are needed.")
-    options = {"steps": steps, "path": path, "preprocess": preprocess}
+    options = {"steps": steps, "path": path, "sharpness": sharpness, "preprocess": preprocess}
 
     def read(answer: Answer) -> Interpolated:
         document = document_of(answer)
@@ -243,6 +273,7 @@ def traverse(
     dims: Sequence[int] | None = None,
     range: tuple[float, float] | None = None,  # noqa: A002  # the service's word
     steps: int = 7,
+    sharpness: float | None = None,
     preprocess: Preprocess | None = None,
     model: str | None = None,
     progress: Progress | None = None,
@@ -250,7 +281,8 @@ def traverse(
 ) -> Call[Traversed]:
     """Change one latent of a picture, or of `z`, at a time: each of `dims` takes `steps` values in `range`.
 
-    By default these are the five latents that say most about an image, from -3 to 3. Raises ValueError unless there is
+    By default these are the five latents that say most about an image, from -3 to 3. `sharpness` as of `reconstruct`.
+    Raises ValueError unless there is
     one point and at least two steps.
     """
     points = _points(picture, z)
@@ -259,7 +291,7 @@ def traverse(
 
     def ask(rows: Rows, name: str | None) -> Request:
         chosen = None if dims is None else [dims[row] for row in rows.indices]
-        options = {"dims": chosen, "range": range, "steps": steps, "preprocess": preprocess}
+        options = {"dims": chosen, "range": range, "steps": steps, "sharpness": sharpness, "preprocess": preprocess}
         return ask_walk("/traverse", points, options, Rows(0, [0]), name)
 
     def read(answer: Answer) -> Traversed:

@@ -134,6 +134,8 @@ class Sampled(Decoded):
     z: Floats
     seed: int
     prior: str
+    temperature: float
+    sharpness: float
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -92,6 +92,8 @@ class SampleAnswer(_Answer):
     z: list[Latent]
     seed: int
     prior: Prior
+    temperature: float
+    sharpness: float
 
 
 class _WalkAnswer(_PictureAnswer):
@@ -144,6 +146,8 @@ class ModelInfo(BaseModel):
     tools: dict[str, str] = Field(description="Versions of the libraries that trained and exported it.")
     git_commit: str
     contract_version: int
+    sharpness: float = Field(description="The default sharpness of `/sample`.")
+    temperature: float = Field(description="The default temperature of `/sample`.")
     priors: list[Prior] = Field(description="The priors that `/sample` can draw from. The last one is the default.")
     labels: list[int] = Field(description="Labels that `/sample` can draw.")
     label_names: list[str] = Field(description="Names of these labels, in the same order; empty where they have none.")

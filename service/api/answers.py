@@ -19,6 +19,7 @@ from service.api.request_head import JSON, LONGEST_TEXT, NPY
 from service.contract import Contract
 from service.images import codec
 from service.images.preprocess import Images
+from service.images.tone import sharpened
 
 PNG: Final = "image/png"
 RAW: Final = "application/octet-stream"
@@ -91,12 +92,19 @@ def latents_answer(
 
 
 def images_answer(
-    media_type: str, contract: Contract, images: Images, fields: Mapping[str, Any], columns: int | None = None
+    media_type: str,
+    contract: Contract,
+    images: Images,
+    fields: Mapping[str, Any],
+    *,
+    sharpness: float = 1.0,
+    columns: int | None = None,
 ) -> Answer:
-    """Images, uint8 [N, *image_shape], as an answer: JSON with `fields`, a PNG, or the array.
+    """Images, uint8 [N, *image_shape], sharpened, as an answer: JSON with `fields`, a PNG, or the array.
 
     Several images are one PNG: a grid of so many columns, by default about as many as rows.
     """
+    images = sharpened(images, sharpness)
     if media_type == JSON:
         return _json(contract, {"images": base64_pngs(images), **fields})
     if media_type == PNG:
@@ -140,6 +148,8 @@ def _headers(contract: Contract, fields: Mapping[str, Any]) -> list[tuple[bytes,
         (b"x-model", contract.id),
         (b"x-seed", fields.get("seed")),
         (b"x-prior", fields.get("prior")),
+        (b"x-temperature", fields.get("temperature")),
+        (b"x-sharpness", fields.get("sharpness")),
         (b"x-dims", dims),
     ]
     return [(name, str(value).encode("ascii")) for name, value in values if value is not None]

@@ -41,19 +41,19 @@ def request_examples(model: Model) -> dict[str, dict[str, Any]]:
         "typicality": _example("Is it like the images of the test set?", images=[DIGIT]),
         "likelihood": _example("Its log-likelihood, estimated with 64 draws", images=[DIGIT], k=64, seed=1),
     }
+    pictures = {
+        "digit": _example("One picture", images=[DIGIT]),
+        "draw": _example("Two pictures, each with a draw from its posterior", images=[DIGIT] * 2, sample=True, seed=1),
+        "photo": _example(
+            "A picture whose digit is to be found, and what the model sees of it",
+            images=[DIGIT],
+            preprocess="digit",
+            preview=True,
+        ),
+    }
     return {
-        "ImageRequest": {
-            "digit": _example("One picture", images=[DIGIT]),
-            "draw": _example(
-                "Two pictures, each with a draw from its posterior", images=[DIGIT] * 2, sample=True, seed=1
-            ),
-            "photo": _example(
-                "A picture whose digit is to be found, and what the model sees of it",
-                images=[DIGIT],
-                preprocess="digit",
-                preview=True,
-            ),
-        },
+        "ImageRequest": pictures,
+        "ReconstructRequest": pictures | {"sharp": _example("One picture, sharper", images=[DIGIT], sharpness=1.3)},
         "EmbeddingsRequest": {
             "picture": _example("One picture", input=f"data:image/png;base64,{DIGIT}"),
             "part": _example(
@@ -94,6 +94,7 @@ def form_examples(model: Model) -> dict[str, str]:
         "preprocess": "auto",
         "dims": ",".join(map(str, _two_latents(model))),
         "range": "-3,3",
+        "sharpness": "1",
     }
 
 

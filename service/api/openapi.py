@@ -25,6 +25,8 @@ from service.api.schemas import (
     InterpolateOptions,
     InterpolateRequest,
     PictureOptions,
+    ReconstructOptions,
+    ReconstructRequest,
     SampleRequest,
     ScoreOptions,
     ScoreRequest,
@@ -40,6 +42,7 @@ Document = dict[str, Any]
 # The JSON bodies that can hold pictures, with their options.
 _OPTIONS: Final[dict[type[BaseModel], type[PictureOptions]]] = {
     ImageRequest: ImageOptions,
+    ReconstructRequest: ReconstructOptions,
     ScoreRequest: ScoreOptions,
     InterpolateRequest: InterpolateOptions,
     TraverseRequest: TraverseOptions,
@@ -99,6 +102,8 @@ _HEADERS: Final = {
     "X-Model": _header("The model that answered, name@version. Not with JSON, which says it itself."),
     "X-Seed": _header("The seed of the draw, if there was one. Not with JSON.", "integer", minimum=0),
     "X-Prior": _header("The prior that was drawn from. Not with JSON.", enum=["normal", "aggregate"]),
+    "X-Temperature": _header("The temperature of the draw. Not with JSON.", "number", minimum=0),
+    "X-Sharpness": _header("How much the images were sharpened. Not with JSON.", "number", minimum=1),
     "X-Dims": _header("The latents that were changed, row by row. Not with JSON.", pattern="^[0-9]+(,[0-9]+)*$"),
     "X-Array-Dtype": _header(f"NumPy's name of the numbers' type. Only with {RAW}.", enum=["float32", "uint8"]),
     "X-Array-Shape": _header(f"The array's shape, with commas. Only with {RAW}.", pattern="^[0-9]+(,[0-9]+)*$"),

@@ -40,13 +40,15 @@ class Points:
 class WalkForm:
     """A request for a walk: its points, and the number of images that it makes.
 
-    As one picture these have so many `columns`. `fields` are those of the answer that say what the walk was.
+    As one picture these have so many `columns`; they are sharpened by `sharpness`. `fields` are those of the answer
+    that say what the walk was.
     """
 
     points: Points
     walk: Walk
     frames: int
     columns: int
+    sharpness: float
     fields: dict[str, Any] = field(default_factory=dict)
 
 
@@ -60,7 +62,7 @@ def parse_interpolation(body: Body, registry: Registry, settings: Settings, rese
         raise InvalidInput([Fault((points.name,), "At least two are needed.")])
     walk = Interpolation(options.steps, options.path)
     frames = _frames(walk, points, settings, reservation)
-    return WalkForm(points, walk, frames, columns=frames)
+    return WalkForm(points, walk, frames, frames, options.sharpness)
 
 
 def parse_traversal(body: Body, registry: Registry, settings: Settings, reservation: Reservation) -> WalkForm:
@@ -80,7 +82,7 @@ def parse_traversal(body: Body, registry: Registry, settings: Settings, reservat
     _check_dims(dims, autoencoder.contract.latent_dim)
     walk = Traversal(tuple(dims), low, high, options.steps)
     frames = _frames(walk, points, settings, reservation)
-    return WalkForm(points, walk, frames, walk.steps, {"dims": dims, "values": walk.values})
+    return WalkForm(points, walk, frames, walk.steps, options.sharpness, {"dims": dims, "values": walk.values})
 
 
 def _read(

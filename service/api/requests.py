@@ -225,25 +225,27 @@ def decode_images(form: ImageForm[Any], settings: Settings, reservation: Reserva
 
 def read_latents(
     body: Body, registry: Registry, settings: Settings, reservation: Reservation
-) -> tuple[Model, npt.NDArray[np.float32]]:
-    """The model and the latents, float32 [N, latent_dim], of a request to decode. They may still be infinite.
+) -> tuple[Model, npt.NDArray[np.float32], float]:
+    """The model, the latents and the sharpness of a request to decode.
+
+    The latents are float32 [N, latent_dim], and may still be infinite.
 
     Raises InvalidInput, LimitExceeded, Overloaded, Unknown, HTTPException (400).
     """
-    query = read_options(body.options.query, LatentOptions) if body.options.query else None
+    query = read_options(body.options.query, LatentOptions)
     if body.options.media_type == NPY:
         z = codec.parse_latents(body.data)
         codec.check_batch(len(z), settings.max_batch, "z")
-        model = registry.find(query.model if query else None)
+        model = registry.find(query.model)
         if z.shape[1] != (latent_dim := model.autoencoder.contract.latent_dim):
             raise InvalidInput([Fault(("z",), f"{z.shape[1]} values for each image; the model takes {latent_dim}.")])
-        return model, z
+        return model, z, query.sharpness
     form = read_form(body, DecodeRequest, reservation)
-    if query is not None:
+    if body.options.query:
         form = _merge(form, query)
     codec.check_batch(len(form.z), settings.max_batch, "z")
     model = registry.find(form.model)
-    return model, latents_of(form.z, model)
+    return model, latents_of(form.z, model), form.sharpness
 
 
 def latents_of(z: list[list[float]], model: Model) -> npt.NDArray[np.float32]:

@@ -27,6 +27,8 @@ from service.api.schemas import (
     InterpolateOptions,
     InterpolateRequest,
     LatentOptions,
+    ReconstructOptions,
+    ReconstructRequest,
     SampleRequest,
     ScoreOptions,
     ScoreRequest,
@@ -84,7 +86,7 @@ async def encode() -> Response:
         "X-Seed",
         line=ReconstructLine,
     ),
-    openapi_extra=openapi.image_body(IMAGE_BODIES, ImageRequest, ImageOptions, streams=True),
+    openapi_extra=openapi.image_body(IMAGE_BODIES, ReconstructRequest, ReconstructOptions, streams=True),
 )
 async def reconstruct() -> Response:
     """Encode each image and decode it again, from its mean or, with `sample`, from a draw.
@@ -132,7 +134,13 @@ async def create_embeddings() -> Response:
     summary="New images",
     response_class=Response,
     responses=openapi.verb_answers(
-        SampleAnswer, IMAGE_TYPES, "New images. As one PNG: several in a grid.", "X-Seed", "X-Prior"
+        SampleAnswer,
+        IMAGE_TYPES,
+        "New images. As one PNG: several in a grid.",
+        "X-Seed",
+        "X-Prior",
+        "X-Temperature",
+        "X-Sharpness",
     ),
     openapi_extra=openapi.json_body(SampleRequest),
 )

@@ -18,7 +18,7 @@ from pydantic import (
 from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
-from service.contract import LATENT_LIMIT
+from service.contract import LATENT_LIMIT, SHARPNESS_LIMIT, TEMPERATURE_LIMIT
 from service.images.preprocess import Preprocess
 from service.inference.autoencoder import SEED_LIMIT, Prior
 from service.inference.walks import WalkPath
@@ -33,6 +33,13 @@ Seed = Annotated[
         None, ge=0, lt=SEED_LIMIT, description="Seed of the noise. Same request, same seed, same answer, bit for bit."
     ),
 ]
+
+# Sharpness of images. Those that are asked for as they are decoded have 1, and samples have the bundle's own.
+_SHARPENS: Final = (
+    "Makes dark pixels darker and light ones lighter: tanh(sharpness * atanh(x)) for pixels x in [-1, 1]. 1 leaves the "
+    "decoder's mean image as it is."
+)
+Sharpness = Annotated[float, Field(1.0, ge=1, le=SHARPNESS_LIMIT, description=_SHARPENS)]
 
 
 def _label(value: object) -> int | str:
@@ -109,10 +116,16 @@ class PictureOptions(_Request):
 
 
 class ImageOptions(PictureOptions):
-    """The options of a request to encode or reconstruct images."""
+    """The options of a request to encode images."""
 
     sample: bool = Field(False, description="Draw z from the posterior instead of using its mean, mu.")
     seed: Seed
+
+
+class ReconstructOptions(ImageOptions):
+    """The options of a request to reconstruct images."""
+
+    sharpness: Sharpness
 
 
 LONGEST_ID: Final = 256  # of a line of a stream, in characters
@@ -154,6 +167,12 @@ class ImageRequest(ImageOptions):
     images: Pictures
 
 
+class ReconstructRequest(ReconstructOptions):
+    """A batch of pictures to reconstruct, in JSON."""
+
+    images: Pictures
+
+
 class ScoreRequest(ScoreOptions):
     """A batch of pictures to score, in JSON."""
 
@@ -165,11 +184,18 @@ class SampleRequest(_Request):
 
     n: int = Field(16, ge=1, description="How many images.")
     seed: Seed
-    temperature: float = Field(
-        1.0,
+    temperature: float | None = Field(
+        None,
         ge=0,
-        le=100,
-        description="Factor on the standard deviation of z. 0 gives the means, 1 the prior itself.",
+        le=TEMPERATURE_LIMIT,
+        description="Factor on the standard deviation of z. 0 gives the means, 1 the prior itself. Default: the "
+        "model's own, as in `/models`.",
+    )
+    sharpness: float | None = Field(
+        None,
+        ge=1,
+        le=SHARPNESS_LIMIT,
+        description=f"{_SHARPENS} Default: the model's own, as in `/models`.",
     )
     label: Label | None = Field(
         None, description="Draw from the aggregate prior of this label only: its number, or its name as in `/models`."
@@ -186,6 +212,7 @@ class LatentOptions(_Request):
     """The options of a request to decode latents."""
 
     model: ModelReference
+    sharpness: Sharpness
 
 
 class DecodeRequest(LatentOptions):
@@ -217,6 +244,7 @@ class InterpolateOptions(PictureOptions):
         description="linear: the straight line. spherical: on a great circle around the origin, the length changing "
         "evenly, so that what is between two latents of N(0, I) has a length that is usual there.",
     )
+    sharpness: Sharpness
 
 
 class InterpolateRequest(InterpolateOptions, _Points):
@@ -245,6 +273,7 @@ class TraverseOptions(PictureOptions):
         "0 and standard deviation 1.",
     )
     steps: int = Field(7, ge=2, description="Number of values, evenly spaced, both ends included.")
+    sharpness: Sharpness
 
 
 class TraverseRequest(TraverseOptions, _Points):

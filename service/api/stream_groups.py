@@ -21,10 +21,11 @@ from service.api.context import RequestContext
 from service.api.error_handlers import error_answer
 from service.api.request_head import MULTIPART, RequestOptions
 from service.api.requests import SMALL_BYTES, Body, ImageForm, decode_images, quick_images, read_form
-from service.api.schemas import LONGEST_ID, ImageOptions, StreamLine
+from service.api.schemas import LONGEST_ID, ImageOptions, ReconstructOptions, StreamLine
 from service.api.stream_bodies import Item
 from service.errors import Fault, InvalidInput, LimitExceeded, RuntimeFailed
 from service.images.preprocess import Images
+from service.images.tone import sharpened
 from service.inference.admission import Reservation
 from service.inference.autoencoder import Autoencoder, Posterior
 from service.inference.engine import Floats
@@ -42,21 +43,34 @@ _SLICE: Final = 0.02
 Columns = Mapping[str, npt.NDArray[Any]]
 Compute = Callable[[Autoencoder, Images, RequestContext, Floats | None], Awaitable[Columns]]
 
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What a route does with streams: which `options` their query has, and how the columns of images are computed."""
+
+    options: type[ImageOptions]
+    compute: Compute
+
+
 # What was computed of the images of a group: columns for some of them, or the problem of one.
 Computed = list[Columns | orjson.Fragment]
 
 
-async def encode_rows(autoencoder: Autoencoder, images: Images, job: RequestContext, eps: Floats | None) -> Columns:
+async def _encode_rows(autoencoder: Autoencoder, images: Images, job: RequestContext, eps: Floats | None) -> Columns:
     """What a line of `/encode` says of each image, uint8 [N, *image_shape]; with noise `eps` also a draw."""
     return _latents(await autoencoder.encode(images, job, eps=eps))
 
 
-async def reconstruct_rows(
+async def _reconstruct_rows(
     autoencoder: Autoencoder, images: Images, job: RequestContext, eps: Floats | None
 ) -> Columns:
     """What a line of `/reconstruct` says of each image, uint8 [N, *image_shape]; with `eps` decoded from a draw."""
     result = await autoencoder.reconstruct(images, job, eps=eps)
     return {"image": result.images, **_latents(result.posterior), "mse": result.mse}
+
+
+ENCODED: Final = Rows(ImageOptions, _encode_rows)
+RECONSTRUCTED: Final = Rows(ReconstructOptions, _reconstruct_rows)
 
 
 @dataclass(slots=True)
@@ -176,13 +190,15 @@ class StreamForm:
         """The lines of the answer to a group."""
         good = [read.lines[index] for index in read.good]
         rest = iter(good)
+        sharpness = self.options.sharpness if isinstance(self.options, ReconstructOptions) else 1.0
         for columns in computed:
             if isinstance(columns, orjson.Fragment):
                 next(rest)["error"] = columns
                 continue
             some = list(islice(rest, len(columns["mu"])))
             for name, array in columns.items():
-                for line, value in zip(some, base64_pngs(array) if name == "image" else array, strict=True):
+                values = base64_pngs(sharpened(array, sharpness)) if name == "image" else array
+                for line, value in zip(some, values, strict=True):
                     line[name] = value
         if self.options.preview and read.images is not None:
             for line, png in zip(good, base64_pngs(read.images), strict=True):

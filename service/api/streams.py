@@ -24,10 +24,9 @@ from service.api.compression import body_codings
 from service.api.context import RequestContext
 from service.api.request_head import MULTIPART, NDJSON, STREAMS, RequestHead, media_type_of, read_head
 from service.api.requests import SMALL_BYTES, read_options
-from service.api.schemas import ImageOptions
 from service.api.state import STREAM_GROUPS, AppState
 from service.api.stream_bodies import Item
-from service.api.stream_groups import Compute, Computed, ReadGroup, StreamForm
+from service.api.stream_groups import Computed, ReadGroup, Rows, StreamForm
 from service.api.stream_intake import Intake, pause
 from service.errors import ClientGone, Overloaded
 from service.inference.admission import Reservation
@@ -73,7 +72,7 @@ async def answer_stream(
     state: AppState,
     head: RequestHead,
     request: RequestContext,
-    compute: Compute,
+    rows: Rows,
     scope: Scope,
     receive: Receive,
     send: Send,
@@ -83,7 +82,7 @@ async def answer_stream(
     failure: Exception | None = None
     try:
         state.keys.check(head.headers)
-        stream = _Stream(state, head, request, compute, scope, send)
+        stream = _Stream(state, head, request, rows, scope, send)
         await stream.run(receive)
     except asyncio.CancelledError:  # the server does this when a drain takes too long
         failure = Overloaded("The service stops before the stream is answered.", "draining")
@@ -109,7 +108,7 @@ class _Stream:
         state: AppState,
         head: RequestHead,
         request: RequestContext,
-        compute: Compute,
+        rows: Rows,
         scope: Scope,
         send: Send,
     ) -> None:
@@ -120,7 +119,7 @@ class _Stream:
         said.body_codings = body_codings(head.headers.get(b"content-encoding", b""))
         if scope.get("http_version") == "1.0":
             raise HTTPException(505, "A stream needs HTTP/1.1: its answer has no length.")
-        options = read_options(said.query, ImageOptions)
+        options = read_options(said.query, rows.options)
         model = state.registry.find(options.model)
         self._form = StreamForm(said, options, model, settings, request.request_id, request.route)
         self._noise: Noise | None = None
@@ -131,7 +130,7 @@ class _Stream:
             self._headers.append((b"x-seed", b"%d" % seed))
         self._state = state
         self._request = request
-        self._compute = compute
+        self._compute = rows.compute
         self._send_message = send
         self._link: Link | None = scope["state"].get("link")
         in_queue = settings.queue // (_QUEUE_SHARE * STREAM_GROUPS)

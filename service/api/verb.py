@@ -19,7 +19,7 @@ from service.api.error_handlers import error_answer
 from service.api.request_head import RequestHead, RequestOptions, header_map, make_head, read_head
 from service.api.requests import SMALL_BYTES, Body, Read, receive_body
 from service.api.state import AppState
-from service.api.stream_groups import Compute
+from service.api.stream_groups import Rows
 from service.api.streams import answer_stream, is_stream
 from service.errors import Overloaded, VaeError
 
@@ -35,14 +35,14 @@ class Verb:
         takes: tuple[str, ...],
         gives: tuple[str, ...],
         template: str = "",
-        compute: Compute | None = None,
+        rows: Rows | None = None,
     ) -> None:
-        """`compute` is for streams, where the route takes them."""
+        """`rows` is for streams, where the route takes them."""
         self._work = work
         self._takes = takes
         self._gives = gives
         self._template = template
-        self._compute = compute
+        self._rows = rows
 
     def route_of(self, path: str) -> str:
         """The route's template for a request to `path`, which metrics and logs name."""
@@ -76,7 +76,7 @@ class Verb:
 
     def is_streamed(self, head: RequestHead) -> bool:
         """Whether a request with this head is a stream, which is answered through ASGI."""
-        return self._compute is not None and is_stream(head, self._gives)
+        return self._rows is not None and is_stream(head, self._gives)
 
     def refuse(self, state: AppState, head: RequestHead, request: RequestContext, error: VaeError) -> Answer:
         """The answer to a request that is not even begun."""
@@ -111,8 +111,8 @@ class Verb:
         if request is None:
             request = RequestContext(request_id_of(head.headers))
         request.begin_verb(self.route_of(head.path), state.admission, head.length or 0)
-        if self._compute is not None and self.is_streamed(head):
-            error = await answer_stream(state, head, request, self._compute, scope, receive, send)
+        if self._rows is not None and self.is_streamed(head):
+            error = await answer_stream(state, head, request, self._rows, scope, receive, send)
             if error is not None:
                 await _send(send, self._finish(state, head, request, _refuse(error, request)))
             return

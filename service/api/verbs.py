@@ -30,9 +30,16 @@ from service.api.requests import (
     read_latents,
     read_sample,
 )
-from service.api.schemas import ImageOptions, ImageRequest, ScoreOptions, ScoreRequest
+from service.api.schemas import (
+    ImageOptions,
+    ImageRequest,
+    ReconstructOptions,
+    ReconstructRequest,
+    ScoreOptions,
+    ScoreRequest,
+)
 from service.api.state import AppState
-from service.api.stream_groups import encode_rows, reconstruct_rows
+from service.api.stream_groups import ENCODED, RECONSTRUCTED
 from service.api.verb import Verb
 from service.contract import Contract
 from service.errors import LimitExceeded
@@ -46,6 +53,7 @@ from service.settings import Settings
 ParseImages = Callable[[Body, Registry, Settings, Reservation], ImageForm[Options]]
 
 _parse_images: Final = partial(parse_images, options=ImageOptions, request=ImageRequest)
+_parse_reconstructed: Final = partial(parse_images, options=ReconstructOptions, request=ReconstructRequest)
 _parse_scored: Final = partial(parse_images, options=ScoreOptions, request=ScoreRequest)
 
 # Up to so many images an answer takes less time than a hop to a thread and back.
@@ -67,13 +75,15 @@ async def _encode(state: AppState, body: Body, request: RequestContext) -> Answe
 
 
 async def _reconstruct(state: AppState, body: Body, request: RequestContext) -> Answer:
-    form, images = await _read_images(state, body, request, _parse_images)
+    form, images = await _read_images(state, body, request, _parse_reconstructed)
     autoencoder, options = form.model.autoencoder, form.options
     result = await autoencoder.reconstruct(images, request, sample=options.sample, seed=options.seed)
     fields = {**_latents(result.posterior), "mse": result.mse}
     if form.found or options.preview:
         fields |= await _seen(state, body, request, form, images)
-    return await _images(state, request, body.options.answer_type, autoencoder.contract, result.images, fields)
+    return await _images(
+        state, request, body.options.answer_type, autoencoder.contract, result.images, fields, options.sharpness
+    )
 
 
 async def _score(state: AppState, body: Body, request: RequestContext) -> Answer:
@@ -98,17 +108,26 @@ async def _sample(state: AppState, body: Body, request: RequestContext) -> Answe
     result = await autoencoder.sample(
         form.n, request, seed=form.seed, temperature=form.temperature, prior=form.prior, label=form.label
     )
-    fields = {"z": result.z, "seed": result.seed, "prior": result.prior}
-    return await _images(state, request, body.options.answer_type, autoencoder.contract, result.images, fields)
+    sharpness = autoencoder.contract.sharpness if form.sharpness is None else form.sharpness
+    fields = {
+        "z": result.z,
+        "seed": result.seed,
+        "prior": result.prior,
+        "temperature": result.temperature,
+        "sharpness": sharpness,
+    }
+    return await _images(
+        state, request, body.options.answer_type, autoencoder.contract, result.images, fields, sharpness
+    )
 
 
 async def _decode(state: AppState, body: Body, request: RequestContext) -> Answer:
-    model, z = await _off_loop_if_large(
+    model, z, sharpness = await _off_loop_if_large(
         state, request, body, read_latents, body, state.registry, state.settings, request.reservation
     )
     request.was_read(model.autoencoder.id, len(z), model.autoencoder.cost)
     images = await model.autoencoder.decode(z, request)
-    return await _images(state, request, body.options.answer_type, model.autoencoder.contract, images, {})
+    return await _images(state, request, body.options.answer_type, model.autoencoder.contract, images, {}, sharpness)
 
 
 async def _walk(
@@ -134,7 +153,7 @@ async def _walk(
     fields["z"] = frames = await _off_loop_unless(few, state, request, form.walk.place, z)
     decoded = await autoencoder.decode_walk(frames, form.walk, request, given=points.name)
     return await _images(
-        state, request, body.options.answer_type, autoencoder.contract, decoded, fields, columns=form.columns
+        state, request, body.options.answer_type, autoencoder.contract, decoded, fields, form.sharpness, form.columns
     )
 
 
@@ -149,8 +168,8 @@ async def _embed(state: AppState, body: Body, request: RequestContext) -> Answer
     return answer
 
 
-encode = Verb(_encode, IMAGE_BODIES, LATENT_TYPES, compute=encode_rows)
-reconstruct = Verb(_reconstruct, IMAGE_BODIES, IMAGE_TYPES, compute=reconstruct_rows)
+encode = Verb(_encode, IMAGE_BODIES, LATENT_TYPES, rows=ENCODED)
+reconstruct = Verb(_reconstruct, IMAGE_BODIES, IMAGE_TYPES, rows=RECONSTRUCTED)
 score = Verb(_score, IMAGE_BODIES, LATENT_TYPES)
 sample = Verb(_sample, (JSON,), IMAGE_TYPES)
 decode = Verb(_decode, LATENT_BODIES, IMAGE_TYPES)
@@ -227,11 +246,11 @@ async def _images(
     contract: Contract,
     images: Images,
     fields: Mapping[str, Any],
+    sharpness: float,
     columns: int | None = None,
 ) -> Answer:
-    if _is_small(images):
-        return images_answer(media_type, contract, images, fields, columns)
-    return await state.run_in_thread(request, images_answer, media_type, contract, images, fields, columns)
+    answer = partial(images_answer, media_type, contract, images, fields, sharpness=sharpness, columns=columns)
+    return answer() if _is_small(images) else await state.run_in_thread(request, answer)
 
 
 def _is_small(images: Images) -> bool:

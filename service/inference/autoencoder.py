@@ -65,6 +65,7 @@ class Sample:
     z: Floats
     seed: int
     prior: Prior
+    temperature: float
 
 
 class EncoderDecoder(ScoredGraphs, Protocol):
@@ -230,22 +231,24 @@ class Autoencoder:
         job: Job,
         *,
         seed: int | None = None,
-        temperature: float = 1.0,
+        temperature: float | None = None,
         prior: Prior | None = None,
         label: int | str | None = None,
     ) -> Sample:
         """Decode `n` draws from a prior: N(0, I), or the bundle's mixture of Gaussians, for all images or one label.
 
-        The default is the aggregate prior if the bundle has one, otherwise N(0, I). `temperature` scales the distance
-        of a draw from its mean: the mean of N(0, I), or of the mixture's Gaussian. With the same seed, the first rows
-        of a longer sample equal those of a shorter one. `label` is a label's number or its name. Raises Unknown for a
-        prior or a label that the model does not have, InvalidInput when the draws are too far out for the decoder, and
-        RuntimeFailed.
+        The default is the aggregate prior if the bundle has one, otherwise N(0, I). `temperature`, by default the
+        bundle's, scales the distance of a draw from its mean: the mean of N(0, I), or of the mixture's Gaussian. With
+        the same seed, the first rows of a longer sample equal those of a shorter one. `label` is a label's number or
+        its name. Raises Unknown for a prior or a label that the model does not have, InvalidInput when the draws are
+        too far out for the decoder, and RuntimeFailed.
         """
         if isinstance(label, str):
             label = self.label_of(label)
         if prior is None:
             prior = "normal" if self._prior is None and label is None else "aggregate"
+        if temperature is None:
+            temperature = self.contract.temperature
         seed = new_seed() if seed is None else seed
         eps = noise((n, self.contract.latent_dim), seed)
         if prior == "normal" and label is None:
@@ -257,7 +260,7 @@ class Autoencoder:
         except InvalidInput as error:
             reason = "The model's decoder gives values that are not finite so far from the prior's mean."
             raise InvalidInput([Fault(("temperature",), reason)]) from error
-        return Sample(images, z, seed, prior)
+        return Sample(images, z, seed, prior, temperature)
 
     def _mixture(self, prior: Prior, label: int | None) -> Mixture:
         """The mixture for this prior and label. Raises Unknown if the bundle does not have it."""

@@ -1,4 +1,4 @@
-// Sample: a grid of new images by seed, temperature, prior and label.
+// Sample: a grid of new images by seed, temperature, sharpness, prior and label.
 import { nameOf } from "./api.js";
 import { pngUrl, save } from "./images.js";
 import { announcer, at, make } from "./page.js";
@@ -44,15 +44,21 @@ export function startSample(app) {
   }
 
   function wanted() {
-    const { n, seed, temperature, prior, label } = form.elements;
+    const { n, seed, temperature, sharpness, prior, label } = form.elements;
     return {
       n: Number(n.value),
       seed: Number(seed.value),
       temperature: Number(temperature.value),
+      sharpness: Number(sharpness.value),
       prior: prior.value,
       ...(label.value && { label: Number(label.value) }),
       model: app.model.id,
     };
+  }
+
+  function showNumbers() {
+    at("warmth").textContent = Number(form.elements.temperature.value).toFixed(2);
+    at("contrast").textContent = Number(form.elements.sharpness.value).toFixed(2);
   }
 
   form.addEventListener("submit", (/** @type {Event} */ event) => {
@@ -60,7 +66,7 @@ export function startSample(app) {
     draw(undefined);
   });
   form.addEventListener("input", () => {
-    at("warmth").textContent = Number(form.elements.temperature.value).toFixed(2);
+    showNumbers();
     limit();
     if (form.checkValidity()) draw(undefined);
   });
@@ -81,7 +87,10 @@ export function startSample(app) {
 
   return {
     model() {
-      const { priors, labels } = app.model;
+      const { priors, labels, temperature, sharpness } = app.model;
+      form.elements.temperature.value = temperature;
+      form.elements.sharpness.value = sharpness;
+      showNumbers();
       form.elements.prior.replaceChildren(
         ...priors.map((prior) => make("option", { selected: prior === priors.at(-1) }, prior)),
       );

@@ -180,6 +180,14 @@ class TestSample:
         assert "label" not in sent_by("Prior", "normal")
         expect(page.get_by_label("Label")).to_be_disabled()
 
+    def test_they_can_be_sharper(self, page: Page, server: Server) -> None:
+        visit(page, server, "sample")
+        with page.expect_request("**/sample") as sent:
+            page.get_by_role("slider", name="Sharpness").fill("1.5")
+        asked: Any = sent.value.post_data_json
+        assert asked["sharpness"] == 1.5
+        expect(page.locator("#contrast")).to_have_text("1.50")
+
     def test_one_of_them_can_be_bent(self, page: Page, server: Server) -> None:
         visit(page, server, "sample")
         page.get_by_role("button", name="Sample 3: bend it").click()

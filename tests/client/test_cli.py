@@ -175,6 +175,15 @@ class TestOutputs:
         vae("sample", "-n", 6, "--label", 7, "--seed", 2, "-o", "new/")
         np.testing.assert_array_equal(decoded(Path("new/00005.png").read_bytes()), expected[5])
 
+    def test_pictures_can_be_sharper(self, vae: Vae, client: Client) -> None:
+        vae("encode", "digits.npy", "-o", "z.npy")
+        for command in (["decode", "z.npy"], ["reconstruct", "digits.npy"]):
+            vae(*command, "--sharpness", 1.5, "-o", "images.npy")
+            np.testing.assert_array_equal(np.load("images.npy"), client.reconstruct(digits()[:3], sharpness=1.5).images)
+        vae("sample", "-n", 2, "--seed", 2, "--temperature", 0.5, "--sharpness", 1.5, "-o", "images.npy")
+        expected = client.sample(2, seed=2, temperature=0.5, sharpness=1.5).images
+        np.testing.assert_array_equal(np.load("images.npy"), expected)
+
     def test_a_folder_has_the_names_of_the_pictures(self, vae: Vae, client: Client) -> None:
         Path("out").mkdir()
         vae("reconstruct", "some/a.png", "some", "digits.npy", "-o", "out")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from PIL import Image
 from harness.digits import base64_png, decoded, digits
 from harness.paths import DIGIT
 from harness.servers import Server
+from service.contract import tone_curve
 from vae_client import AsyncClient, BadAnswer, Client, InvalidInput, LimitExceeded, NothingUsable, Unknown
 
 
@@ -94,6 +96,7 @@ def test_sample_draws_images_that_can_be_drawn_again(server: Server, client: Cli
     np.testing.assert_array_equal(result.images, [decoded(text) for text in expected["images"]])
     np.testing.assert_array_equal(result.z, floats(expected["z"]))
     assert (result.seed, result.prior) == (11, "aggregate")
+    assert (result.temperature, result.sharpness) == (expected["temperature"], expected["sharpness"])
     new = client.sample(4)
     np.testing.assert_array_equal(client.sample(4, seed=new.seed).images, new.images)
 
@@ -103,6 +106,20 @@ def test_decode_takes_one_latent_or_several(client: Client) -> None:
     images = client.decode(z).images
     np.testing.assert_array_equal(images, client.reconstruct(digits()[:4]).images)
     np.testing.assert_array_equal(client.decode(z[0].tolist()).images, images[:1])
+
+
+def test_pictures_of_every_verb_can_be_sharper(client: Client) -> None:
+    z = client.encode(digits()[:2]).mu
+    for draw in (
+        partial(client.reconstruct, digits()[:2]),
+        partial(client.sample, 2, seed=1),
+        partial(client.decode, z),
+        partial(client.interpolate, digits()[:2]),
+        partial(client.interpolate, z=z),
+        partial(client.traverse, z=z[:1]),
+    ):
+        curve = np.frombuffer(tone_curve(1.5), np.uint8)
+        np.testing.assert_array_equal(draw(sharpness=1.5).images, curve[draw(sharpness=1).images])
 
 
 def test_walks_come_from_pictures_or_latents(server: Server, client: Client) -> None:

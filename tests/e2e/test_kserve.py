@@ -38,7 +38,8 @@ def test_its_client_gets_the_right_latents_and_errors(server: Server, tmp_path: 
     assert (got["live"], got["ready"], got["models"]) == (True, True, [True, False])
     assert got["id"] == "17"
     assert (got["z"], got["samples"]) == ([1, 20], [4, 28, 28])
-    assert got["parameters"] == [{"seed": 3}, {"seed": 1, "prior": "aggregate"}]
+    used = {"seed": 1, "prior": "aggregate", "temperature": 1, "sharpness": 1}
+    assert got["parameters"] == [{"seed": 3}, used]
     (wrong_shape, nobody) = got["errors"]
     assert (wrong_shape[0], nobody[0]) == (400, 404)
     assert "/inputs/0/shape: image has the shape [-1, 28, 28]" in wrong_shape[1]

@@ -169,7 +169,8 @@ class TestInference:
         )
         np.testing.assert_array_equal(first.as_numpy("image"), again.as_numpy("image"))
         assert (first.as_numpy("z") != other.as_numpy("z")).any()
-        assert first.get_response()["parameters"] == {"seed": 1, "prior": "aggregate"}
+        used = {"seed": 1, "prior": "aggregate", "temperature": 0.8, "sharpness": 1}
+        assert first.get_response()["parameters"] == used
 
     def test_eight_at_once(self, client: Any, engine: Engine) -> None:
         waiting = [client.async_infer(ENCODER, [image_input(digits()[n : n + 1])]) for n in range(32)]

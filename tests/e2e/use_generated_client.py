@@ -29,6 +29,7 @@ from generated_client.models import (
     InterpolateRequestPath,
     ListModelsView,
     Problem,
+    ReconstructRequest,
     SampleRequest,
     ScoreForm,
     ScoreRequest,
@@ -63,16 +64,17 @@ def main(url: str, key: str) -> None:
             get_model.sync(client=client, name="nobody"),
         ]
         assert all(isinstance(answer, Problem) for answer in refused)
-        reconstructed = reconstruct.sync(client=client, body=ImageRequest(images=[text] * 2))
+        reconstructed = reconstruct.sync(client=client, body=ReconstructRequest(images=[text] * 2, sharpness=1.3))
         scores = [
             score.sync(client=client, body=form)
             for form in (ScoreRequest(images=[text]), ScoreForm(images=[File(BytesIO(data))]), File(BytesIO(data)))
         ]
         likely = score.sync(client=client, body=ScoreRequest(images=[text], k=5, seed=2))
         samples = sample.sync(client=client, body=SampleRequest(n=3, seed=5))
-        decoded = decode.sync(client=client, body=DecodeRequest(z=samples.z))
+        shown = DecodeRequest(z=samples.z, sharpness=samples.sharpness)
+        decoded = decode.sync(client=client, body=shown)
         assert decoded.images == samples.images
-        assert decode.sync(client=client, body=DecodeRequest(z=samples.z), model="mnist-mlp@2").images == samples.images
+        assert decode.sync(client=client, body=shown, model="mnist-mlp@2").images == samples.images
         embedded = create_embeddings.sync(client=client, body=EmbeddingsRequest(input_=[text]))
         assert get_openai_model.sync(client=client, name=embedded.model).id == embedded.model
         card = get_model_file.sync(client=client, name="mnist-mlp", file="README.md")

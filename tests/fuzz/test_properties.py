@@ -23,6 +23,7 @@ from service.api.schemas import (
     ImageOptions,
     ImageRequest,
     InterpolateRequest,
+    ReconstructRequest,
     SampleRequest,
     ScoreOptions,
     ScoreRequest,
@@ -208,13 +209,21 @@ FIELDS = [
     "k",
     "other",
 ]
-FIELDS += ["steps", "path", "dims", "range"]
+FIELDS += ["steps", "path", "dims", "range", "sharpness"]
 
 
 class TestJson:
     @given(
         st.sampled_from(
-            [ImageRequest, ScoreRequest, SampleRequest, DecodeRequest, InterpolateRequest, TraverseRequest]
+            [
+                ImageRequest,
+                ReconstructRequest,
+                ScoreRequest,
+                SampleRequest,
+                DecodeRequest,
+                InterpolateRequest,
+                TraverseRequest,
+            ]
         ),
         st.one_of(json_values, st.dictionaries(st.sampled_from(FIELDS), json_values)).map(json.dumps),
     )

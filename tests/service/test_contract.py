@@ -4,10 +4,11 @@ import json
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from harness.paths import MODELS
-from service.contract import Contract, graph_metadata
+from service.contract import SHARPNESS_LIMIT, Contract, graph_metadata, tone_curve
 
 SHIPPED = (MODELS / "mnist-mlp" / "2" / "model.json").read_text()
 
@@ -21,6 +22,25 @@ def test_names_of_labels_are_optional() -> None:
     named = Contract.from_json(json.dumps(json.loads(SHIPPED) | {"label_names": ["dog", "cat"]}))
     assert named.label_names == ("dog", "cat")
     assert Contract.from_json(named.to_json()) == named
+
+
+def test_the_defaults_of_samples_are_optional() -> None:
+    shipped = Contract.from_json(SHIPPED)
+    assert (shipped.sharpness, shipped.temperature) == (1, 1)
+    sharp = Contract.from_json(json.dumps(json.loads(SHIPPED) | {"sharpness": 1.3, "temperature": 0}))
+    assert (sharp.sharpness, sharp.temperature) == (1.3, 0)
+    assert Contract.from_json(sharp.to_json()) == sharp
+
+
+def test_the_tone_curve_is_the_activation_times_the_sharpness() -> None:
+    x_hat = np.arange(256) / 127.5 - 1
+    for sharpness in (1.0, 1.25, 3.0, SHARPNESS_LIMIT):
+        expected = (np.tanh(sharpness * np.arctanh(x_hat[1:-1])) + 1) * 127.5
+        levels = np.frombuffer(tone_curve(sharpness), np.uint8)
+        assert np.abs(levels[1:-1] - expected).max() <= 0.5 + 1e-9
+        assert (levels[0], levels[-1]) == (0, 255)
+        assert (np.diff(levels.astype(int)) >= 0).all()
+    assert tone_curve(1.0) == bytes(range(256))
 
 
 def test_the_metadata_of_the_graphs_has_only_strings() -> None:
@@ -51,6 +71,12 @@ def test_the_metadata_of_the_graphs_has_only_strings() -> None:
         ({"label_names": [1]}, "label_names is not a list of strings"),
         ({"label_names": ["cat", "cat"]}, "label_names has an empty name or one twice"),
         ({"label_names": [""]}, "label_names has an empty name or one twice"),
+        ({"sharpness": 0.9}, "sharpness 0.9 is not between 1 and 8"),
+        ({"sharpness": 8.5}, "sharpness 8.5 is not between 1 and 8"),
+        ({"sharpness": True}, "sharpness is not a JSON number"),
+        ({"temperature": -1}, "temperature -1 is not between 0 and 100"),
+        ({"temperature": "1"}, "temperature is not a JSON number"),
+        ({"temperature": None}, "temperature is not a JSON number"),
         ({"files": {"encoder.onnx": 7}}, "files is not an object of strings"),
     ],
 )

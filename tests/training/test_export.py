@@ -50,6 +50,7 @@ PICTURES = {
     "samples-aggregate.png",
     "samples-labels.png",
     "samples-normal.png",
+    "trade.png",
     "traversals.png",
 }
 
@@ -174,6 +175,9 @@ def test_exporting_again_gives_the_same_bytes(finished: Run, tmp_path: Path) -> 
     assert contents(tmp_path / "elsewhere" / "mnist-mlp" / "1") == contents(finished.bundle)
 
 
+_TRADE = {1.0: {"recall": 1.0}}
+
+
 class TestVersions:
     """Which version a bundle gets."""
 
@@ -185,7 +189,7 @@ class TestVersions:
             bundle = read(finished.bundle)
             files = [(finished.bundle / name).read_bytes() for name in (contract.ENCODER_FILE, contract.DECODER_FILE)]
             prior = Prior.from_bytes((finished.bundle / contract.PRIOR_FILE).read_bytes())
-            found = Measured(bundle, run.model, files[0], files[1], Graphs(files[0], files[1]), prior)
+            found = Measured(bundle, run.model, files[0], files[1], Graphs(files[0], files[1]), prior, _TRADE)
             return export._renumbered(found, version)
 
         pictures = {
@@ -205,7 +209,7 @@ class TestVersions:
         assert [path.name for path in copy.bundle.parent.iterdir()] == ["1"]
         assert contents(copy.bundle) == before
 
-    @pytest.mark.parametrize("changed", ["weights", "figures", "graph", "labels", "statistics"])
+    @pytest.mark.parametrize("changed", ["weights", "figures", "graph", "labels", "statistics", "sharpness"])
     def test_another_bundle_is_the_next_version(self, changed: str, finished: Run, tmp_path: Path) -> None:
         copy = copied(finished, tmp_path)
         document = json.loads((copy.bundle / contract.CONTRACT_FILE).read_text())
@@ -215,6 +219,8 @@ class TestVersions:
             document["metrics"]["total"] += 1
         elif changed == "statistics":  # an export of older code has none
             del document["files"][contract.STATISTICS_FILE]
+        elif changed == "sharpness":
+            document["sharpness"] = 7
         elif changed == "labels":
             document["label_names"] = [str(label) for label in range(10)]
         else:

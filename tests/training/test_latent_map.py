@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from service import contract
-from training import data, statistics
+from training import data, rewrite
 from training.graphs import Graphs
 from training.latent_map import MOST_NUMBERS, LatentMap
 
@@ -40,7 +40,7 @@ def share_between(places: Doubles, labels: npt.NDArray[np.int64]) -> float:
 def test_an_export_writes_the_codes_of_test_images_with_their_labels(finished: Run) -> None:
     content = (finished.bundle / contract.MAP_FILE).read_bytes()
     found = read(content)
-    _, files = statistics.read(finished.bundle)
+    _, files = rewrite.read(finished.bundle)
     sets = data.load_both("mnist", subset.DIRECTORY)
     graphs = Graphs(files[contract.ENCODER_FILE], files[contract.DECODER_FILE])
     mu, _ = graphs.encode(sets.test_images)

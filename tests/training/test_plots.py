@@ -22,6 +22,15 @@ def test_curves_of_any_length_are_drawn(epochs: int) -> None:
         assert picture.size == (900, 300)
 
 
+@pytest.mark.parametrize("figures", [1, 2, 3])
+def test_each_figure_of_samples_has_its_part_of_the_plot(figures: int) -> None:
+    found = {0.9 + step / 10: {f"figure {index}": step + index for index in range(figures)} for step in range(3)}
+    assert plots.trade(found, 1.0) == plots.trade(dict(reversed(found.items())), 1.0)
+    assert plots.trade(found, 1.0) != plots.trade(found, 0.9)
+    with Image.open(io.BytesIO(plots.trade(found, 1.0))) as picture:
+        assert picture.size == (300 * figures, 300)
+
+
 @pytest.mark.parametrize("latents", [1, 2, 5])
 def test_the_map_is_drawn_for_any_number_of_latents(latents: int) -> None:
     mu = np.random.Generator(np.random.PCG64(0)).standard_normal((50, latents)).astype(np.float32)

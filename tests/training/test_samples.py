@@ -13,6 +13,7 @@ from training.fidelity import Manifold, frechet_distance
 from training.figures import PREFIXES
 from training.graphs import Graphs
 from training.prior import Prior
+from training.sampler import Sampler
 
 from . import subset
 from .conftest import Run
@@ -39,25 +40,32 @@ def judges(sets: Sets) -> Judges:
 
 
 @pytest.fixture
+def sampler(finished: Run, graphs: Graphs, prior: Prior) -> Sampler:
+    bundle = contract.Contract.from_json((finished.bundle / contract.CONTRACT_FILE).read_bytes())
+    return Sampler(graphs, prior, bundle.sharpness, bundle.temperature)
+
+
+@pytest.fixture
 def figures(finished: Run) -> dict[str, float]:
     metrics: dict[str, float] = json.loads((finished.bundle / contract.CONTRACT_FILE).read_text())["metrics"]
     return metrics
 
 
 def test_samples_are_of_the_prior_the_label_and_the_seed_that_are_asked_for(graphs: Graphs, prior: Prior) -> None:
-    drawn = samples.samples(graphs, prior, 5, seed=3)
+    sampler = Sampler(graphs, prior)
+    drawn = sampler.images(5, 3)
     np.testing.assert_array_equal(drawn, graphs.images(prior.draw(5, 3)))
-    np.testing.assert_array_equal(samples.samples(graphs, prior, 5, 3, label=7), graphs.images(prior.draw(5, 3, 7)))
-    assert (samples.samples(graphs, prior, 5, 3, normal=True) != drawn).any()
-    assert (samples.samples(graphs, prior, 5, seed=4) != drawn).any()
+    np.testing.assert_array_equal(sampler.images(5, 3, label=7), graphs.images(prior.draw(5, 3, 7)))
+    assert (sampler.normal(5, 3) != drawn).any()
+    assert (sampler.images(5, 4) != drawn).any()
 
 
 @pytest.mark.parametrize("prefix", PREFIXES)
 def test_each_judge_s_figures_are_means_of_three_draws_and_their_spread(
-    prefix: str, graphs: Graphs, prior: Prior, sets: Sets, judges: Judges, figures: dict[str, float]
+    prefix: str, sampler: Sampler, sets: Sets, judges: Judges, figures: dict[str, float]
 ) -> None:
     reference = judges[prefix].classify(sets.test_images.numpy())[0]
-    drawn = [judges[prefix].classify(samples.samples(graphs, prior, 200, seed))[0] for seed in (0, 1, 2)]
+    drawn = [judges[prefix].classify(sampler.images(200, seed))[0] for seed in (0, 1, 2)]
     distances = [frechet_distance(each, reference) for each in drawn]
     assert figures[f"{prefix}frechet_aggregate"] == pytest.approx(np.mean(distances), rel=1e-4)
     assert figures[f"{prefix}frechet_aggregate_spread"] == pytest.approx(max(distances) - min(distances), rel=1e-3)

@@ -13,7 +13,7 @@ import torch
 from harness.paths import MODELS
 from service import contract
 from service.contract import Contract
-from training import card_text, classifier, data, recipe, statistics
+from training import card_text, classifier, data, recipe, rewrite
 from training.figures import PREFIXES
 from training.graphs import Graphs
 from training.likelihood import Likelihood
@@ -125,7 +125,7 @@ def test_it_has_statistics_and_a_map_and_they_are_small(bundle: Path, name: str)
 @needs_full_mnist
 def test_an_export_would_write_its_statistics_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    bundle, files = statistics.read(MODELS / "mnist-mlp" / "2")
+    bundle, files = rewrite.read(MODELS / "mnist-mlp" / "2")
     graphs = Graphs(files[contract.ENCODER_FILE], files[contract.DECODER_FILE])
     prior = Prior.from_bytes(files[contract.PRIOR_FILE])
     found = Statistics.measure(graphs, recipe.recorded(bundle.recipe, "It"), prior, data.load_both("mnist", FULL))

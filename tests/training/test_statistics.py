@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from service import contract
-from training import data, onnx_graph, statistics
+from training import data, onnx_graph, rewrite, statistics
 from training.data import Sets
 from training.density import Density
 from training.errors import ExportError
@@ -43,7 +43,7 @@ def without_statistics(finished: Run, tmp_path: Path) -> Path:
 
 
 def parts(bundle: Path) -> tuple[Graphs, Prior, Statistics]:
-    _, files = statistics.read(bundle)
+    _, files = rewrite.read(bundle)
     return (
         Graphs(files[contract.ENCODER_FILE], files[contract.DECODER_FILE]),
         Prior.from_bytes(files[contract.PRIOR_FILE]),
@@ -98,7 +98,7 @@ def test_a_bundle_that_gets_statistics_as_a_new_version_is_whole(finished: Run, 
     before = contents(folder)
     added = statistics.add(folder, sets)
     assert (added.name, contents(folder)) == ("2", before)
-    bundle, files = statistics.read(added)
+    bundle, files = rewrite.read(added)
     assert bundle.id == "mnist-mlp@2"
     assert bundle.metrics["onnx_bytes"] == len(files[contract.ENCODER_FILE]) + len(files[contract.DECODER_FILE])
     assert files[contract.CARD_FILE].startswith(b"# mnist-mlp@2\n")

@@ -9,7 +9,7 @@ import pytest
 from harness.digits import decoded, digits, labels
 from service import contract
 from training import data, other_pictures, typicality
-from training.statistics import read
+from training.rewrite import read
 from training.steps import SILENT
 from training.typicality import Judge, auroc, tables
 

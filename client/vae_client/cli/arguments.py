@@ -78,7 +78,7 @@ def parser() -> argparse.ArgumentParser:
     sample.add_argument("-n", type=_positive, default=16, help="how many; default: 16")
     sample.add_argument("--label", type=_label, help="its number or its name, as in `vae models --json`")
     sample.add_argument("--prior", choices=get_args(Prior))
-    sample.add_argument("--temperature", type=float, help="default: 1")
+    sample.add_argument("--temperature", type=float, help="of the noise; default: the model's own")
     sample.add_argument("--seed", type=int, help="default: a new one, which is said")
     _model(sample)
     _images(sample)
@@ -147,6 +147,7 @@ def _table(command: argparse.ArgumentParser) -> None:
 
 
 def _images(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--sharpness", type=float, help="contrast, 1 to 8; default: 1, of samples the model's own")
     command.add_argument(
         "-o",
         "--output",

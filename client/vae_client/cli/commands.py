@@ -40,7 +40,7 @@ def encode(options: argparse.Namespace) -> int:
 
 def reconstruct(options: argparse.Namespace) -> int:
     """Pictures, encoded and decoded again."""
-    result, kept, status = _call(options, sample=options.sample, seed=options.seed)
+    result, kept, status = _call(options, sample=options.sample, seed=options.seed, sharpness=options.sharpness)
     if result.seed is not None:
         _say(f"{result.model}, seed {result.seed}")
     _put(options, result.images, kept)
@@ -59,7 +59,7 @@ def score(options: argparse.Namespace) -> int:
 
 def sample(options: argparse.Namespace) -> int:
     """New pictures."""
-    names = ("n", "label", "prior", "temperature", "seed", "model")
+    names = ("n", "label", "prior", "temperature", "sharpness", "seed", "model")
     with _client(options) as client, terminal.progress(options.n, "sample") as advance:
         result = client.sample(**{name: getattr(options, name) for name in names}, progress=advance)
     _say(f"{result.model}, prior {result.prior}, seed {result.seed}")
@@ -71,21 +71,21 @@ def decode(options: argparse.Namespace) -> int:
     """Pictures of latents."""
     z = latents_of(options.latents)
     with _client(options) as client, terminal.progress(len(z), "decode") as advance:
-        result = client.decode(z, model=options.model, progress=advance)
+        result = client.decode(z, sharpness=options.sharpness, model=options.model, progress=advance)
     _put(options, result.images)
     return OK
 
 
 def interpolate(options: argparse.Namespace) -> int:
     """Pictures from each point to the next, in one row for each way."""
-    result = _walk(options, path=options.path)
+    result = _walk(options, path=options.path, sharpness=options.sharpness)
     _put(options, result.images, columns=len(result.images))
     return OK
 
 
 def traverse(options: argparse.Namespace) -> int:
     """Pictures of one point, in one row for each latent that is changed."""
-    result = _walk(options, dims=options.dims, range=options.range)
+    result = _walk(options, dims=options.dims, range=options.range, sharpness=options.sharpness)
     _put(options, result.images)
     return OK
 

@@ -15,7 +15,7 @@ from typing import Final
 from pydantic import BaseModel
 
 from service.api.open_inference.tensors import Datatype, Tensor
-from service.api.schemas import ImageOptions, SampleRequest, ScoreOptions
+from service.api.schemas import ImageOptions, ReconstructOptions, SampleRequest, ScoreOptions
 from service.contract import IMAGE, LOGVAR, MU, X_HAT, Contract, Z
 from service.errors import Unknown
 from service.inference.registry import Model, Registry
@@ -93,7 +93,7 @@ KINDS: Final[Mapping[str, Kind]] = {
             lambda *_: _FILES,
             lambda shape, latent_dim: (_images(shape), *_latents(latent_dim, MU, LOGVAR, Z), *_numbers(MSE)),
             _VERB,
-            _parameters(ImageOptions),
+            _parameters(ReconstructOptions),
             {Z: "sample"},
         ),
         Kind(

@@ -17,15 +17,19 @@ from service.api.context import RequestContext
 from service.api.open_inference.models import COUNT, MSE, SCORES, ServedModel
 from service.api.open_inference.tensors import Array, Elements, Path
 from service.api.requests import SMALL_BYTES, ImageForm, refusal
-from service.api.schemas import ImageOptions, PictureOptions, SampleRequest, ScoreOptions
+from service.api.schemas import ImageOptions, PictureOptions, ReconstructOptions, SampleRequest, ScoreOptions
 from service.api.state import AppState
 from service.api.verbs import draws, images_of
 from service.contract import IMAGE, LOGVAR, MU, X_HAT, Z
 from service.images.codec import check_batch
 from service.images.preprocess import Images
+from service.images.tone import sharpened
 from service.inference.autoencoder import Autoencoder, Posterior
 
 Schema = TypeVar("Schema", bound=BaseModel)
+
+# Up to so many pixels sharpening takes less time than a hop to a thread and back.
+_INLINE_PIXELS: Final = 2**17
 
 # What the verbs call what is the input here. All else that they have is among the parameters.
 _INPUTS: Final = frozenset({"images", "z", COUNT})
@@ -67,11 +71,12 @@ async def _encode(state: AppState, request: RequestContext, found: ServedModel, 
 
 
 async def _reconstruct(state: AppState, request: RequestContext, found: ServedModel, sent: Sent) -> Result:
-    options = _validated(ImageOptions, sent.parameters)
+    options = _validated(ReconstructOptions, sent.parameters)
     images = await _decoded(state, request, found, sent, options)
     autoencoder = _admitted(request, found, len(images))
     result = await autoencoder.reconstruct(images, request, sample=options.sample, seed=options.seed)
-    return _drawn(result.posterior, {IMAGE: result.images, MSE: result.mse})
+    decoded = await _sharpened(state, request, result.images, options.sharpness)
+    return _drawn(result.posterior, {IMAGE: decoded, MSE: result.mse})
 
 
 async def _score(state: AppState, request: RequestContext, found: ServedModel, sent: Sent) -> Result:
@@ -87,10 +92,19 @@ async def _sample(state: AppState, request: RequestContext, found: ServedModel, 
     (n,) = cast("npt.NDArray[np.int64]", sent.elements).tolist()
     form = _validated(SampleRequest, {"n": n, **sent.parameters})
     check_batch(form.n, state.settings.max_batch, COUNT)
-    result = await _admitted(request, found, form.n).sample(
+    autoencoder = _admitted(request, found, form.n)
+    result = await autoencoder.sample(
         form.n, request, seed=form.seed, temperature=form.temperature, prior=form.prior, label=form.label
     )
-    return Result({IMAGE: result.images, Z: result.z}, {"seed": result.seed, "prior": result.prior})
+    sharpness = autoencoder.contract.sharpness if form.sharpness is None else form.sharpness
+    images = await _sharpened(state, request, result.images, sharpness)
+    used: dict[str, object] = {
+        "seed": result.seed,
+        "prior": result.prior,
+        "temperature": result.temperature,
+        "sharpness": sharpness,
+    }
+    return Result({IMAGE: images, Z: result.z}, used)
 
 
 # What each kind of model does. It raises what its verb raises.
@@ -117,6 +131,13 @@ def _drawn(posterior: Posterior, more: Mapping[str, Array] | None = None) -> Res
     if posterior.z is None:
         return Result(outputs)
     return Result({**outputs, Z: posterior.z}, {"seed": posterior.seed})
+
+
+async def _sharpened(state: AppState, request: RequestContext, images: Images, sharpness: float) -> Images:
+    """Images, sharpened: in a thread where there are many pixels to change."""
+    if sharpness == 1 or images.size <= _INLINE_PIXELS:
+        return sharpened(images, sharpness)
+    return await state.run_in_thread(request, sharpened, images, sharpness)
 
 
 async def _decoded(

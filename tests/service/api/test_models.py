@@ -34,6 +34,7 @@ def test_the_list_holds_every_contract_with_its_card_and_provider(client: TestCl
             {"index": int(index)} | {name: float(statistics[name][index]) for name in ("rate", "mu_mean", "mu_std")}
             for index in order
         ]
+    assert (model.pop("sharpness"), model.pop("temperature")) == (1, 1)
     assert model == json.loads((folder / "model.json").read_text())
 
 

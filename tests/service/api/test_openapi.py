@@ -22,7 +22,7 @@ COMMITTED = ROOT / "docs" / "openapi.json"
 VERBS = ("/encode", "/reconstruct", "/score", "/sample", "/decode", "/interpolate", "/traverse")
 WITH_IMAGES = {  # with the first part of their schemas' names
     "/encode": "Image",
-    "/reconstruct": "Image",
+    "/reconstruct": "Reconstruct",
     "/score": "Score",
     "/interpolate": "Interpolate",
     "/traverse": "Traverse",

@@ -18,7 +18,7 @@ from tests.bundles import seal, write_bundle
 
 def test_the_default_is_sixteen_images(client: TestClient) -> None:
     body = client.post("/sample", json={}).json()
-    assert list(body) == ["model", "images", "z", "seed", "prior"]
+    assert list(body) == ["model", "images", "z", "seed", "prior", "temperature", "sharpness"]
     SampleAnswer.model_validate(body)
     assert len(body["images"]) == len(body["z"]) == 16
     assert decoded(body["images"][0]).shape == (28, 28)
@@ -29,7 +29,8 @@ def test_the_seed_and_prior_of_an_answer_make_it_again(client: TestClient) -> No
     first = client.post("/sample", json={"n": 3}).json()
     again = client.post("/sample", json={"n": 3, "seed": first["seed"], "prior": first["prior"]}).json()
     assert again == first
-    assert client.post("/decode", json={"z": first["z"]}).json()["images"] == first["images"]
+    decoded_again = client.post("/decode", json={"z": first["z"], "sharpness": first["sharpness"]}).json()
+    assert decoded_again["images"] == first["images"]
 
 
 def test_z_is_seeded_noise_times_the_temperature(client: TestClient) -> None:
@@ -68,6 +69,9 @@ def test_npy_is_the_images(client: TestClient) -> None:
         ({"temperature": -0.1}, "/temperature"),
         ({"temperature": 1e9}, "/temperature"),
         ({"temperature": "1"}, "/temperature"),
+        ({"sharpness": 0.99}, "/sharpness"),
+        ({"sharpness": 8.01}, "/sharpness"),
+        ({"sharpness": "2"}, "/sharpness"),
         ({"prior": "uniform"}, "/prior"),
         ({"label": -1}, "/label"),
         ({"label": True}, "/label"),

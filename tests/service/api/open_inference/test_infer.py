@@ -229,7 +229,8 @@ class TestSample:
         answer = infer(client, "mnist-mlp.sample", N, parameters=parameters)
         said = client.post("/sample", json={"n": 3, **parameters}).json()
         np.testing.assert_array_equal(outputs(answer)["z"], np.array(said["z"], np.float32))
-        assert answer.json()["parameters"] == {"seed": 4, "prior": said["prior"]}
+        used = {name: said[name] for name in ("prior", "temperature", "sharpness")}
+        assert answer.json()["parameters"] == {"seed": 4, **used}
 
     def test_without_a_seed_the_answer_says_which_one_was_drawn(self, client: TestClient) -> None:
         first = infer(client, "mnist-mlp.sample", N)

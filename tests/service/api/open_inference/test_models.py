@@ -86,7 +86,7 @@ class TestMetadata:
         ("kind", "form"),
         [
             ("encode", "ImageRequest"),
-            ("reconstruct", "ImageRequest"),
+            ("reconstruct", "ReconstructRequest"),
             ("score", "ScoreRequest"),
             ("sample", "SampleRequest"),
         ],
