@@ -44,10 +44,11 @@ SHARPNESSES: Final = tuple(step / 20 for step in range(20, 41))
 
 # The temperatures of the plot.
 TEMPERATURES: Final = tuple(step / 20 for step in range(14, 23))
-# Samples at this temperature are taken for their label more often. It is chosen if their distance is at most so many
-# times that of samples at temperature 1. Still lower ones are not tried: where samples have other faults, the distance
-# hardly says how much alike they are.
+# Samples at this temperature are taken for their label more often, and are more alike. It is chosen where fewer than
+# ENOUGH of the samples at temperature 1 are taken for their label, and if its distance is at most FARTHER times theirs.
+# Still lower ones are not tried: where samples have other faults, the distance hardly says how much alike they are.
 COOL: Final = 0.95
+ENOUGH: Final = 0.985
 FARTHER: Final = 1.3
 
 
@@ -99,7 +100,8 @@ def choose(
             }
             advance(1)
     farther = trade[COOL]["Frechet distance"] / trade[1.0]["Frechet distance"]
-    return Choice(sharpness, COOL if farther <= FARTHER else 1.0, trade)
+    cool = trade[1.0]["label accuracy"] < ENOUGH and farther <= FARTHER
+    return Choice(sharpness, COOL if cool else 1.0, trade)
 
 
 def label_accuracy(sampler: Sampler, count: int, judge: Classifier) -> float:

@@ -66,18 +66,18 @@ def of_images(sets: Sets) -> Prior:
 def test_the_contrast_that_a_decoder_has_lost_is_given_back(sets: Sets, judges: Judges, softness: float) -> None:
     choice = sharpen.choose(Blurred(sets, softness), of_images(sets), sets.train_images, judges)
     assert choice.sharpness == pytest.approx(softness, abs=0.15)
-    assert choice.temperature == sharpen.COOL  # it changes nothing here
     assert sorted(choice.trade) == list(sharpen.TEMPERATURES)
 
 
-def test_the_temperature_is_lower_unless_samples_become_too_much_alike(
+def test_the_temperature_is_lower_where_too_few_samples_look_like_their_label_unless_they_become_too_much_alike(
     finished: Run, sets: Sets, judges: Judges, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, files = rewrite.read(finished.bundle)
     graphs, prior = Graphs(files["encoder.onnx"], files["decoder.onnx"]), Prior.from_bytes(files["prior.npz"])
     monkeypatch.setattr(sharpen, "SHARPNESSES", (1.0,))
     monkeypatch.setattr(sharpen, "TEMPERATURES", (sharpen.COOL, 1.0))
-    for most, temperature in ((1e9, sharpen.COOL), (0.0, 1.0)):
+    for enough, most, temperature in ((2.0, 1e9, sharpen.COOL), (2.0, 0.0, 1.0), (0.0, 1e9, 1.0)):
+        monkeypatch.setattr(sharpen, "ENOUGH", enough)
         monkeypatch.setattr(sharpen, "FARTHER", most)
         assert sharpen.choose(graphs, prior, sets.train_images, judges).temperature == temperature
 
