@@ -15,7 +15,7 @@ DATA := $(if $(DATA_DIR),--data-dir $(DATA_DIR))
 export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help serve gpu test browser proxies check soak train export bench openapi docs alerts notebook image requirements promtool
-.PHONY: test-kserve test-ray test-containers release-check clean
+.PHONY: test-gpu test-kserve test-ray test-containers release-check clean
 .DEFAULT_GOAL := help
 
 help: ## Say what can be made
@@ -49,6 +49,9 @@ gpu: .venv/serve.stamp ## Put the CUDA build of onnxruntime in its place; then V
 	$(PIP) --editable '.[gpu]'
 	$(RUN) -m pip uninstall --quiet --yes onnxruntime onnxruntime-gpu
 	$(PIP) --no-deps onnxruntime-gpu
+
+test-gpu: .venv/dev.stamp ## Test serving and training on an NVIDIA GPU that does nothing else, after make gpu
+	REQUIRE_GPU=1 $(RUN) -m pytest tests/gpu
 
 train: .venv/dev.stamp ## Train RECIPE (mnist-mlp) on DATA_DIR (else downloaded), evaluate, export; any option in ARGS
 	$(RUN) -m training train --recipe $(RECIPE) $(DATA) $(ARGS)

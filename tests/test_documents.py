@@ -87,7 +87,7 @@ def test_each_test_exists(document: Path) -> None:
 def test_each_setting_exists(document: Path) -> None:
     if document.name == "CHANGELOG.md":  # which names those that are gone, too
         return
-    names = {name.lower() for name in re.findall(r"VAE_([A-Z_]*[A-Z])", document.read_text())}
+    names = {name.lower() for name in re.findall(r"VAE_([A-Z0-9_]*[A-Z0-9])", document.read_text())}
     assert names <= Settings.model_fields.keys() | ({"url", "api_key"} if document.parent.name == "client" else set())
 
 

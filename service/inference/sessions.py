@@ -27,7 +27,9 @@ _CUDA_OPTIONS: Final[dict[str, Any]] = {
 
 # As onnxruntime 1.31 words them. The number is that of cudaError_t, cublasStatus_t or cudnnStatus_t.
 _FAILURE: Final = re.compile(r"(CUDA|CUBLAS|CUDNN)\w* failure (\d+): ([^;]+?) *;")
-_NO_MEMORY: Final = re.compile(r"Failed to allocate memory|memory allocation|out of memory|ALLOC_FAILED", re.IGNORECASE)
+_NO_MEMORY: Final = re.compile(
+    r"Failed to allocate memory|memory allocation|out of memory|ALLOC_FAILED|resource allocation failed", re.IGNORECASE
+)
 
 
 def choose_provider(policy: ProviderPolicy) -> str:

@@ -51,6 +51,11 @@ def full() -> Iterator[None]:
 def fault() -> None:
     """Have a kernel fail. From then on every call of CUDA in this process fails with its error."""
     driver = ctypes.CDLL("libcuda.so.1")
+    device, context = ctypes.c_int(), ctypes.c_void_p()
+    assert driver.cuDeviceGet(ctypes.byref(device), 0) == 0
+    # onnxruntime may have made the context current in other threads only.
+    assert driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), device) == 0
+    assert driver.cuCtxSetCurrent(context) == 0
     module, function = ctypes.c_void_p(), ctypes.c_void_p()
     assert driver.cuModuleLoadData(ctypes.byref(module), FAULT) == 0
     assert driver.cuModuleGetFunction(ctypes.byref(function), module, b"fault") == 0

@@ -1,4 +1,8 @@
-"""Tests that need an NVIDIA GPU. Without one they are skipped, or fail where REQUIRE_GPU is 1."""
+"""Tests that need an NVIDIA GPU. Without one they are skipped, or fail where REQUIRE_GPU is 1.
+
+Run them in one process and alone on the GPU, as `make test-gpu` does. They fill its memory, and other processes that
+fill it make them fail.
+"""
 
 from __future__ import annotations
 

@@ -171,14 +171,17 @@ def test_without_a_device_cuda_ends_in_a_sentence_and_auto_serves_on_the_cpu_wit
         "with TestClient(create_app(Settings(provider='auto'))) as client: print(client.get('/models').text)"
     )
     served = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code], cwd=ROOT, env=hidden, capture_output=True, text=True, check=True
+        [sys.executable, "-W", "ignore", "-c", code], cwd=ROOT, env=hidden, capture_output=True, text=True, check=False
     )
+    assert served.returncode == 0, served.stderr
     assert {model["provider"] for model in json.loads(served.stdout.splitlines()[-1])["models"]} == {CPU}
 
 
 def test_without_memory_a_request_gets_503_and_the_next_one_its_answer(
     client: TestClient, caplog: pytest.LogCaptureFixture
 ) -> None:
+    # The thread of the runs has its handles of cuBLAS from its first run on. Only 1,024 rows need buffers that are new.
+    assert client.post("/sample", json={"n": 1}).status_code == 200
     with full():
         answer = client.post("/sample", json={"n": 1024})
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
@@ -192,8 +195,9 @@ def test_without_memory_a_request_gets_503_and_the_next_one_its_answer(
 
 def test_after_the_gpu_is_lost_requests_get_503_and_both_probes_fail() -> None:
     ended = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", LOST], cwd=ROOT, capture_output=True, text=True, timeout=120, check=True
+        [sys.executable, "-W", "ignore", "-c", LOST], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
     )
+    assert ended.returncode == 0, ended.stderr
     before, after, ready, live = json.loads(ended.stdout.splitlines()[-1])
     assert before[0] == 200
     assert (after[0], after[1], after[2]["detail"]) == (503, "1", OUR_FAULT)

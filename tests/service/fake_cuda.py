@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
+from typing import Any, ClassVar
 
 import onnxruntime as ort
 
@@ -11,11 +11,12 @@ import onnxruntime as ort
 class FakeCuda:
     """A session that runs on the CPU and claims to run on CUDA. It records its arguments, batch sizes and threads."""
 
+    left_to_the_cpu: ClassVar[list[Any]] = []
+
     def __init__(self, session: ort.InferenceSession, asked: dict[str, Any]) -> None:
         self.session = session
         self.asked = asked
         self.fallback = True
-        self.left_to_the_cpu: list[Any] = []
         self.sizes: list[int] = []
         self.threads: list[str] = []
 

@@ -106,7 +106,7 @@ class Truth:
 
     def _decode(self, which: list[int], _: random.Random) -> Question:
         def right(status: int, body: bytes) -> bool:
-            return status == 200 and images(json.loads(body), self.decoded[which])
+            return status == 200 and images(json.loads(body), self.decoded[which], self._levels)
 
         body = json.dumps({"z": self.mu[which].tolist()}).encode()
         return Question("/decode", "application/json", body, right, len(which))

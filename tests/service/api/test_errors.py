@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
+from harness.digits import base64_png, digits
 from service.api.error_handlers import OUR_FAULT, STATUSES
 from service.errors import (
     BundleRefused,
@@ -17,6 +19,10 @@ from service.errors import (
 )
 from service.inference.autoencoder import Autoencoder
 from service.inference.engine import Engine
+from tests.service.fake_cuda import FakeCuda
+
+PICTURE = f"data:image/png;base64,{base64_png(digits()[0])}"
+Z = {"name": "z", "datatype": "FP32", "shape": [1, 3], "data": [0, 0, 0]}
 
 
 def test_every_error_that_a_request_can_meet_has_a_status() -> None:
@@ -84,6 +90,54 @@ def test_when_the_runtime_fails_the_client_learns_an_id_and_the_log_the_reason(
     assert "secret" not in answer.text
     assert "abc-1" in caplog.text
     assert "the GPU fell off the bus" in caplog.text
+
+
+class TestGpu:
+    """A GPU that fails under a request: the request may be sent again, and nothing of the inside is told."""
+
+    @pytest.fixture
+    def failing(
+        self, start: Callable[..., TestClient], cuda: list[FakeCuda], monkeypatch: pytest.MonkeyPatch
+    ) -> Callable[[str], TestClient]:
+        def failing(message: str) -> TestClient:
+            def fail(*_: object) -> None:
+                raise RuntimeError(message)
+
+            client = start(provider="cuda")
+            monkeypatch.setattr(FakeCuda, "run", fail)
+            return client
+
+        return failing
+
+    @pytest.mark.parametrize(
+        ("path", "sent", "told"),
+        [
+            ("/sample", {}, lambda body: body["detail"]),
+            ("/v2/models/tiny.decoder/infer", {"inputs": [Z]}, lambda body: body["error"]),
+            ("/v1/embeddings", {"input": PICTURE, "preprocess": "resize"}, lambda body: body["error"]["message"]),
+        ],
+    )
+    def test_a_failure_is_503_in_the_form_of_each_protocol(
+        self,
+        failing: Callable[[str], TestClient],
+        path: str,
+        sent: dict[str, Any],
+        told: Callable[[Any], str],
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        answer = failing("Failed to allocate memory for requested buffer of size 3211264").post(path, json=sent)
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+        assert told(answer.json()) == OUR_FAULT
+        assert "tiny@2: the GPU failed: the GPU has no memory left." in caplog.text
+
+    def test_after_a_loss_both_probes_fail(self, failing: Callable[[str], TestClient]) -> None:
+        client = failing("CUDA failure 716: misaligned address ; GPU=0 ; hostname=vm ; line=91")
+        assert client.get("/readyz").status_code == 200
+        assert client.post("/sample", json={}).status_code == 503
+        ready, live = client.get("/readyz"), client.get("/livez")
+        assert (ready.status_code, live.status_code) == (503, 503)
+        assert ready.json()["reason"] == "tiny@2: the last run failed, and so does the self-test."
+        assert live.json()["reason"] == "tiny@2: the GPU does not work in this process any more."
 
 
 def test_what_nobody_foresaw_is_a_problem_with_an_id_too_and_the_next_request_is_answered(

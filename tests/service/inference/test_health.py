@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from service.errors import RuntimeFailed
+from service.errors import DeviceFailed, RuntimeFailed
 from service.inference.engine import Engine
 from service.inference.health import Health
 from service.inference.registry import Registry, RegistryOptions, open_registry
@@ -33,9 +33,9 @@ def unready(health: Health) -> str | None:
     return asyncio.run(health.unready())
 
 
-def break_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+def break_engine(monkeypatch: pytest.MonkeyPatch, error: RuntimeFailed | None = None) -> None:
     def fail(*_: object) -> None:
-        raise RuntimeFailed("tiny@1: onnxruntime failed: a cable was pulled")
+        raise error or RuntimeFailed("tiny@1: onnxruntime failed: a cable was pulled")
 
     monkeypatch.setattr(Engine, "_run", fail)
 
@@ -72,6 +72,30 @@ def test_a_failing_engine_is_not_ready_until_a_real_run_of_it_succeeds(
     assert "a cable was pulled" in caplog.text
     assert unready(health) is None
     assert registry.default.batcher.status.failure is None
+
+
+def test_a_gpu_that_is_lost_makes_it_not_ready_and_not_alive_until_it_is_started_again(
+    health: Health, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = DeviceFailed("tiny@1: the GPU failed: CUDA failure 716, misaligned address.", lost=True)
+    registry.default.batcher.status.failure = lost
+    with monkeypatch.context() as broken:
+        break_engine(broken, lost)
+        assert unready(health) == "tiny@1: the last run failed, and so does the self-test."
+    sentence = "tiny@1: the GPU does not work in this process any more."
+    assert health.stuck() == unready(health) == sentence
+
+
+def test_a_gpu_without_memory_makes_it_not_ready_until_there_is_some_and_leaves_it_alive(
+    health: Health, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = DeviceFailed("tiny@1: the GPU failed: the GPU has no memory left.", lost=False)
+    registry.default.batcher.status.failure = full
+    with monkeypatch.context() as broken:
+        break_engine(broken, full)
+        assert unready(health) == "tiny@1: the last run failed, and so does the self-test."
+        assert health.stuck() is None
+    assert unready(health) is None
 
 
 def test_an_engine_that_failed_on_one_input_is_ready_when_its_self_test_passes(
