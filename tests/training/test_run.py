@@ -323,5 +323,6 @@ class TestCommandLine:
     def test_an_unknown_command_is_answered_with_the_known_ones(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["trian"]) == 2
         assert capsys.readouterr().err == (
-            "There is no command trian; known are train, export, refine, evaluate, statistics, sharpen, typicality, compare.\n"
+            "There is no command trian; known are train, export, refine, evaluate, statistics, sharpen, typicality, "
+            "compare.\n"
         )
