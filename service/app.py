@@ -88,6 +88,7 @@ def create_app(settings: Settings, directory: Path | None = None, log_writer: Lo
         "to read pictures: %d.",
         *(cpus, threads, codec_threads),
     )
+    limits.trim()
     health = Health(registry, settings.stall_seconds)
     # onnxruntime keeps what its largest run needed, for each model.
     runs = sum(settings.max_batch * model.autoencoder.cost for model in registry)
@@ -170,7 +171,7 @@ def create_app(settings: Settings, directory: Path | None = None, log_writer: Lo
     app.include_router(docs.router)
     app.include_router(playground.router)
     app.include_router(open_inference_routes.router)
-    openapi.complete(app.openapi(), registry.default)
+    openapi.complete(app.openapi(), registry)
     return app
 
 
