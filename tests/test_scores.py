@@ -94,7 +94,7 @@ def test_the_log_likelihood_is_trainings(both: tuple[Objective, Likelihood], pos
     np.testing.assert_allclose(log_likelihoods(distortions, logvar, eps, z), expected.numpy(), rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["mnist-mlp", "mnist-resmlp", "fashion-mlp"])
+@pytest.mark.parametrize("name", ["mnist-mlp", "mnist-resmlp", "mnist-sharp", "fashion-mlp"])
 def test_the_typicality_that_training_measures_is_what_the_service_answers(name: str) -> None:
     """Of digits, which have a typicality of every size, and of pictures far from all digits."""
     draw = np.random.Generator(np.random.PCG64(0))

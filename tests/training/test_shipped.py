@@ -42,8 +42,9 @@ def test_what_is_shipped() -> None:
         "mnist-mlp/1",
         "mnist-mlp/2",
         "mnist-resmlp/1",
+        "mnist-sharp/1",
     ]
-    assert sum(path.stat().st_size for path in MODELS.rglob("*") if path.is_file()) < 40e6
+    assert sum(path.stat().st_size for path in MODELS.rglob("*") if path.is_file()) < 45e6
 
 
 @each_bundle
@@ -95,6 +96,16 @@ def test_the_best_model_meets_what_was_asked_of_it() -> None:
     assert shipped.metrics["frechet_aggregate"] <= shipped.metrics["frechet_normal"] / 6
     assert shipped.metrics["frechet_aggregate"] <= 5 * shipped.metrics["frechet_floor"]
     assert shipped.metrics["label_accuracy"] >= 0.975
+
+
+def test_the_model_for_samples_meets_what_was_asked_of_it() -> None:
+    metrics = read(MODELS / "mnist-sharp" / "1").metrics
+    assert metrics["psnr"] >= 23
+    assert metrics["nearest_samples"] >= 0.85 * metrics["nearest_test"]
+    for prefix in PREFIXES:
+        assert metrics[f"{prefix}frechet_aggregate"] <= 1.5 * metrics[f"{prefix}frechet_floor"]
+        assert metrics[f"{prefix}label_accuracy"] >= 0.985
+        assert metrics[f"{prefix}recall"] >= 0.9 * metrics[f"{prefix}recall_training"]
 
 
 @pytest.mark.parametrize("path", sorted(card_text.RECORDED.glob("*.json")), ids=lambda path: path.stem)
@@ -162,13 +173,13 @@ def test_a_row_of_a_batch_equals_the_row_alone(bundle: Path) -> None:
 
 
 @needs_full_mnist
-@pytest.mark.parametrize("name", ["mnist-mlp/2", "mnist-resmlp/1"])
+@pytest.mark.parametrize("name", ["mnist-mlp/2", "mnist-resmlp/1", "mnist-sharp/1"])
 def test_its_graphs_score_what_it_says_on_the_full_test_set(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     bundle = MODELS / name
     shipped = read(bundle)
-    images, _ = data.load("mnist", "test", FULL)
+    sets = data.load_both("mnist", FULL)
     graphs = Graphs(*((bundle / each).read_bytes() for each in (contract.ENCODER_FILE, contract.DECODER_FILE)))
-    terms = Likelihood(recipe.recorded(shipped.recipe, "It")).terms(graphs, images)
-    found = torch.stack(terms).mean(1).tolist()
+    likelihood = Likelihood.of(graphs, recipe.recorded(shipped.recipe, "It"), sets.train_images)
+    found = torch.stack(likelihood.terms(graphs, sets.test_images)).mean(1).tolist()
     assert found == pytest.approx([shipped.metrics["distortion"], shipped.metrics["rate"]], abs=1e-3)

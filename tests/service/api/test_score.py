@@ -96,7 +96,7 @@ def test_arrays_have_a_row_for_each_field(client: TestClient, k: int | None) -> 
     assert client.post("/score", json=BODY, headers={"accept": "image/png"}).status_code == 406
 
 
-@pytest.mark.parametrize("model", ["mnist-mlp", "mnist-resmlp"])
+@pytest.mark.parametrize("model", ["mnist-mlp", "mnist-resmlp", "mnist-sharp"])
 def test_a_score_does_not_depend_on_the_rest_of_the_batch(client: TestClient, model: str) -> None:
     images = digits()[:200]
     together = score(client, images, model=model)
