@@ -39,12 +39,13 @@ def read(bundle: Path) -> Contract:
 def test_what_is_shipped() -> None:
     assert [f"{path.parent.name}/{path.name}" for path in BUNDLES] == [
         "fashion-mlp/1",
+        "fashion-sharp/1",
         "mnist-mlp/1",
         "mnist-mlp/2",
         "mnist-resmlp/1",
         "mnist-sharp/1",
     ]
-    assert sum(path.stat().st_size for path in MODELS.rglob("*") if path.is_file()) < 45e6
+    assert sum(path.stat().st_size for path in MODELS.rglob("*") if path.is_file()) < 65e6
 
 
 @each_bundle
@@ -106,6 +107,16 @@ def test_the_model_for_samples_meets_what_was_asked_of_it() -> None:
         assert metrics[f"{prefix}frechet_aggregate"] <= 1.5 * metrics[f"{prefix}frechet_floor"]
         assert metrics[f"{prefix}label_accuracy"] >= 0.985
         assert metrics[f"{prefix}recall"] >= 0.9 * metrics[f"{prefix}recall_training"]
+
+
+def test_the_model_for_samples_of_clothes_is_better_than_the_older_one_as_far_as_was_asked() -> None:
+    older, metrics = (read(MODELS / name / "1").metrics for name in ("fashion-mlp", "fashion-sharp"))
+    for prefix in PREFIXES:
+        assert metrics[f"{prefix}frechet_aggregate"] <= older[f"{prefix}frechet_aggregate"] / 3
+        assert metrics[f"{prefix}label_accuracy"] >= 0.875
+    assert metrics["second_classifier_accuracy"] >= 0.92
+    assert metrics["second_label_accuracy"] >= 0.88
+    assert metrics["nearest_samples"] >= 0.85 * metrics["nearest_test"]
 
 
 @pytest.mark.parametrize("path", sorted(card_text.RECORDED.glob("*.json")), ids=lambda path: path.stem)
