@@ -170,7 +170,7 @@ def create_app(settings: Settings, directory: Path | None = None, log_writer: Lo
     app.include_router(docs.router)
     app.include_router(playground.router)
     app.include_router(open_inference_routes.router)
-    openapi.complete(app.openapi(), registry.default)
+    openapi.complete(app.openapi(), registry)
     return app
 
 

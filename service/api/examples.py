@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, Final
 
 from service.errors import Unknown
-from service.inference.registry import Model
+from service.inference.registry import Model, Registry
+
+# The model in models/ that was trained for samples.
+_SAMPLER: Final = "mnist-sharp"
 
 # A seven of MNIST's test set: a PNG of 28x28 grey pixels. It is the file tests/data/digit.png.
 DIGIT: Final = (
@@ -24,16 +28,11 @@ OTHER_DIGIT: Final = (
 )
 
 
-def request_examples(model: Model) -> dict[str, dict[str, Any]]:
-    """The examples of each request schema, by the schema's name, for a service whose default model is `model`."""
+def request_examples(registry: Registry) -> dict[str, dict[str, Any]]:
+    """The examples of each request schema, by the schema's name, for the models that are served."""
+    model = registry.default
     autoencoder = model.autoencoder
     latent_dim = autoencoder.contract.latent_dim
-    samples = {
-        "seeded": _example("Four images that the same seed makes again", n=4, seed=1),
-        "defaults": _example("Sixteen images, every option at its default"),
-    }
-    if autoencoder.labels:
-        samples["label"] = _example("Eight images of one label", n=8, label=autoencoder.labels[-1])
     dims = _two_latents(model)
     here = [1.0] * latent_dim
     there = [(-1.0) ** latent for latent in range(latent_dim)]
@@ -63,7 +62,7 @@ def request_examples(model: Model) -> dict[str, dict[str, Any]]:
             ),
         },
         "ScoreRequest": scores if autoencoder.statistics is not None else {},
-        "SampleRequest": samples,
+        "SampleRequest": _samples(registry),
         "DecodeRequest": {
             "centre": _example("The latent in the middle of the normal prior", z=[[0.0] * latent_dim]),
             "line": _example(
@@ -85,6 +84,22 @@ def request_examples(model: Model) -> dict[str, dict[str, Any]]:
             ),
         },
     }
+
+
+def _samples(registry: Registry) -> dict[str, Any]:
+    """Examples of samples: of the model for samples, where it is served beside a default model of the same data set."""
+    model, named = registry.default, {}
+    with suppress(Unknown):
+        sampler = registry.find(_SAMPLER)
+        if sampler.autoencoder.contract.dataset == model.autoencoder.contract.dataset:
+            model, named = sampler, {"model": _SAMPLER}
+    samples = {
+        "seeded": _example("Four images that the same seed makes again", n=4, seed=1, **named),
+        "defaults": _example("Sixteen images, every option at its default"),
+    }
+    if model.autoencoder.labels:
+        samples["label"] = _example("Eight images of one label", n=8, label=model.autoencoder.labels[-1], **named)
+    return samples
 
 
 def form_examples(model: Model) -> dict[str, str]:

@@ -35,7 +35,7 @@ from service.api.schemas import (
     TraverseRequest,
 )
 from service.contract import CARD_FILE
-from service.inference.registry import Model
+from service.inference.registry import Registry
 
 Document = dict[str, Any]
 
@@ -260,13 +260,13 @@ def _query(options: type[BaseModel], elsewhere: str) -> list[Document]:
     return parameters
 
 
-def complete(document: Document, default: Model) -> None:
+def complete(document: Document, registry: Registry) -> None:
     """Add to FastAPI's document the components that routes refer to, and what is the same for many routes.
 
-    The examples are for the `default` model. FastAPI expects a validation error of its own from each route with a
+    The examples are for the models of `registry`. FastAPI expects a validation error of its own from each route with a
     parameter; none of ours can answer it, so it is removed.
     """
-    examples = request_examples(default)
+    default, examples = registry.default, request_examples(registry)
     for path in document["paths"].values():
         for operation in path.values():
             _complete_operation(operation, examples)

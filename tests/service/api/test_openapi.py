@@ -121,6 +121,11 @@ class TestExamples:
             answer = client.post(path, content=json.dumps(value), headers={"content-type": media_type})
             assert answer.status_code == 200, (path, name, answer.text)
 
+    def test_samples_are_of_the_model_that_was_made_for_them(self, document: Any) -> None:
+        sent = {name: value for path, _, name, value in examples(document) if path == "/sample"}
+        assert sent["seeded"]["model"] == sent["label"]["model"] == "mnist-sharp"
+        assert sent["defaults"] == {}
+
     def test_they_succeed_with_another_default_model_too(self, start: Callable[..., TestClient]) -> None:
         """tiny has 3 latents, and no labels."""
         client = start()
