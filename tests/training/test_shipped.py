@@ -43,9 +43,10 @@ def test_what_is_shipped() -> None:
         "mnist-mlp/1",
         "mnist-mlp/2",
         "mnist-resmlp/1",
+        "mnist-resmlp/2",
         "mnist-sharp/1",
     ]
-    assert sum(path.stat().st_size for path in MODELS.rglob("*") if path.is_file()) < 65e6
+    assert sum(path.stat().st_size for path in MODELS.rglob("*") if path.is_file()) < 80e6
 
 
 @each_bundle
@@ -97,6 +98,18 @@ def test_the_best_model_meets_what_was_asked_of_it() -> None:
     assert shipped.metrics["frechet_aggregate"] <= shipped.metrics["frechet_normal"] / 6
     assert shipped.metrics["frechet_aggregate"] <= 5 * shipped.metrics["frechet_floor"]
     assert shipped.metrics["label_accuracy"] >= 0.975
+
+
+def test_the_refined_encoder_meets_what_was_asked_of_it() -> None:
+    plain, refined = (read(MODELS / "mnist-resmlp" / version) for version in ("1", "2"))
+    assert refined.identity == plain.identity
+    assert refined.metrics["total"] <= 49.2
+    assert refined.metrics["total_unrefined"] == plain.metrics["total"]
+    assert refined.metrics["onnx_bytes"] <= 20e6
+    assert refined.metrics["frechet_aggregate"] <= 2.5 * refined.metrics["frechet_floor"]
+    assert refined.metrics["nearest_samples"] >= 0.85 * refined.metrics["nearest_test"]
+    for prefix in PREFIXES:
+        assert refined.metrics[f"{prefix}label_accuracy"] >= 0.98
 
 
 def test_the_model_for_samples_meets_what_was_asked_of_it() -> None:
@@ -184,7 +197,7 @@ def test_a_row_of_a_batch_equals_the_row_alone(bundle: Path) -> None:
 
 
 @needs_full_mnist
-@pytest.mark.parametrize("name", ["mnist-mlp/2", "mnist-resmlp/1", "mnist-sharp/1"])
+@pytest.mark.parametrize("name", ["mnist-mlp/2", "mnist-resmlp/1", "mnist-resmlp/2", "mnist-sharp/1"])
 def test_its_graphs_score_what_it_says_on_the_full_test_set(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     bundle = MODELS / name
