@@ -88,6 +88,7 @@ def create_app(settings: Settings, directory: Path | None = None, log_writer: Lo
         "to read pictures: %d.",
         *(cpus, threads, codec_threads),
     )
+    limits.trim()
     health = Health(registry, settings.stall_seconds)
     # onnxruntime keeps what its largest run needed, for each model.
     runs = sum(settings.max_batch * model.autoencoder.cost for model in registry)

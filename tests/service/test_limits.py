@@ -33,6 +33,16 @@ def test_the_memory_is_that_of_the_cgroup_or_of_the_machine(
     assert limits.memory(tmp_path, tmp_path / "proc") == Memory(source, allows, 2**27)
 
 
+def test_freed_pieces_between_others_are_given_back() -> None:
+    pieces = [bytes([index]) * 100_000 for index in range(200)]
+    kept = pieces[::10]
+    del pieces
+    before = limits.memory().taken
+    limits.trim()
+    assert limits.memory().taken < before - 10 * MB
+    assert len(kept) == 20
+
+
 def test_this_process_has_some() -> None:
     memory = limits.memory()
     assert 0 < memory.taken < memory.allows
