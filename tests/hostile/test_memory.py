@@ -108,8 +108,8 @@ def grown(server: Server, *requests: bytes, statuses: set[int]) -> int:
 
 @pytest.fixture(scope="module")
 def small(start: Callable[..., Server]) -> Server:
-    """A server with such a budget as it has in a container of 512 MB."""
-    return start(memory_bytes=BUDGET, deadline_ms=100_000)
+    """A server with the image's models, and with such a budget as it has in a container of 512 MB."""
+    return start(memory_bytes=BUDGET, deadline_ms=100_000, models="mnist-mlp@2,mnist-sharp,fashion-sharp")
 
 
 class TestPeaks:
