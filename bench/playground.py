@@ -49,7 +49,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.playground", description="The playground in Chromium.")
     parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="write its pictures instead of measuring it")
     folder: Path | None = parser.parse_args().pictures
-    with tempfile.TemporaryDirectory() as own, running(Path(own) / "log") as server, chromium() as browser:
+    with tempfile.TemporaryDirectory() as own, running(Path(own) / "log", models="") as server, chromium() as browser:
         if folder is not None:
             pictures.write(browser, server, folder)
             return

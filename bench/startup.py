@@ -42,7 +42,7 @@ def measure() -> tuple[float, float, float]:
     """Seconds from the start of one server until it is ready, and its resident megabytes then and after some work."""
     picture = DIGIT.read_bytes()
     started = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="vae-bench-") as folder, running(Path(folder) / "log") as server:
+    with tempfile.TemporaryDirectory(prefix="vae-bench-") as folder, running(Path(folder) / "log", models="") as server:
         seconds = time.perf_counter() - started
         ready = server.memory() / 1e6
         for _ in range(200):

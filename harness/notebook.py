@@ -22,7 +22,7 @@ from harness.servers import running
 def run(notebook: Path, output: Path) -> None:
     """Run every cell, in the repository's folder. Raises CellExecutionError when one fails."""
     document = nbformat.read(notebook, as_version=4)  # type: ignore[no-untyped-call]
-    with tempfile.TemporaryDirectory() as folder, running(Path(folder) / "service.log") as server:
+    with tempfile.TemporaryDirectory() as folder, running(Path(folder) / "service.log", models="") as server:
         os.environ |= {  # the kernel's too
             "VAE_URL": server.url,
             "PYTHONPATH": str(ROOT / "client"),

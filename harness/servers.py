@@ -65,10 +65,12 @@ class Server:
 def running(log: Path, module: str = "service", /, **settings: object) -> Iterator[Server]:
     """A server of `python -m module`, ready, until the block ends. Its log goes to a file: a full pipe would block it.
 
-    `settings` are those of the service: `workers=2` is VAE_WORKERS=2.
+    `settings` are those of the service: `workers=2` is VAE_WORKERS=2. Of the shipped models it serves the default one's
+    versions, which open quickly; with `models=""` all of them.
     """
+    few = {} if "models_dir" in settings else {"models": "mnist-mlp"}
     environment = {name: value for name, value in os.environ.items() if not name.startswith("VAE_")}
-    chosen = {f"VAE_{name.upper()}": str(value) for name, value in ({"port": 0} | settings).items()}
+    chosen = {f"VAE_{name.upper()}": str(value) for name, value in ({"port": 0} | few | settings).items()}
     with (
         log.open("wb") as written,
         subprocess.Popen(

@@ -40,7 +40,9 @@ def running_chromium() -> Iterator[Browser]:
 def serve(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Server]]:
     """Start servers with settings of the test's own. They run until the last test in a browser."""
     with ExitStack() as stack:
-        yield lambda **settings: stack.enter_context(running(tmp_path_factory.mktemp("server") / "log", **settings))
+        yield lambda **settings: stack.enter_context(
+            running(tmp_path_factory.mktemp("server") / "log", **({"models": ""} | settings))
+        )
 
 
 @pytest.fixture(scope="package")

@@ -14,7 +14,7 @@ from vae_client import Client
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The service, without keys, with one worker."""
-    with running(tmp_path_factory.mktemp("server") / "log") as server:
+    with running(tmp_path_factory.mktemp("server") / "log", models="") as server:
         yield server
 
 

@@ -76,7 +76,7 @@ def test_the_hostile_suite_passes_and_no_server_is_killed(groups: Groups) -> Non
 
 def test_twice_the_capacity_kills_no_server(groups: Groups, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(SERVER_COMMAND, groups.command)
-    with running(tmp_path / "log") as server:
+    with running(tmp_path / "log", models="") as server:
         assert f"the cgroup allows {BYTES // 10**6} MB" in server.log.read_text()
         found = overload.measure(server.port, OVERLOAD_SECONDS)
         assert found.other == 0

@@ -39,7 +39,7 @@ Ran = Callable[[str], Run]
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The service as `make serve` starts it."""
-    with running(tmp_path_factory.mktemp("server") / "log") as server:
+    with running(tmp_path_factory.mktemp("server") / "log", models="") as server:
         yield server
 
 

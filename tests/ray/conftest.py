@@ -86,7 +86,7 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The service alone."""
-    with running(tmp_path_factory.mktemp("server") / "log") as server:
+    with running(tmp_path_factory.mktemp("server") / "log", models="") as server:
         yield server
 
 

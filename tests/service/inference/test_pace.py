@@ -28,7 +28,21 @@ def test_a_pace_is_that_of_the_fastest_runs(monkeypatch: pytest.MonkeyPatch) -> 
     def run(rows: int) -> None:
         clock.return_value += 2.0 + 0.5 * (rows - 1) + next(delays)
 
+    monkeypatch.setattr("service.inference.pace.SHARED_SECONDS", 100.0)
     assert Pace.measure(run) == Pace(2.0, 0.5)
+
+
+def test_a_slow_run_is_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = MagicMock(return_value=0.0)
+    monkeypatch.setattr("service.inference.pace.time", MagicMock(perf_counter=clock))
+    seen = []
+
+    def run(rows: int) -> None:
+        seen.append(rows)
+        clock.return_value += 0.001 * rows
+
+    assert Pace.measure(run).first == pytest.approx(0.001)
+    assert seen == [1, 1, 1, 64]
 
 
 def test_a_pace_is_never_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
