@@ -16,7 +16,7 @@ MOST_BYTES: Final = 2**30
 LEAST_BYTES: Final = 32 * 2**20
 
 # At least this share of a process's memory stays free: for the kernel's socket buffers, runs of models, and fragments.
-_FREE_SHARE: Final = 8
+_FREE_SHARE: Final = 6
 
 # Descriptors that are no connections of clients: files that are read, and connections that are about to be closed.
 _SPARE_DESCRIPTORS: Final = 128

@@ -24,7 +24,7 @@ from tests.hostile.few_files import FILES
 MIB = 2**20
 JSON = "application/json"
 BODY = 16 * MIB
-BUDGET = 320_000_000
+BUDGET = 287_000_000
 GOOD = request("/encode", json.dumps({"images": [base64_png(digits()[0])]}).encode())
 LIVEZ = request("/livez", None, method="GET")
 READYZ = request("/readyz", None, method="GET")

@@ -51,9 +51,9 @@ def test_this_process_has_some() -> None:
 @pytest.mark.parametrize(
     ("allows", "workers", "runs", "left"),
     [
-        (800 * MB, 1, 0, 600 * MB),
-        (800 * MB, 1, 200 * MB, 500 * MB),
-        (1600 * MB, 2, 0, 600 * MB),
+        (600 * MB, 1, 0, 400 * MB),
+        (600 * MB, 1, 200 * MB, 300 * MB),
+        (1200 * MB, 2, 0, 400 * MB),
         (64_000 * MB, 1, 0, MOST_BYTES),
         (128 * MB, 1, 0, LEAST_BYTES),
     ],
