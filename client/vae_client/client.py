@@ -170,7 +170,8 @@ class Client(_Settings):
             futures = [pool.submit(self._hold, exchange.batch(rows)) for rows in exchange.batches]
             parts = [part for future in futures for part in future.result()]
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            # After an error the other batches that are under way end first: the connections are closed next, perhaps.
+            pool.shutdown(wait=True, cancel_futures=True)
         return exchange.result(parts)
 
     def _hold(self, conversation: Conversation[R]) -> R:

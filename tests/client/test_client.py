@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from functools import partial
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import httpx2
@@ -184,6 +186,28 @@ class TestBatches:
             np.testing.assert_array_equal(greedy.encode(many).mu, client.encode(many).mu)
             with pytest.raises(LimitExceeded, match="draws"):
                 greedy.score(digits()[0], k=5000)
+
+    def test_after_an_error_nothing_of_a_call_is_still_under_way(
+        self, server: Server, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        hold, began, raised, seen = Client._hold, Event(), Event(), list[bool]()
+
+        def held(self: Client, conversation: Any) -> Any:
+            name = threading.current_thread().name
+            if name.endswith("_0"):
+                began.wait(60)
+                raise BadAnswer("the first batch")
+            if name.endswith("_1"):
+                began.set()
+                seen.append(raised.wait(0.2))  # whether the call has ended without this batch
+            return hold(self, conversation)
+
+        monkeypatch.setattr(Client, "_hold", held)
+        with Client(server.url, batch_size=8, in_flight=2) as client:
+            with pytest.raises(BadAnswer, match="the first batch"):
+                client.encode(digits()[:16])
+            raised.set()
+        assert seen == [False]
 
     def test_progress_counts_every_picture(self, server: Server) -> None:
         done: list[int] = []
