@@ -38,7 +38,7 @@ def test_its_client_gets_the_right_latents_and_errors(server: Server, tmp_path: 
     assert (got["live"], got["ready"], got["models"]) == (True, True, [True, False])
     assert got["id"] == "17"
     assert (got["z"], got["samples"]) == ([1, 20], [4, 28, 28])
-    used = {"seed": 1, "prior": "aggregate", "temperature": 1, "sharpness": 1}
+    used = {"seed": 1, "prior": "aggregate", "temperature": 0.5, "sharpness": 1}
     assert got["parameters"] == [{"seed": 3}, used]
     (wrong_shape, nobody) = got["errors"]
     assert (wrong_shape[0], nobody[0]) == (400, 404)
