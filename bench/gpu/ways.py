@@ -24,7 +24,7 @@ import onnxruntime as ort
 
 from service import contract as names
 from service.inference.bundle import Bundle
-from service.inference.sessions import CPU, CUDA
+from service.inference.sessions import CPU, CUDA, CUDA_OPTIONS, session_options
 
 Array = npt.NDArray[Any]
 Feed = tuple[str, Array]
@@ -34,18 +34,9 @@ TYPES: Final = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8}
 
 def open_session(graph: bytes, *, threads: int = 1, cuda: bool = True, **cuda_options: str) -> ort.InferenceSession:
     """A session with the service's options; `cuda_options` come on top."""
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    wanted = {
-        "arena_extend_strategy": "kSameAsRequested",
-        "cudnn_conv_algo_search": "HEURISTIC",
-        "use_tf32": "0",
-    } | cuda_options
+    wanted = CUDA_OPTIONS | {"use_tf32": "0"} | cuda_options
     providers: list[Any] = [(CUDA, wanted), CPU] if cuda else [CPU]
-    return ort.InferenceSession(graph, options, providers=providers, enable_fallback=0)
+    return ort.InferenceSession(graph, session_options(threads), providers=providers, enable_fallback=0)
 
 
 def plain(session: ort.InferenceSession, feed: Feed) -> Callable[[], list[Array]]:

@@ -28,7 +28,7 @@ class Pace:
 
     @classmethod
     def measure(cls, run: Callable[[int], object]) -> Pace:
-        """The pace of `run`, a run of so many rows: of one row and of 64, each the fastest of three or a slow one."""
+        """The pace of `run`, which takes a number of rows: 1 and 64, each the fastest of three runs, or a slow one."""
         one, many = (_fastest(run, rows) for rows in (1, _MANY))
         return cls(one, max(many - one, many / _MANY / 2) / (_MANY - 1))
 

@@ -18,7 +18,7 @@ ProviderPolicy = Literal["auto", "cpu", "cuda"]
 CPU: Final = "CPUExecutionProvider"
 CUDA: Final = "CUDAExecutionProvider"
 
-_CUDA_OPTIONS: Final[dict[str, Any]] = {
+CUDA_OPTIONS: Final[dict[str, str]] = {
     # Let the memory arena grow by the size requested, not to the next power of two, which a small model does not need.
     "arena_extend_strategy": "kSameAsRequested",
     # The default, an exhaustive search, makes the first run of each new shape slow.
@@ -52,17 +52,11 @@ def open_session(graph: bytes, provider: str, threads: int, *, tf32: bool = Fals
     With `tf32`, products on CUDA have inputs of ten bits of mantissa. Raises BundleRefused when onnxruntime cannot open
     the graph, ProviderUnavailable when CUDA does not work, and NotOnCuda when it has no kernel for a node.
     """
-    options = ort.SessionOptions()
-    options.log_severity_level = 3  # errors are raised; warnings would only be printed on standard error
-    # Explicit threads: by default onnxruntime uses every core of the host and binds its threads to them, whatever the
-    # quota of the container. Spinning would keep a core busy after each run, to save microseconds in the next one.
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options = session_options(threads)
     providers: list[Any] = [CPU]
     if provider == CUDA:
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-        providers = [(CUDA, _CUDA_OPTIONS | {"use_tf32": str(int(tf32))}), CPU]
+        providers = [(CUDA, CUDA_OPTIONS | {"use_tf32": str(int(tf32))}), CPU]
         if hasattr(ort, "preload_dlls"):
             ort.preload_dlls()  # loads the CUDA libraries of the nvidia packages, if pip installed them
     try:
@@ -79,6 +73,18 @@ def open_session(graph: bytes, provider: str, threads: int, *, tf32: bool = Fals
     if provider == CUDA and (strange := _on_the_cpu(session)):
         raise NotOnCuda(f"CUDA has no kernel for {', '.join(strange)}, which would run on the CPU.")
     return session
+
+
+def session_options(threads: int) -> ort.SessionOptions:
+    """The options of every session, whatever runs it."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 3  # errors are raised; warnings would only be printed on standard error
+    # Explicit threads: by default onnxruntime uses every core of the host and binds its threads to them, whatever the
+    # quota of the container. Spinning would keep a core busy after each run, to save microseconds in the next one.
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
 
 
 def failure(error: Exception, model: str, provider: str) -> RuntimeFailed:
