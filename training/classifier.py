@@ -245,7 +245,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--judge", choices=[judge.name for judge in JUDGES], default=FIRST.name, help="which of the two (first)"
     )
-    parser.add_argument("--data-dir", type=Path, help="directory of the data set's files; else they are downloaded")
+    data.add_option(parser)
     options = parser.parse_args(arguments)
     (judge,) = (each for each in JUDGES if each.name == options.judge)
     prepare_cpu()

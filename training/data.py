@@ -10,6 +10,7 @@ be gzipped or not, and may come from any mirror. Folders of pictures are in `tra
 
 from __future__ import annotations
 
+import argparse
 import gzip
 import hashlib
 import sys
@@ -104,6 +105,13 @@ class Sets:
     def first_of_test(self, count: int) -> Sets:
         """The same with at most so many test images, the first ones."""
         return replace(self, test_images=self.test_images[:count], test_labels=self.test_labels[:count])
+
+
+def add_option(parser: argparse.ArgumentParser) -> None:
+    """Give a command the option --data-dir, the directory that `load_both` reads."""
+    parser.add_argument(
+        "--data-dir", type=Path, help="directory of the data set's files; without it they are downloaded"
+    )
 
 
 def load_both(name: str, directory: Path | None = None, steps: Steps = SILENT) -> Sets:

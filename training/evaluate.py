@@ -171,9 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m training evaluate", description="Measure the figures of a bundle again."
     )
     parser.add_argument("bundle", type=Path, help="models/<name>/<version>")
-    parser.add_argument(
-        "--data-dir", type=Path, help="directory of the data set's files; without it they are downloaded"
-    )
+    data.add_option(parser)
     parser.add_argument(
         "--quick", action="store_true", help="fewer images and draws, for a first look; compares with nothing"
     )

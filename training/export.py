@@ -263,9 +263,7 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m training export", description="Evaluate a finished run and export it as a model bundle."
     )
     found.add_argument("checkpoint", type=Path, help="a finished run's checkpoint.pt")
-    found.add_argument(
-        "--data-dir", type=Path, help="directory of the data set's files; without it they are downloaded"
-    )
+    data.add_option(found)
     found.add_argument(
         "--models-dir", type=Path, default=Path("models"), help="where the bundle goes (default: models)"
     )

@@ -62,9 +62,7 @@ def parser() -> argparse.ArgumentParser:
         "--step-size", type=float, help=f"{fields['refinement_step_size'].description} (default: the recipe's)"
     )
     found.add_argument("--name", help="name of the new bundle (default: the bundle's)")
-    found.add_argument(
-        "--data-dir", type=Path, help="directory of the data set's files; without it they are downloaded"
-    )
+    data.add_option(found)
     found.add_argument(
         "--models-dir", type=Path, default=Path("models"), help="where the bundle goes (default: models)"
     )

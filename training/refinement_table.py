@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The program. Returns its exit status."""
     parser = argparse.ArgumentParser(prog="python -m training.refinement_table", description="Compare refinements.")
     parser.add_argument("bundle", type=Path, help="models/<name>/<version>, of the squared-error objective")
-    parser.add_argument("--data-dir", type=Path, help="directory of the data set's files")
+    data.add_option(parser)
     options = parser.parse_args(arguments)
     try:
         run = refine.read(options.bundle)

@@ -147,9 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Choose the default sharpness and temperature of samples, and write the bundle as a new version.",
     )
     parser.add_argument("bundle", type=Path, help="models/<name>/<version>")
-    parser.add_argument(
-        "--data-dir", type=Path, help="directory of the data set's files; without it they are downloaded"
-    )
+    data.add_option(parser)
     options = parser.parse_args(arguments)
     try:
         bundle, _ = rewrite.read(options.bundle)

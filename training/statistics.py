@@ -165,9 +165,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m training statistics", description="Add statistics and a map to a bundle, or measure them again."
     )
     parser.add_argument("bundle", type=Path, help="models/<name>/<version>")
-    parser.add_argument(
-        "--data-dir", type=Path, help="directory of the data set's files; without it they are downloaded"
-    )
+    data.add_option(parser)
     parser.add_argument("--overwrite", action="store_true", help="in place, and not as the next free version")
     options = parser.parse_args(arguments)
     try:

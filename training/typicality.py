@@ -90,9 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Measure how well typicality tells the test images of a bundle from other pictures.",
     )
     parser.add_argument("bundle", type=Path, help="models/<name>/<version>")
-    parser.add_argument(
-        "--data-dir", type=Path, help="directory of the data set's files; without it they are downloaded"
-    )
+    data.add_option(parser)
     parser.add_argument(
         "--other-dir",
         type=Path,
